@@ -1,0 +1,34 @@
+# make demo   install into .venv, rank the shipped low-light network, write demo/ranking.{csv,json,png}
+# make test   install into .venv, lint, run every test (about ten minutes on two cores)
+PYTHON ?= python3
+BIN    := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint format clean
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	mkdir -p demo
+	$(BIN)/hessrank examples/lowlight/model.pth --out demo/ranking.csv --plot demo/ranking.png
+
+test: lint
+	$(BIN)/python -m pytest
+
+# Type checkers cannot see through the editable install: .typing has the shape of the installed package.
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf .typing && mkdir -p .typing/hessrank
+	cd .typing/hessrank && for f in ../../hessrank/*; do ln -s $$f .; done && for d in analysis distill; do ln -s ../../$$d $$d; done
+	$(BIN)/mypy -p hessrank
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .typing demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
