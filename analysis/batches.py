@@ -1,0 +1,224 @@
+"""Samples, batches of them, and how a batch meets ``model.forward``.
+
+A batch's fields are the arguments of ``forward``, by position (a tensor, a tuple) or by name (a dict). One
+field more than ``forward`` takes, or the last one when the loss needs it, is the target.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils.data import default_collate
+
+from hessrank.errors import DataError
+
+TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+
+
+class Samples(Protocol):
+    """Samples by index; one is a tensor, a tuple or a dict of tensors, without a batch dimension."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few samples, stacked along dimension 0, as ``model(*args, **kwargs)`` takes them.
+
+    Attributes:
+        args: positional arguments of ``forward``.
+        kwargs: arguments of ``forward`` by name.
+        target: what the loss compares with; None when there is none.
+        samples: index of each sample in the data set; its length is the batch size.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    target: Any = None
+    samples: tuple[int, ...] = (0,)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with ``function`` applied to every tensor, the target's included."""
+        args, kwargs, target = tree_map(
+            lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf,
+            (self.args, self.kwargs, self.target),
+        )
+        return Batch(args, kwargs, target, self.samples)
+
+
+class _Columns:
+    """Tensors whose first dimension counts the samples, in any nest of tuples and dicts."""
+
+    def __init__(self, columns: Any) -> None:
+        leaves, self._spec = tree_flatten(columns)
+        self._leaves = [torch.as_tensor(leaf) for leaf in leaves]
+        lengths = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in self._leaves})
+        if not self._leaves or lengths[0] == 0:
+            raise DataError("no data: give tensors whose first dimension counts the samples, one sample at least")
+        if len(lengths) > 1:
+            raise DataError(f"the tensors hold different numbers of samples: {', '.join(map(str, lengths))}")
+        self._length = lengths[0]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int, /) -> Any:
+        return tree_unflatten([leaf[index] for leaf in self._leaves], self._spec)
+
+
+class _First:
+    """The first samples of a longer sequence."""
+
+    def __init__(self, samples: Samples, length: int) -> None:
+        self._samples, self._length = samples, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self._samples[index]
+
+
+def as_samples(data: Any, num_samples: int | None = None) -> Samples:
+    """Return whatever holds data as samples by index.
+
+    Args:
+        data: a tensor or array (N×…), a tuple or dict of them, a map-style dataset (a list of samples is one),
+            or any iterable of batches such as a data loader, of which the first ``num_samples`` are kept.
+        num_samples: how many to take from the front; None takes all.
+
+    Raises:
+        DataError: there is no sample, or the tensors disagree on how many there are.
+    """
+    samples: Samples
+    if isinstance(data, Tensor | np.ndarray | tuple | Mapping):
+        samples = _Columns(data)
+    elif hasattr(data, "__getitem__") and isinstance(data, Sized):
+        samples = data
+    elif hasattr(data, "__iter__"):
+        samples = list(islice(_unbatched(data), num_samples))
+    else:
+        raise DataError(f"no data in a {type(data).__name__}: give tensors, a dataset or a data loader")
+    available = len(samples)
+    if available == 0:
+        raise DataError("no data: the data set is empty")
+    if num_samples is not None and num_samples < 1:
+        raise DataError(f"num_samples is {num_samples}: one sample at least is needed")
+    return samples if num_samples is None else _First(samples, min(num_samples, available))
+
+
+def _unbatched(batches: Any) -> Iterator[Any]:
+    for batch in batches:
+        columns = _Columns(tuple(batch) if isinstance(batch, list) else batch)
+        yield from (columns[index] for index in range(len(columns)))
+
+
+def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, needs_target: bool) -> Batch:
+    """Stack the samples at ``indices`` and bind them to the arguments of ``model.forward``.
+
+    Args:
+        samples: where they come from.
+        indices: which ones; the batch size is their number.
+        model: whose ``forward`` decides what is an argument and what the target.
+        needs_target: whether the loss has to have a target.
+
+    Raises:
+        DataError: samples of different shapes, or fields that do not fit ``forward``.
+    """
+    rows = [samples[index] for index in indices]
+    try:
+        fields = default_collate(rows)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(f"samples {list(indices)} do not stack into a batch: {first_line(error)}") from error
+    args, kwargs, target = _bind(fields, rows[0], _Parameters.of(model), needs_target)
+    if needs_target and target is None:
+        raise DataError("this loss needs a target: let the data hold (inputs, target), or use --loss self")
+    return Batch(args, kwargs, target, tuple(indices))
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    names: tuple[str, ...]
+    required: int
+    any_position: bool
+    any_name: bool
+
+    @classmethod
+    def of(cls, model: nn.Module) -> _Parameters:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+        kinds = {p.kind for p in parameters}
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        required = [p for p in named if p.default is p.empty]
+        return cls(
+            tuple(p.name for p in named),
+            len(required),
+            inspect.Parameter.VAR_POSITIONAL in kinds,
+            inspect.Parameter.VAR_KEYWORD in kinds,
+        )
+
+
+def _bind(
+    fields: Any, row: Any, takes: _Parameters, needs_target: bool
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    if isinstance(row, Mapping):
+        return _bind_by_name(dict(fields), takes, needs_target)
+    if isinstance(row, tuple | list):
+        return (*_bind_by_position(tuple(fields), takes, needs_target),)
+    return (fields,), {}, None
+
+
+def _bind_by_position(
+    fields: tuple[Any, ...], takes: _Parameters, needs_target: bool
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    most = len(fields) if takes.any_position else len(takes.names)
+    has_target = (needs_target and len(fields) > max(1, takes.required)) or len(fields) == most + 1
+    args, target = (fields[:-1], fields[-1]) if has_target else (fields, None)
+    if len(args) > most or len(args) < takes.required:
+        raise DataError(
+            f"the data has {len(fields)} fields, but forward({', '.join(takes.names)}) takes "
+            f"{takes.required} to {most}, and one more for the target"
+        )
+    return args, {}, target
+
+
+def _bind_by_name(
+    fields: dict[str, Any], takes: _Parameters, needs_target: bool
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    targets = [name for name in TARGET_NAMES if name in fields]
+    if takes.any_name or any(name in takes.names for name in fields):
+        taken = [n for n in fields if n in takes.names and not (needs_target and n in targets)]
+        if takes.any_name:
+            taken += [n for n in fields if n not in takes.names and n not in targets]
+        extra = [name for name in fields if name not in taken]
+        unknown = [name for name in extra if name not in targets]
+        if len(unknown) > 1 or (unknown and targets):
+            raise DataError(
+                f"the data has {', '.join(map(repr, unknown))}, which forward({', '.join(takes.names)}) does not take"
+            )
+        return (), {name: fields[name] for name in taken}, fields[extra[0]] if extra else None
+    target = fields.pop(targets[0]) if targets else None
+    return (fields,), {}, target  # forward takes the dict as a whole
+
+
+def describe(batch: Batch) -> str:
+    """Return the inputs' shapes and types in a few words (``float32 1×3×64×64``), for messages."""
+    leaves = [leaf for leaf in tree_leaves((batch.args, batch.kwargs)) if isinstance(leaf, Tensor)]
+    return ", ".join(f"{str(t.dtype).removeprefix('torch.')} {'×'.join(map(str, t.shape))}" for t in leaves)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where there is none."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,61 @@
+"""What a walk through a network shows on its way: one call, its name and its value.
+
+There are two walks, through a torch.fx graph (:mod:`graph_walk`) and by module hooks (:mod:`hook_walk`).
+Both visit every floating-point tensor that a call yields, in the order of execution, and go on with what
+the visitor returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from hessrank.analysis.batches import Batch
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call on the way through a network.
+
+    Attributes:
+        name: the layer's name.
+        kind: class of the module or name of the function.
+        path: dotted path of the module called; None for functions and inputs.
+        module: that module.
+        input: the first positional tensor it was given; None if there was none.
+        from_data: whether its value depends on the data at all (a constant is no activation).
+        from_weights: whether a parameter had a part in it.
+    """
+
+    name: str
+    kind: str
+    path: str | None
+    module: nn.Module | None
+    input: Tensor | None
+    from_data: bool = True
+    from_weights: bool = False
+
+
+Visit = Callable[[Call, Tensor], Tensor]
+
+
+class Walk(Protocol):
+    """Runs the network once on a batch and shows every value to ``visit``."""
+
+    def __call__(self, batch: Batch, visit: Visit) -> Any: ...
+
+
+def visit_tensor(call: Call, value: Any, visit: Visit) -> Any:
+    """Show ``value`` to ``visit`` if it is a floating-point tensor; return what to go on with."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return visit(call, value)
+    return value
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Return the first tensor among a call's arguments: what a convolution convolves."""
+    return next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)

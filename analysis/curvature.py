@@ -1,0 +1,114 @@
+"""Which layers have something curved between them and the output, read off the autograd graph.
+
+Where all that follows a layer is piecewise linear, the generalized Gauss-Newton matrix *is* the Hessian of
+the loss at that layer (Schraudolph 2002, section 3). The autograd graph tells what follows, also for
+networks that torch.fx cannot trace. What is not known to be piecewise linear counts as curved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+_LINEAR = """
+    Add Sub Rsub Neg Sum Mean Nansum Cumsum View Reshape ReshapeAlias UnsafeView Permute Transpose T Swapaxes
+    Expand Clone Contiguous Cat Stack Split SplitWithSizes UnsafeSplit Chunk Unbind Slice Select Index IndexSelect
+    Gather TakeAlongDim Narrow Squeeze Unsqueeze Flatten Unflatten ConstantPadNd ReflectionPad1D ReflectionPad2D
+    ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D PixelShuffle PixelUnshuffle AvgPool1D
+    AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D
+    UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D
+    UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D NativeBatchNorm CudnnBatchNorm
+    MkldnnBatchNorm Repeat RepeatInterleave Roll Flip ToCopy Alias Copy CopySlices AsStrided MaskedFill
+    MaskedScatter MaskedSelect Where Im2Col Col2Im Diagonal Tril Triu Unfold Embedding IndexAdd IndexCopy
+    Scatter ScatterAdd SliceScatter SelectScatter GridSampler2D Trace FusedDropout NativeDropout
+""".split()
+_PIECEWISE_LINEAR = """
+    Relu LeakyRelu RreluWithNoise Threshold Hardtanh Hardsigmoid Hardshrink Softshrink Abs MaxPool2DWithIndices
+    MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D Max Min Amax Amin Maximum Minimum Clamp ClampMin
+    ClampMax Sort Topk Kthvalue Median Floor Ceil Round Sign Trunc
+""".split()
+_FLAT = frozenset(_LINEAR) | frozenset(_PIECEWISE_LINEAR)
+
+# Linear in each factor alone; curved as soon as two factors depend on the layer. Positions of the factors.
+_PRODUCTS = {
+    "Mul": (0, 1),
+    "Mm": (0, 1),
+    "Bmm": (0, 1),
+    "Mv": (0, 1),
+    "Dot": (0, 1),
+    "Addmm": (1, 2),
+    "Addbmm": (1, 2),
+    "Baddbmm": (1, 2),
+    "Addcmul": (1, 2),
+    "Linear": (0, 1),
+    "Convolution": (0, 1),
+    "MkldnnConvolution": (0, 1),
+    "PreluKernel": (0, 1),
+    "Lerp": (0, 1),
+}
+_DENOMINATOR = {"Div": 1}  # linear in the numerator
+
+
+def curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
+    """Find the layers that a curved operation lies behind.
+
+    Args:
+        outputs: the network's outputs, with their autograd graph.
+        layers: by name, the autograd node that made each activation.
+
+    Returns:
+        for each layer with a curved operation between it and an output, the name of one (``"Gelu"``).
+    """
+    behind: dict[Node, str] = {}
+    for node in _consumers_first([t.grad_fn for t in outputs if t.grad_fn is not None]):
+        curved = _operation(node) if _is_curved(node) else behind.get(node)
+        for source in _sources(node):
+            if curved is not None:
+                behind.setdefault(source, curved)
+    return {name: behind[node] for name, node in layers.items() if node is not None and node in behind}
+
+
+def _operation(node: Node) -> str:
+    return re.sub(r"Backward\d*$", "", node.name())
+
+
+def _is_curved(node: Node) -> bool:
+    name = _operation(node)
+    if name in _PRODUCTS:
+        return sum(_depends(node, position) for position in _PRODUCTS[name]) > 1
+    if name in _DENOMINATOR:
+        return _depends(node, _DENOMINATOR[name])
+    return name not in _FLAT
+
+
+def _depends(node: Node, position: int) -> bool:
+    functions = node.next_functions
+    return position < len(functions) and functions[position][0] is not None
+
+
+def _sources(node: Node) -> Iterator[Node]:
+    return (source for source, _ in node.next_functions if source is not None)
+
+
+def _consumers_first(starts: Sequence[Node]) -> list[Node]:
+    """Return all nodes that ``starts`` depend on, each after everything that uses it."""
+    finished: list[Node] = []
+    seen: set[Node] = set()
+    for start in starts:
+        if start in seen:
+            continue
+        seen.add(start)
+        path = [(start, _sources(start))]
+        while path:
+            node, rest = path[-1]
+            source = next((s for s in rest if s not in seen), None)
+            if source is None:
+                finished.append(node)
+                path.pop()
+            else:
+                seen.add(source)
+                path.append((source, _sources(source)))
+    return finished[::-1]

@@ -1,0 +1,108 @@
+"""A walk along a torch.fx graph: node by node, with the names that MQBench gives too."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.calls import Call, Visit, first_tensor, visit_tensor
+from hessrank.analysis.hook_walk import hooked
+from hessrank.analysis.layers import Names, module_paths, node_kind
+
+
+class GraphWalk(fx.Interpreter):
+    """Walks node by node through a torch.fx graph of the model; the model itself is not copied."""
+
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        """Trace ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
+
+        Raises:
+            Exception: whatever torch.fx raises on control flow it cannot follow.
+        """
+        super().__init__(model, graph=_trace(model, batch))
+        names = Names(module_paths(model))
+        self._name = {
+            node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(node.name)
+            for node in self.graph.nodes
+            if node.op not in ("get_attr", "output")
+        }
+        self._model = model
+        self._visit: Visit
+        self._shown_inside: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._arguments: Mapping[str, Any] = {}
+        self._from_data: set[fx.Node] = set()
+        self._from_weights: set[fx.Node] = set()
+
+    def __call__(self, batch: Batch, visit: Visit) -> Any:
+        """Run the graph on ``batch``."""
+        self._arguments = _bound(self._model, batch)
+        self._visit = visit
+        self._from_data.clear()
+        self._from_weights.clear()
+        with hooked(_inner_modules(self._model, self.graph), visit) as self._shown_inside:
+            try:
+                return self.run(enable_io_processing=False)
+            finally:
+                self.env = {}
+
+    def placeholder(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Look an argument up by its name; one that was not given has its default."""
+        return self._arguments.get(str(target).lstrip("*"), args[0] if args else None)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node and show what it yields."""
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        value = getattr(self, n.op)(n.target, args, kwargs)
+        self._trace_origin(n, value)
+        if n not in self._name or (isinstance(value, Tensor) and value in self._shown_inside):
+            return value
+        module = self.fetch_attr(n.target) if n.op == "call_module" else None
+        call = Call(
+            self._name[n],
+            type(module).__name__ if module is not None else node_kind(n),
+            str(n.target) if module is not None else None,
+            module,
+            first_tensor(args, kwargs),
+            n in self._from_data,
+            n in self._from_weights,
+        )
+        return visit_tensor(call, value, self._visit)
+
+    def _trace_origin(self, node: fx.Node, value: Any) -> None:
+        """Note whether a node's tensors come from the data and from weights (sizes carry neither on)."""
+        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
+            return
+        before = node.all_input_nodes
+        if node.op == "placeholder" or any(n in self._from_data for n in before):
+            self._from_data.add(node)
+        own = node.op == "call_module" and any(True for _ in self.fetch_attr(node.target).parameters())
+        if own or isinstance(value, nn.Parameter) or any(n in self._from_weights for n in before):
+            self._from_weights.add(node)
+
+
+def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
+    given = _bound(model, batch)
+    parameters = inspect.signature(model.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}
+    return fx.Tracer().trace(model, concrete_args=defaults)
+
+
+def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
+    return inspect.signature(model.forward).bind(*batch.args, **batch.kwargs).arguments
+
+
+def _inner_modules(model: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
+    """Return what lies inside the graph's leaf modules (torch.nn.TransformerEncoder and the like)."""
+    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+    return {
+        f"{path}.{inner}": module
+        for path in sorted(called)
+        for inner, module in model.get_submodule(path).named_modules(remove_duplicate=False)
+        if inner
+    }

@@ -1,0 +1,96 @@
+"""A walk by forward hooks, module by module, for what torch.fx cannot trace.
+
+Module calls have the names they would have in a graph. What happens between modules in plain functions is
+not seen, except through the module around it: a residual block's output is a layer with the block's name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.calls import Call, Visit, first_tensor
+from hessrank.analysis.layers import Names, module_paths
+
+OUTPUT = "output"  # what the whole network returns, where no module inside it returned the very tensor
+
+
+class HookWalk:
+    """Calls the model itself, with hooks on all its modules for as long as the call lasts."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Remember the modules; hooks come and go with each call."""
+        self._model = model
+        self._modules = dict(model.named_modules(remove_duplicate=False))
+        self._modules[OUTPUT] = self._modules.pop("")
+        self._reserved = module_paths(model)
+
+    def __call__(self, batch: Batch, visit: Visit) -> Any:
+        """Run the model on ``batch``; its inputs are shown first."""
+        arguments = inspect.signature(self._model.forward).bind(*batch.args, **batch.kwargs)
+        names = Names(self._reserved)
+        for parameter, value in arguments.arguments.items():
+            arguments.arguments[parameter] = _visit_nest(
+                value, lambda place, p=parameter: Call(names.for_node(p + place), "input", None, None, None), visit
+            )
+        with hooked(self._modules, visit):
+            return self._model(*arguments.args, **arguments.kwargs)
+
+
+@contextmanager
+def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKeyDictionary]:
+    """Show the output of every call of ``modules`` (by path) to ``visit``, until the block is left.
+
+    A module that returns just what a module inside it returned is not shown again. Of several tensors in
+    one output each is shown, named by its place (``lstm[0]``); a single one has the module's bare name.
+
+    Yields:
+        the tensors shown so far, as keys.
+    """
+    names = Names()
+    shown: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def hook_for(path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            has_children = next(module.children(), None) is not None
+            weights = any(True for _ in module.parameters())
+            given = first_tensor(args, kwargs)
+            name = names.for_module(path)
+
+            def call_at(place: str) -> Call:
+                return Call(name + place, type(module).__name__, path, module, given, True, weights)
+
+            def show(call: Call, value: Tensor) -> Tensor:
+                if has_children and value in shown:
+                    return value
+                value = visit(call, value)
+                shown[value] = True
+                return value
+
+            return _visit_nest(output, call_at, show)
+
+        return hook
+
+    with ExitStack() as stack:
+        for path, module in modules.items():
+            handle = module.register_forward_hook(hook_for(path), with_kwargs=True)
+            stack.callback(handle.remove)
+        yield shown
+
+
+def _visit_nest(value: Any, call_at: Any, visit: Visit) -> Any:
+    """Visit the floating-point tensors in any nest of tuples and dicts; return the nest with what they became."""
+    leaves, spec = tree_flatten_with_path(value)
+    floating = [i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    values = [leaf for _, leaf in leaves]
+    for i in floating:
+        place = keystr(leaves[i][0]) if len(floating) > 1 else ""
+        values[i] = visit(call_at(place), values[i])
+    return tree_unflatten(values, spec) if floating else value

@@ -1,0 +1,119 @@
+"""The network's code: what ``--arch pkg.mod:factory`` or ``--arch file.py:factory`` names, called."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from hessrank.analysis.loading.files import one_line
+from hessrank.errors import HessrankError, LoadError, OptionError
+from hessrank.plugins import import_attribute
+
+
+Architecture = str | nn.Module | Callable[..., nn.Module]
+
+_OURS = re.compile(r"hessrank(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+
+
+def build(arch: Architecture, arch_args: Mapping[str, Any]) -> nn.Module:
+    """Return the network that ``arch`` makes, on the CPU, in evaluation mode.
+
+    The global random state is left as it was.
+
+    Args:
+        arch: ``pkg.mod:name``, ``file.py:name``, or the thing itself: a factory or class to call, or a module
+            (which is copied).
+        arch_args: keyword arguments of the factory.
+
+    Raises:
+        LoadError: the code cannot be imported, the factory raises, or it returns no ``nn.Module``.
+        HessrankError: the reference is malformed or names nothing.
+    """
+    name = arch_name(arch)
+    thing = _import(arch) if isinstance(arch, str) else arch
+    if isinstance(thing, nn.Module):
+        if arch_args:
+            raise OptionError(f"--arch {name}: this is a module already, so --arch-args has nothing to go to")
+        return copy.deepcopy(thing).cpu().eval()
+    if not callable(thing):
+        raise LoadError(f"--arch {name}: this is {_article(thing)}; give a function or class that returns an nn.Module")
+    return _call(thing, arch_args, name)
+
+
+def arch_name(arch: Architecture) -> str:
+    """Return what to call ``arch`` in messages and reports: the reference, or ``module:qualified_name``."""
+    if isinstance(arch, str):
+        return arch
+    named = type(arch) if isinstance(arch, nn.Module) else arch
+    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__qualname__)}"
+
+
+def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
+    """Return the class of hessrank that a checkpoint names; nothing else is imported on a file's word.
+
+    Only a subclass of ``nn.Module`` that is defined inside the package will do: a function of ours could be
+    given arguments that make it import more, and ``hessrank.x:os.system`` is not ours.
+
+    Raises:
+        LoadError: it is none of ours; the user has to repeat it as ``--arch``.
+    """
+    remedy = f"if you trust it, repeat it: --arch {arch}"
+    if not _OURS.fullmatch(arch):
+        raise LoadError(f"{source}: the file names its own architecture {arch!r}, which is not part of hessrank; {remedy}")
+    place, _, attribute = arch.partition(":")
+    try:
+        found = getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LoadError(f"{source}: this version of hessrank has no architecture {arch!r}") from error
+    is_ours = isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("hessrank.")
+    if not is_ours:
+        raise LoadError(f"{source}: {arch!r} is not a network of hessrank; {remedy}")
+    return found  # type: ignore[no-any-return]  # a subclass of nn.Module, by the line above
+
+
+def _import(reference: str) -> Any:
+    try:
+        return import_attribute(reference, what="architecture")
+    except HessrankError:
+        raise
+    except Exception as error:  # the user's own code, which may raise anything
+        raise LoadError(
+            f"--arch {reference}: importing it raised {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
+def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], name: str) -> nn.Module:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            made = factory(**arch_args)
+    except Exception as error:  # the user's own code, which may raise anything
+        given = f" with {json.dumps(dict(arch_args), default=repr)}" if arch_args else ""
+        takes = f"; it takes {_signature(factory)}" if isinstance(error, TypeError) else ""
+        raise LoadError(
+            f"--arch {name}: calling it{given} raised {type(error).__name__}: {one_line(error)}{takes}"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise LoadError(f"--arch {name}: it returned {_article(made)}, not an nn.Module")
+    return made.cpu().eval()
+
+
+def _signature(factory: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(factory))
+    except (TypeError, ValueError):
+        return "(…)"
+
+
+def _article(thing: object) -> str:
+    if thing is None:
+        return "None"
+    kind = type(thing).__name__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"

@@ -1,0 +1,160 @@
+"""Checkpoints of our own: weights, and how to build the network they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.loading.files import one_line
+from hessrank.analysis.loading.pickles import unsafe_names
+from hessrank.errors import LoadError, OutputError
+
+
+VERSION = 1
+"""The number under the key ``hessrank``; a reader refuses a higher one."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint of ours holds.
+
+    Attributes:
+        arch: ``pkg.mod:name`` of the factory or class.
+        arch_args: its keyword arguments.
+        input_shape: the shape of one sample, without the batch dimension; None where it is not known.
+        inputs: sample inputs, the first dimension counting them; None where there are none.
+        state: the state dict.
+    """
+
+    arch: str
+    arch_args: dict[str, Any]
+    input_shape: tuple[int, ...] | None
+    inputs: Tensor | None
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    arch: str,
+    arch_args: Mapping[str, Any],
+    input_shape: Sequence[int] | None,
+    inputs: Tensor | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights of ``model`` and how to build it; `load_model` reads the file without ``--arch``.
+
+    The file appears whole or not at all, is readable with ``torch.load(weights_only=True)``, and has the same
+    bytes for the same content. ``arch`` is imported on loading only if it is a module class inside
+    ``hessrank.``; any other has to be repeated by whoever loads the file.
+
+    Args:
+        path: the file to write; its folder has to exist.
+        model: the network; it is not changed.
+        arch: ``pkg.mod:name`` of the factory or class that builds it.
+        arch_args: its keyword arguments, plain values.
+        input_shape: the shape of one sample, without the batch dimension.
+        inputs: a few sample inputs N×…, of any type.
+        metadata: plain values and tensors that the user wants to keep with the weights.
+
+    Raises:
+        OutputError: the file cannot be written, or a value is not plain.
+    """
+    content = {
+        "hessrank": VERSION,
+        "arch": arch,
+        "arch_args": dict(arch_args),
+        "input_shape": None if input_shape is None else [int(size) for size in input_shape],
+        "inputs": None if inputs is None else inputs.detach().cpu(),
+        "metadata": dict(metadata or {}),
+        "model": {name: _detached(value) for name, value in model.state_dict().items()},
+    }
+    _write_whole(Path(path).expanduser(), content)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """Write beside ``path``, check that it can be read safely, and rename."""
+    beside: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            beside = file.name
+            torch.save(dict(content), file)  # to a file object: no file name gets into the bytes
+        if unsafe := unsafe_names(Path(beside)):
+            raise OutputError(
+                f"{path}: a checkpoint holds tensors and plain values only, not {', '.join(unsafe)}; "
+                "convert what is in arch_args or metadata"
+            )
+        _readable_as_others(beside)
+        os.replace(beside, path)
+        beside = None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or one_line(error)}") from error
+    except (AttributeError, TypeError, RuntimeError) as error:  # what pickle and torch.save raise
+        raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
+    finally:
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+
+
+def _readable_as_others(path: str) -> None:
+    """Give a temporary file, made for its owner only, the permissions a new file gets."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
+
+
+def is_checkpoint(held: object) -> bool:
+    """Whether what a file holds claims to be a checkpoint of ours."""
+    return isinstance(held, Mapping) and isinstance(held.get("hessrank"), int)
+
+
+def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
+    """Return a checkpoint's parts, each of the type it should have.
+
+    Args:
+        held: what ``torch.load`` returned.
+        source: the file, for the error message.
+
+    Raises:
+        LoadError: it was written by a newer hessrank, or a part is missing or of another type.
+    """
+    if held["hessrank"] > VERSION:
+        raise LoadError(
+            f"{source}: written by a newer hessrank (format {held['hessrank']}, this one reads {VERSION}); upgrade"
+        )
+    shape = held.get("input_shape")
+    parts = {
+        "arch": isinstance(held.get("arch"), str),
+        "arch_args": isinstance(held.get("arch_args"), dict),
+        "input_shape": shape is None or _is_shape(shape),
+        "inputs": held.get("inputs") is None or isinstance(held.get("inputs"), Tensor),
+        "model": isinstance(held.get("model"), Mapping),
+    }
+    for name, good in parts.items():
+        if not good:
+            raise LoadError(f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type")
+    return Checkpoint(
+        held["arch"],
+        held["arch_args"],
+        None if shape is None else tuple(shape),
+        held.get("inputs"),
+        dict(held["model"]),
+    )
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list | tuple) and all(isinstance(size, int) and size > 0 for size in shape)

@@ -1,0 +1,75 @@
+"""Where the weights are in what a checkpoint holds: bare, or under 'model', 'state_dict', 'ema', …"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+USUAL_NAMES = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "network",
+    "params",
+    "weights",
+    "module",
+    "generator",
+    "student",
+    "ema",
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "params_ema",
+)
+_DEEPEST = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A state dict or a module inside a checkpoint.
+
+    Attributes:
+        name: the keys that lead to it, joined by dots; empty when the file holds nothing around it.
+        content: the state dict or the module.
+    """
+
+    name: str
+    content: Mapping[str, Any] | nn.Module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights by name."""
+        if isinstance(self.content, nn.Module):
+            return dict(self.content.state_dict())
+        return dict(self.content)
+
+
+def find_entries(held: object) -> list[Entry]:
+    """Return every state dict and module in ``held``, those with the usual names first, in the order of `USUAL_NAMES`."""
+    return list(_walk(held, "", 0))
+
+
+def _walk(held: object, name: str, depth: int) -> Iterator[Entry]:
+    if isinstance(held, nn.Module) or _is_state_dict(held):
+        yield Entry(name, held)  # type: ignore[arg-type]  # a module, or a mapping by _is_state_dict
+    elif isinstance(held, Mapping) and depth < _DEEPEST and all(isinstance(key, str) for key in held):
+        for key in sorted(held, key=_usualness):
+            yield from _walk(held[key], f"{name}.{key}".lstrip("."), depth + 1)
+
+
+def _is_state_dict(held: object) -> bool:
+    """Whether it maps names to tensors; a few plain values among them (``_extra_state``) do no harm."""
+    if not isinstance(held, Mapping) or not all(isinstance(key, str) for key in held):
+        return False
+    values = held.values()
+    holds_more = any(isinstance(value, Mapping | nn.Module) for value in values)
+    return any(isinstance(value, Tensor) for value in values) and not holds_more
+
+
+def _usualness(key: str) -> int:
+    return USUAL_NAMES.index(key) if key in USUAL_NAMES else len(USUAL_NAMES)

@@ -1,0 +1,63 @@
+"""Programs that ``torch.export.save`` wrote (``.pt2``), as modules that kept their names.
+
+Such a file runs code when it is read, even where it holds no pickle that needs trust: ``torch.export.load``
+reads tensors with ``weights_only=False``, falls back from ``weights_only=True`` to a full pickle for the sample
+inputs, and evaluates the shapes' symbolic expressions through ``sympy.sympify``, which calls ``eval``. So it
+is read behind ``trust_pickle`` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.loading.files import one_line, shape_text
+from hessrank.errors import LoadError
+
+
+def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor | None]:
+    """Return the program as a module, and its sample input if that is one tensor (batch first).
+
+    Raises:
+        LoadError: the file is not trusted, damaged, or holds no exported program.
+    """
+    if not trust_pickle:
+        raise LoadError(
+            f"{path}: reading a torch.export program can run code; if you trust who made it, add --trust-pickle "
+            "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
+        )
+    try:
+        with _quiet(), path.open("rb") as file:
+            program = torch.export.load(file)
+            module = torch.export.unflatten(program)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
+    args, kwargs = program.example_inputs or ((), {})
+    single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].ndim > 0
+    return module, args[0].detach() if single else None
+
+
+def exported_note(inputs: Tensor | None) -> str:
+    """Return what a user should know of an exported program: it may take no other shape than its example's."""
+    shape = f" with an input of {shape_text(tuple(inputs.shape))}" if inputs is not None else ""
+    return f"exported{shape}; other shapes run only along dimensions that were exported as dynamic"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch.export's log, which prints the traceback of an error it then raises again."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,200 @@
+"""A network from a file, whatever wrote the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from hessrank.analysis.loading.architecture import Architecture, arch_name, build, import_ours
+from hessrank.analysis.loading.checkpoint import is_checkpoint, parse_checkpoint
+from hessrank.analysis.loading.entries import Entry, find_entries
+from hessrank.analysis.loading.exported import exported_note, read_exported
+from hessrank.analysis.loading.files import one_line, readable_file, sha256_of
+from hessrank.analysis.loading.matching import fits, load_weights
+from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.analysis.loading.sniff import Format, sniff
+from hessrank.errors import LoadError
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network that was read from a file.
+
+    Attributes:
+        model: the network, on the CPU, in evaluation mode, its weights of the type they have in the file.
+        format: "hessrank checkpoint", "state dict", "safetensors", "torch.export program" or "pickled module".
+        path: the file as it was named.
+        sha256: of the file's bytes, in hexadecimal.
+        arch: what built the network; None where the file holds the network itself.
+        arch_args: the keyword arguments ``arch`` was called with.
+        input_shape: the shape of one sample, without the batch dimension, where the file says it.
+        inputs: sample inputs (batch first), where the file holds some.
+        notes: what was done on the way that a user may want to know, a sentence each.
+    """
+
+    model: nn.Module
+    format: str
+    path: str
+    sha256: str
+    arch: str | None = None
+    arch_args: dict[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] | None = None
+    inputs: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the user asked for."""
+
+    path: Path
+    arch: Architecture | None
+    arch_args: Mapping[str, Any] | None
+    trust_pickle: bool
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    arch: Architecture | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    trust_pickle: bool = False,
+) -> LoadedModel:
+    """Read a network from a file: a checkpoint of ours, a state dict, safetensors, a ``.pt2``, a pickled module.
+
+    No code of the file is run unless ``trust_pickle`` is set. With ``arch``, the weights go into the network that
+    ``arch`` makes, also those of a pickled module.
+
+    Args:
+        path: the file.
+        arch: ``pkg.mod:factory`` or ``file.py:factory``, or a factory, class or module; needed wherever the file
+            holds weights only.
+        arch_args: keyword arguments of the factory; for a checkpoint of ours, its own unless given here.
+        trust_pickle: whether the file may run code when it is read.
+
+    Raises:
+        LoadError: the file is missing, unreadable, damaged, not a model, not trusted, or does not fit ``arch``.
+        HessrankError: ``arch`` or ``arch_args`` cannot be used.
+    """
+    file = readable_file(path, error=LoadError)
+    kind = sniff(file)
+    request = _Request(file, arch, arch_args, trust_pickle)
+    reader = {Format.TORCH: _from_torch, Format.SAFETENSORS: _from_safetensors, Format.EXPORTED: _from_exported}
+    return reader[kind](request)
+
+
+def _from_exported(request: _Request) -> LoadedModel:
+    if request.arch is not None:
+        raise LoadError(f"{request.path}: a torch.export program holds its own network; leave --arch out")
+    model, inputs = read_exported(request.path, trust_pickle=request.trust_pickle)
+    return _loaded(
+        request,
+        model,
+        "torch.export program",
+        inputs=inputs,
+        input_shape=None if inputs is None else tuple(inputs.shape[1:]),
+        notes=(exported_note(inputs),),
+    )
+
+
+def _from_safetensors(request: _Request) -> LoadedModel:
+    from safetensors.torch import load_file  # noqa: PLC0415  # not needed for the other formats
+
+    try:
+        state = load_file(request.path)
+    except Exception as error:  # SafetensorError derives from Exception alone
+        raise LoadError(f"{request.path}: the file is cut short or damaged: {one_line(error)}") from error
+    if not state:
+        raise LoadError(f"{request.path}: there are no tensors in it")
+    return _from_entries(request, [Entry("", state)], "safetensors")
+
+
+def _from_torch(request: _Request) -> LoadedModel:
+    held = read_pickle(request.path, trust_pickle=request.trust_pickle)
+    if is_checkpoint(held):
+        return _from_checkpoint(request, held)
+    entries = find_entries(held)
+    if not entries:
+        raise LoadError(f"{request.path}: no network and no state dict in it, but {_holds(held)}")
+    module = next((e for e in entries if isinstance(e.content, nn.Module)), None)
+    if module is not None and request.arch is None and isinstance(module.content, nn.Module):
+        model = module.content.cpu().eval()
+        return _loaded(request, model, "pickled module", notes=_taken(module, entries))
+    return _from_entries(request, entries, "state dict")
+
+
+def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
+    source = str(request.path)
+    checkpoint = parse_checkpoint(held, source=source)
+    arch = import_ours(checkpoint.arch, source=source) if request.arch is None else request.arch
+    arch_args = dict(checkpoint.arch_args if request.arch_args is None else request.arch_args)
+    model = build(arch, arch_args)
+    notes = load_weights(model, checkpoint.state, source=source)
+    return _loaded(
+        request,
+        model,
+        "hessrank checkpoint",
+        arch=checkpoint.arch if request.arch is None else arch_name(request.arch),
+        arch_args=arch_args,
+        input_shape=checkpoint.input_shape,
+        inputs=checkpoint.inputs,
+        notes=notes,
+    )
+
+
+def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> LoadedModel:
+    """Put the first entry whose names fit, else the first one, into the network that ``--arch`` makes."""
+    if request.arch is None:
+        raise LoadError(f"{request.path}: {_needs_arch(entries[0])}")
+    arch_args = dict(request.arch_args or {})
+    model = build(request.arch, arch_args)
+    entry = next((e for e in entries if fits(model, e.state_dict())), entries[0])
+    source = f"{request.path} ({entry.name})" if entry.name else str(request.path)
+    notes = load_weights(model, entry.state_dict(), source=source)
+    return _loaded(
+        request,
+        model,
+        format_name,
+        arch=arch_name(request.arch),
+        arch_args=arch_args,
+        notes=_taken(entry, entries) + notes,
+    )
+
+
+def _loaded(request: _Request, model: nn.Module, format_name: str, **parts: Any) -> LoadedModel:
+    return LoadedModel(model, format_name, str(request.path), sha256_of(request.path), **parts)
+
+
+def _needs_arch(entry: Entry) -> str:
+    names = list(entry.state_dict())
+    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return (
+        f"this holds weights only ({len(names)} keys: {listed}); name the code that builds the network, "
+        "--arch pkg.module:factory or --arch file.py:factory, with --arch-args '{\"width\": 64}' if it takes any"
+    )
+
+
+def _taken(entry: Entry, entries: list[Entry]) -> tuple[str, ...]:
+    if not entry.name:
+        return ()
+    others = [repr(other.name) for other in entries if other is not entry]
+    also = f" (the file also holds {', '.join(others)})" if others else ""
+    return (f"took the entry {entry.name!r}{also}",)
+
+
+def _holds(held: object) -> str:
+    if isinstance(held, Mapping):
+        listed = ", ".join(repr(key) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
+        return f"a dict of {listed}" if held else "an empty dict"
+    return f"an object of type {type(held).__name__}; a data tensor goes to --data" if _is_data(held) else (
+        f"an object of type {type(held).__name__}"
+    )
+
+
+def _is_data(held: object) -> bool:
+    return isinstance(held, Tensor)

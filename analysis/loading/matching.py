@@ -1,0 +1,123 @@
+"""Weights put into a network, every one of them, or an error that lists what does not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from hessrank.analysis.loading.files import one_line, shape_text
+from hessrank.analysis.loading.prefixes import strip_prefixes
+from hessrank.errors import LoadError
+
+
+_LISTED = 8
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
+    """Put ``state`` into ``model``; every name and every shape has to fit.
+
+    Weights keep the type they have in the file (half, bfloat16). Tensors that ``model`` shares need to be
+    there under one of their names only.
+
+    Args:
+        model: the network; on an error its weights may be partly those of ``state``.
+        state: tensors by name, with the prefixes of wrappers or without.
+        source: the file, for the error message.
+
+    Returns:
+        Notes on what was done to make the names match.
+
+    Raises:
+        LoadError: keys that are missing, unexpected or of another shape.
+    """
+    own = model.state_dict()
+    names, notes = strip_prefixes(state, own.keys())
+    shared = _complete_shared(names, own)
+    problem: Exception | None = None
+    try:
+        _adopt_types(model, names)
+        model.load_state_dict(names)
+    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
+        problem = error
+    if problem is None:
+        types = {value.dtype for value in names.values() if _is_floating(value)} - {torch.float32}
+        kept = [f"weights are {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}"] if types else []
+        return (*notes, *shared, *kept)
+    reasons = _differences(names, own) or [one_line(problem)]
+    raise LoadError(f"{source}: the weights do not fit the architecture: {'; '.join(reasons)}") from problem
+
+
+def fits(model: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Whether the names of ``state`` are those of ``model``, less the prefixes of wrappers."""
+    own = model.state_dict()
+    return strip_prefixes(state, own.keys())[0].keys() == own.keys()
+
+
+def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Add to ``names`` the further names of tensors that the network shares (tied weights)."""
+    known = {_place(value): name for name, value in own.items() if name in names and _place(value)}
+    missing = {name: known[_place(value)] for name, value in own.items() if _place(value) in known}
+    added = {name: twin for name, twin in missing.items() if name not in names}
+    for name, twin in added.items():
+        names[name] = names[twin]
+    return [f"{name} is tied to {twin}" for name, twin in added.items()]
+
+
+def _place(value: object) -> tuple[int, torch.Size, tuple[int, ...]] | None:
+    """Where a tensor's memory is and how it is read; None for what has none."""
+    if not isinstance(value, Tensor) or is_lazy(value) or not value.numel():
+        return None
+    return value.data_ptr(), value.shape, value.stride()
+
+
+def _adopt_types(model: nn.Module, names: Mapping[str, Any]) -> None:
+    """Give the network's floating tensors the types that theirs have in the file, so that none is rounded."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        value = names.get(name)
+        if _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
+            tensor.data = tensor.data.to(value.dtype)
+
+
+def _is_floating(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return up to three phrases: keys that are missing, unexpected, of another shape."""
+    missing = [name for name in own if name not in names]
+    unexpected = [name for name in names if name not in own]
+    shapes = [
+        f"{name} is {shape_text(tuple(names[name].shape))} in the file, {shape_text(tuple(own[name].shape))} in the network"
+        for name in own
+        if name in names and _differ(names[name], own[name])
+    ]
+    with_nearest = [name + _nearest(name, missing or own) for name in unexpected]
+    found = (
+        _listed("missing from the file", missing),
+        _listed("not in the network", with_nearest),
+        _listed("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
+    )
+    return [phrase for phrase in found if phrase]
+
+
+def _differ(value: object, own: object) -> bool:
+    if not isinstance(value, Tensor) or not isinstance(own, Tensor) or is_lazy(own):
+        return False
+    return value.shape != own.shape
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
+    return f" (nearest is {near[0]!r})" if near else ""
+
+
+def _listed(what: str, names: list[str], *, remedy: str = "") -> str:
+    if not names:
+        return ""
+    more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
+    return f"{what}: {', '.join(names[:_LISTED])}{more}{remedy}"

@@ -1,0 +1,96 @@
+"""What ``torch.save`` wrote, read without running code unless the user says that the file is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hessrank.analysis.loading.files import one_line
+from hessrank.errors import LoadError
+
+
+_REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch's weights-only reader words it
+
+
+def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
+    """Return what the file holds, its tensors on the CPU.
+
+    Args:
+        path: a file that ``torch.save`` wrote, in the zip or in the older format.
+        trust_pickle: whether objects other than tensors and plain containers may be built, which runs
+            whatever code the file names.
+
+    Raises:
+        LoadError: the file is cut short or damaged, needs trust that was not given, or needs code that is
+            not here.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        needed = unsafe_names(path, error)
+        if not needed:
+            raise LoadError(f"{path}: the file is cut short or damaged: {one_line(error)}") from error
+        if not trust_pickle:
+            raise LoadError(f"{path}: {_refusal(needed)}") from error
+    return _read_trusted(path)
+
+
+def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
+    """Return the functions and classes that a pickle would call, beyond those of tensors and containers.
+
+    Args:
+        path: a file that ``torch.save`` wrote.
+        error: what ``torch.load(weights_only=True)`` raised, if it did: all there is to go by for the older
+            format.
+    """
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # torch raises several kinds here: not a zip file, or a damaged one
+        refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        return [refused.group(1)] if refused else []
+
+
+def _refusal(needed: list[str]) -> str:
+    names = ", ".join(needed[:4]) + (f", … ({len(needed)} in all)" if len(needed) > 4 else "")
+    return (
+        f"reading this pickle would run code ({names}); if you trust who made it, add --trust-pickle "
+        "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
+    )
+
+
+def _read_trusted(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(action="ignore"), _current_folder_importable():
+            return torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise LoadError(
+            f"{path}: the pickle needs code that is not here: {one_line(error)}; run where that module can be "
+            "imported, or save the state_dict and give the architecture with --arch"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise LoadError(f"{path}: the pickle cannot be read: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """Let a pickle find classes in modules of the current folder, as ``python -m`` does."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)

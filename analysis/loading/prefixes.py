@@ -1,0 +1,56 @@
+"""Prefixes that wrappers put before every name (``module.``, ``_orig_mod.``), taken off where that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TypeVar
+
+
+T = TypeVar("T")
+
+WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch's own wrappers add, before the name or inside it."""
+OUTER = ("model.", "net.", "network.")
+"""What a training class adds before the name."""
+_DEEPEST = 3
+
+
+def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dict[str, T], tuple[str, ...]]:
+    """Return ``state`` under the names ``wanted`` uses, and notes on what was removed.
+
+    Up to three prefixes are removed, each from every key that has it, if more keys match afterwards; the
+    fewest removals that match the most keys are taken. Two keys never become one.
+
+    Args:
+        state: values by name.
+        wanted: the names of the network's own state dict.
+    """
+    best: tuple[dict[str, T], tuple[str, ...]] = (dict(state), ())
+    most = _matches(state, wanted)
+    level = [best]
+    for _ in range(_DEEPEST):
+        if most == len(state):
+            break
+        level = [shorter for names, notes in level for shorter in _shortened(names, notes)]
+        for names, notes in level:
+            if (matches := _matches(names, wanted)) > most:
+                best, most = (names, notes), matches
+    return best
+
+
+def _shortened(names: dict[str, T], notes: tuple[str, ...]) -> Iterator[tuple[dict[str, T], tuple[str, ...]]]:
+    """Yield ``names`` less each prefix that some of them have."""
+    for prefix in WRAPPERS + OUTER:
+        shorter = {_without(name, prefix): value for name, value in names.items()}
+        changed = len(names.keys() - shorter.keys())
+        if changed and len(shorter) == len(names):
+            yield shorter, (*notes, f"removed {prefix!r} from {changed} key{'s' if changed > 1 else ''}")
+
+
+def _without(name: str, prefix: str) -> str:
+    name = name.removeprefix(prefix)
+    return name.replace("." + prefix, ".") if prefix in WRAPPERS else name
+
+
+def _matches(names: Mapping[str, T], wanted: Collection[str]) -> int:
+    return sum(name in wanted for name in names)

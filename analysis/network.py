@@ -1,0 +1,198 @@
+"""A network whose every activation can be watched, replaced and differentiated.
+
+Everything in hessrank that looks at activations is a *tap*: it is shown each of them when it is made and
+may return what the network shall go on with. Probing, perturbing, calibrating, quantizing one tensor at a
+time: all are taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.utils._pytree import tree_leaves
+
+from hessrank.analysis.batches import Batch, describe, first_line
+from hessrank.analysis.calls import Call, Walk
+from hessrank.analysis.curvature import curved_downstream
+from hessrank.analysis.graph_walk import GraphWalk
+from hessrank.analysis.hook_walk import HookWalk
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.memory import is_out_of_memory
+from hessrank.errors import DataError, HessrankError, ModelError
+
+Tap = Callable[[Layer, Call, Tensor], Tensor | None]
+"""Sees an activation (with its layer and call); returns its replacement, or None to leave it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One forward pass.
+
+    Attributes:
+        output: whatever the network returned.
+        roots: the leaves every gradient ends at: inputs, and what an embedding made of integers.
+    """
+
+    output: Any
+    roots: tuple[Tensor, ...]
+
+    def differentiable_outputs(self) -> list[Tensor]:
+        """Return the output tensors that gradients can start from, in order."""
+        return [leaf for leaf in tree_leaves(self.output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+
+
+class Network:
+    """A model, the names of its layers, and a way to run it under a tap.
+
+    Use inside :func:`hessrank.analysis.untouched.untouched`, which freezes the parameters.
+
+    Attributes:
+        layers: all layers in the order of execution.
+        traced: whether torch.fx could trace the model; if not, hooks do.
+        why_hooks: the reason why not; empty if it could.
+        left_out: names of views through which the network writes in place: they cannot be watched.
+        curved: names of the layers that have something curved (not piecewise linear) between them and the
+            output, the loss apart, and the name of that operation (``{"fc1": "Gelu"}``).
+    """
+
+    def __init__(self, model: nn.Module, example: Batch) -> None:
+        """Find the layers by running ``model`` on ``example``.
+
+        Raises:
+            DataError: the model does not take such an input.
+            ModelError: it has no activation to differentiate.
+        """
+        self.model = model
+        self.curved: dict[str, str] = {}
+        self._by_name: dict[str, Layer] = {}
+        self._overwritten: frozenset[str] = frozenset()
+        self.left_out: tuple[str, ...] = ()
+        reference = _call(model, example)
+        self._walk, self.why_hooks = _choose_walk(model, example, reference)
+        self.traced = not self.why_hooks
+        self._discover(example, reference)
+        self.layers = list(self._by_name.values())
+        if not self.layers:
+            raise ModelError("the network has no activation that depends on its input and reaches its output")
+
+    def run(self, batch: Batch, tap: Tap, *, differentiable: bool = False) -> Run:
+        """Run the network on ``batch`` with every layer shown to ``tap``.
+
+        Args:
+            batch: the samples.
+            tap: what sees, and may replace, the activations.
+            differentiable: record the run for backward passes; otherwise gradients are off.
+
+        Raises:
+            DataError: the network does not take this batch.
+        """
+        roots: list[Tensor] = []
+
+        def visit(call: Call, value: Tensor) -> Tensor:
+            layer = self._by_name.get(call.name)
+            if layer is None:
+                return value
+            if differentiable and not value.requires_grad:
+                value = value.detach().requires_grad_()
+                roots.append(value)
+            shown = tap(layer, call, value)
+            value = value if shown is None else shown
+            # Nobody can write to a leaf, and who overwrites an activation must spare the one that is watched.
+            watched_leaf = value.is_leaf and value.requires_grad
+            return value.clone() if watched_leaf or call.name in self._overwritten else value
+
+        with torch.enable_grad() if differentiable else torch.no_grad():
+            return Run(_explained(lambda: self._walk(batch, visit), batch), tuple(roots))
+
+    def _discover(self, example: Batch, reference: Any) -> None:
+        """Find the layers, what is curved behind them and what is overwritten later, in one recorded run."""
+        seen: dict[str, _Seen] = {}
+
+        def visit(call: Call, value: Tensor) -> Tensor:
+            is_input = call.kind == "input"
+            if not call.from_data or not (call.from_weights or value.requires_grad or is_input):
+                return value
+            if not value.requires_grad:
+                value = value.detach().requires_grad_().clone()
+            layer = Layer(call.name, call.kind, len(seen), call.path)
+            seen[call.name] = _Seen(layer, value, value._version, value.grad_fn)
+            return value
+
+        with torch.enable_grad():
+            output = _explained(lambda: self._walk(example, visit), example)
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
+        self._by_name = {name: one.layer for name, one in seen.items()}
+        self._overwritten = frozenset(name for name, one in seen.items() if one.value._version != one.version)
+        self._drop_aliases(example, reference, {name for name, one in seen.items() if one.value._is_view()})
+
+    def _drop_aliases(self, example: Batch, reference: Any, views: set[str]) -> None:
+        """Leave out views through which the network writes into something else: a copy would cut the tie."""
+        if _same(self.run(example, lambda *_: None).output, reference):
+            return
+        aliases = self._overwritten & views
+        self._overwritten -= aliases
+        for name in aliases:
+            del self._by_name[name]
+        self.left_out = tuple(sorted(aliases))
+        if not _same(self.run(example, lambda *_: None).output, reference):
+            raise ModelError("the network gives another output when its activations are watched; is it deterministic?")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    layer: Layer
+    value: Tensor
+    version: int
+    made_by: Node | None
+
+
+def _choose_walk(model: nn.Module, example: Batch, reference: Any) -> tuple[Walk, str]:
+    """Return a graph walk if torch.fx traces the model faithfully, or else hooks and the reason."""
+    try:
+        walk = GraphWalk(model, example)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            output = walk(_copied(example), lambda _, value: value)
+    except Exception as error:  # torch.fx raises anything at all on code that it cannot follow
+        return HookWalk(model), f"torch.fx cannot trace it ({first_line(error)})"
+    if not _same(output, reference):
+        return HookWalk(model), "its torch.fx graph gives another output"
+    return walk, ""
+
+
+def _call(model: nn.Module, batch: Batch) -> Any:
+    torch.manual_seed(0)
+    copy = _copied(batch)
+    with torch.no_grad():
+        return _explained(lambda: model(*copy.args, **copy.kwargs), batch)
+
+
+def _copied(batch: Batch) -> Batch:
+    return batch.map(torch.clone)
+
+
+def _same(one: Any, other: Any) -> bool:
+    pairs = zip(tree_leaves(one), tree_leaves(other), strict=False)
+    tensors = [(a.detach(), b.detach()) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)]
+    return bool(tensors) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in tensors
+    )
+
+
+def _explained(run: Callable[[], Any], batch: Batch) -> Any:
+    """Turn what a network raises on a batch into one line that names the batch; memory is somebody else's matter."""
+    torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
+    try:
+        return run()
+    except (HessrankError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise DataError(f"the network does not take this input ({describe(batch)}): {first_line(error)}") from error

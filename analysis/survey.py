@@ -1,0 +1,187 @@
+"""What can be known of the layers without gradients: shapes, MACs, ranges, where the samples lie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.calls import Call
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.network import Network
+from hessrank.errors import ModelError
+
+
+@dataclass(frozen=True)
+class SampleAxis:
+    """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``."""
+
+    dim: int = 0
+    repeat: int = 1
+
+    def rows(self, value: Tensor, batch_size: int) -> Tensor:
+        """Return ``value`` as one row a sample, batch_size × elements."""
+        if batch_size == 1:
+            return value.reshape(1, -1)
+        return value.movedim(self.dim, 0).reshape(batch_size, -1)
+
+
+def squared_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
+    """Return the squared 2-norm of each sample's part of ``value``, float64, shape (batch_size,).
+
+    The sum runs in the precision of ``value``; only the result is widened.
+    """
+    if batch_size == 1:
+        return torch.linalg.vector_norm(value).double().square().reshape(1)
+    return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1).double().square()
+
+
+@dataclass
+class Facts:
+    """What is known of one layer.
+
+    Attributes:
+        shape: of one sample's activation, without the batch dimension.
+        numel: its number of elements.
+        macs: multiply-accumulates of the call that makes it, for one sample.
+        low: smallest finite value over the data.
+        high: largest finite value over the data.
+        axis: where the samples lie in it.
+    """
+
+    shape: tuple[int, ...]
+    numel: int
+    macs: int
+    low: float = math.inf
+    high: float = -math.inf
+    axis: SampleAxis = SampleAxis()
+
+
+def first_look(network: Network, one: Batch) -> dict[str, Facts]:
+    """Return shape, size and MACs of every layer, from one sample.
+
+    Args:
+        network: the network.
+        one: a batch that holds a single sample.
+    """
+    facts: dict[str, Facts] = {}
+    counter = FlopCounterMode(display=False)
+    counted = 0
+
+    def tap(layer: Layer, call: Call, value: Tensor) -> None:
+        nonlocal counted
+        total = counter.get_total_flops()
+        shape = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
+        facts[layer.name] = Facts(shape, value.numel(), (total - counted) // 2)
+        counted = total
+
+    with counter:
+        network.run(one, tap)
+    return facts
+
+
+def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, Facts]) -> str:
+    """Find out where each layer keeps its samples by comparing one sample alone with a pair.
+
+    Args:
+        network: the network.
+        one: sample i alone.
+        pair: sample i and another one.
+        facts: their ``axis`` is filled in.
+
+    Returns:
+        the name of a layer that does not keep samples apart (the network must then be given one sample at a
+        time), or "" if all do.
+    """
+    alone: dict[str, tuple[torch.Size, float]] = {}
+
+    def look(layer: Layer, call: Call, value: Tensor) -> None:
+        alone[layer.name] = value.shape, float(squared_norms(value, SampleAxis(), 1))
+
+    mixed: list[str] = []
+
+    def compare(layer: Layer, call: Call, value: Tensor) -> None:
+        shape, norm = alone.get(layer.name, (torch.Size(), 0.0))
+        axis = _doubled(shape, value.shape)
+        if axis is None or not math.isclose(float(squared_norms(value, axis, 2)[0]), norm, rel_tol=1e-3, abs_tol=1e-9):
+            mixed.append(layer.name)
+        else:
+            facts[layer.name].axis = axis
+
+    network.run(one, look)
+    network.run(pair, compare)
+    return mixed[0] if mixed else ""
+
+
+def _doubled(one: torch.Size, two: torch.Size) -> SampleAxis | None:
+    if len(one) != len(two):
+        return None
+    changed = [d for d in range(len(one)) if one[d] != two[d]]
+    if len(changed) != 1 or two[changed[0]] != 2 * one[changed[0]]:
+        return None
+    return SampleAxis(changed[0], one[changed[0]])
+
+
+def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[str]:
+    """Widen each layer's range by what it takes on ``batch``.
+
+    Returns:
+        names of the layers that hold -inf, as masked attention scores do; their range is that of the rest.
+
+    Raises:
+        ModelError: an activation is NaN or +inf; the message names the first such layer.
+    """
+    masked: set[str] = set()
+
+    def tap(layer: Layer, call: Call, value: Tensor) -> None:
+        if value.numel() == 0:
+            return
+        low, high = (float(bound) for bound in torch.aminmax(value))
+        if math.isnan(low) or high == math.inf:
+            what = "NaN" if math.isnan(low) else "infinite"
+            raise ModelError(
+                f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, "
+                f"in samples {', '.join(map(str, batch.samples))}: look at the data's scale and at the weights before it"
+            )
+        if low == -math.inf:
+            masked.add(layer.name)
+            low, high = (float(bound) for bound in torch.aminmax(_finite(value)))
+        known = facts[layer.name]
+        known.low, known.high = min(known.low, low), max(known.high, high)
+
+    network.run(batch, tap)
+    return masked
+
+
+def _finite(value: Tensor) -> Tensor:
+    finite = value[value.isfinite()]
+    return finite if finite.numel() else value.new_zeros(1)
+
+
+def check_weights(network: Network) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        ModelError: naming the first such parameter.
+    """
+    for name, parameter in network.model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            bad = int((~parameter.isfinite()).sum())
+            raise ModelError(
+                f"weight {name!r} holds {bad} NaN or infinite of {parameter.numel()} values: the checkpoint is broken"
+            )
+
+
+def never_run(network: Network) -> list[str]:
+    """Return the paths of modules with parameters of their own that no call reaches."""
+    run = {layer.module for layer in network.layers if layer.module}
+    inside = tuple(f"{path}." for path in run)
+    return [
+        path
+        for path, module in network.model.named_modules()
+        if path and path not in run and any(True for _ in module.parameters(recurse=False)) and not path.startswith(inside)
+    ]

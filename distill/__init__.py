@@ -1,0 +1,1 @@
+"""Stage 3: networks that can be ranked, quantized and trained, by task."""

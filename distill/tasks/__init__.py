@@ -1,0 +1,1 @@
+"""What can be trained: one sub-package per task."""

@@ -1,0 +1,134 @@
+"""Train a small low-light network on photographs taken again in a simulated night.
+
+    python examples/lowlight/train.py
+
+writes model.pth (a checkpoint that ``hessrank examples/lowlight/model.pth`` ranks) and heldout.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from hessrank.analysis.loading import save_checkpoint
+from hessrank.distill.tasks.lowlight import LowLight, Night, NightPhotographs, held_out, psnr_8bit
+
+HERE = Path(__file__).parent
+ARCH_ARGS = {"dbf_width": 4, "dble_width": 8}
+CROP = 128
+
+
+def train(steps: int, batch: int, size: int, rate: float, seed: int) -> LowLight:
+    """Minimize L1(mono) + L1(rgb) with Adam; the rate rises for a tenth of the steps, then falls."""
+    torch.manual_seed(seed)
+    network = LowLight(**ARCH_ARGS).to(memory_format=torch.channels_last)
+    loader = DataLoader(NightPhotographs(steps * batch, size=size, seed=seed), batch_size=batch)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    loss_of = nn.L1Loss()
+    for step, (raw, (mono, rgb)) in enumerate(loader, start=1):
+        mono_out, rgb_out = network(raw.contiguous(memory_format=torch.channels_last))
+        loss = loss_of(mono_out, mono) + loss_of(rgb_out, rgb)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 500 == 0:
+            print(f"step {step:6d}  loss {loss.item():.4f}", flush=True)
+    return network.to(memory_format=torch.contiguous_format).eval()
+
+
+@torch.no_grad()
+def develop(network: LowLight, night: Night) -> tuple[Tensor, Tensor]:
+    """Return the network's monochrome and color picture of one night, without the batch axis."""
+    mono, rgb = network(night.raw[None])
+    return mono[0], rgb[0]
+
+
+def judge(network: LowLight, nights: list[Night]) -> dict[str, float]:
+    """Return PSNRs in dB on 8-bit values, of the network and of the naive development."""
+    figures = {}
+    for night in nights:
+        mono, rgb = develop(network, night)
+        figures[f"psnr_rgb_{night.name}"] = psnr_8bit(rgb, night.rgb)
+        figures[f"psnr_mono_{night.name}"] = psnr_8bit(mono, night.mono)
+        figures[f"naive_psnr_rgb_{night.name}"] = psnr_8bit(night.naive_rgb, night.rgb)
+        figures[f"naive_psnr_mono_{night.name}"] = psnr_8bit(night.naive_mono, night.mono)
+    return {name: round(figure, 2) for name, figure in figures.items()}
+
+
+def crops(nights: list[Night], each: int = 4) -> Tensor:
+    """Return squares of the held-out RAWs, float16 N×1×128×128, at even offsets spread over the diagonal."""
+    squares = []
+    for night in nights:
+        _, height, width = night.raw.shape
+        for i in range(each):
+            top, left = ((side - CROP) * i // (each - 1) // 2 * 2 for side in (height, width))
+            squares.append(night.raw[:, top : top + CROP, left : left + CROP])
+    return torch.stack(squares).half()
+
+
+def draw(network: LowLight, nights: list[Night], figures: dict[str, float], path: Path) -> None:
+    """Draw input, naive development, network and target of each night side by side."""
+    figure = Figure(figsize=(16, 5.6), layout="constrained")
+    for row, night in zip(figure.subplots(len(nights), 4), nights, strict=True):
+        name, (_, rgb) = night.name, develop(network, night)
+        pictures = {
+            f"{name}: amplified RAW": night.raw.expand(3, -1, -1),
+            f"naive, {figures[f'naive_psnr_rgb_{name}']:.1f} dB": night.naive_rgb,
+            f"network, {figures[f'psnr_rgb_{name}']:.1f} dB": rgb.clamp(0, 1),
+            "target": night.rgb,
+        }
+        for axes, (title, picture) in zip(row, pictures.items(), strict=True):
+            axes.imshow(picture.permute(1, 2, 0).numpy())
+            axes.set_title(title)
+            axes.axis("off")
+    figure.savefig(path, dpi=70)
+
+
+def main() -> None:
+    """Train, judge, draw, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for option, default in {"steps": 6000, "batch": 8, "size": 64, "seed": 0}.items():
+        parser.add_argument(f"--{option}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate, default 2e-3")
+    parser.add_argument("--ratio", type=float, default=300.0, help="exposure ratio to judge at, default 300")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to, default this one")
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+    start = time.perf_counter()
+    network = train(options.steps, options.batch, options.size, options.rate, options.seed)
+    print(f"trained in {time.perf_counter() - start:.0f} s")
+
+    nights = held_out(ratio=options.ratio, seed=options.seed)
+    figures = judge(network, nights)
+    for name, figure in figures.items():
+        print(f"{name:24s} {figure:6.2f} dB")
+    draw(network, nights, figures, options.out / "heldout.png")
+    save_checkpoint(
+        options.out / "model.pth",
+        network,
+        arch="hessrank.distill.tasks.lowlight:LowLight",
+        arch_args=ARCH_ARGS,
+        input_shape=(1, CROP, CROP),
+        inputs=crops(nights),
+        metadata={
+            "command": " ".join(["python examples/lowlight/train.py", *sys.argv[1:]]),
+            "torch": str(torch.__version__),
+            **{name: value for name, value in vars(options).items() if name != "out"},
+            **figures,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

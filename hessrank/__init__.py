@@ -1,0 +1,1 @@
+"""Which layers of a network suffer most when you quantize them."""
