@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -211,6 +211,16 @@ def _bind_by_name(
         return (), {name: fields[name] for name in taken}, fields[extra[0]] if extra else None
     target = fields.pop(targets[0]) if targets else None
     return (fields,), {}, target  # forward takes the dict as a whole
+
+
+def single_samples(batch: Batch) -> list[Batch]:
+    """Return the samples of ``batch`` as batches of one."""
+
+    def only(index: int) -> Batch:
+        one = batch.map(lambda tensor: tensor[index : index + 1] if tensor.ndim else tensor)
+        return replace(one, samples=(batch.samples[index],))
+
+    return [only(index) for index in range(len(batch))]
 
 
 def describe(batch: Batch) -> str:

@@ -8,7 +8,7 @@ time: all are taps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,7 +70,8 @@ class Network:
         self.model = model
         self.curved: dict[str, str] = {}
         self._by_name: dict[str, Layer] = {}
-        self._overwritten: frozenset[str] = frozenset()
+        self._overwritten: frozenset[str] = frozenset()  # activations that something writes to later
+        self._stale_inputs: frozenset[str] = frozenset()  # calls whose input something writes to later
         self.left_out: tuple[str, ...] = ()
         reference = _call(model, example)
         self._walk, self.why_hooks = _choose_walk(model, example, reference)
@@ -100,6 +101,8 @@ class Network:
             if differentiable and not value.requires_grad:
                 value = value.detach().requires_grad_()
                 roots.append(value)
+            if call.input is not None and call.name in self._stale_inputs:
+                call = replace(call, input=call.input.clone())
             shown = tap(layer, call, value)
             value = value if shown is None else shown
             # Nobody can write to a leaf, and who overwrites an activation must spare the one that is watched.
@@ -120,7 +123,10 @@ class Network:
             if not value.requires_grad:
                 value = value.detach().requires_grad_().clone()
             layer = Layer(call.name, call.kind, len(seen), call.path)
-            seen[call.name] = _Seen(layer, value, value._version, value.grad_fn)
+            given = call.input
+            seen[call.name] = _Seen(
+                layer, value, value._version, value.grad_fn, given, 0 if given is None else given._version
+            )
             return value
 
         with torch.enable_grad():
@@ -129,6 +135,9 @@ class Network:
         self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
         self._by_name = {name: one.layer for name, one in seen.items()}
         self._overwritten = frozenset(name for name, one in seen.items() if one.value._version != one.version)
+        self._stale_inputs = frozenset(
+            name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
+        )
         self._drop_aliases(example, reference, {name for name, one in seen.items() if one.value._is_view()})
 
     def _drop_aliases(self, example: Batch, reference: Any, views: set[str]) -> None:
@@ -150,6 +159,8 @@ class _Seen:
     value: Tensor
     version: int
     made_by: Node | None
+    given: Tensor | None
+    given_version: int
 
 
 def _choose_walk(model: nn.Module, example: Batch, reference: Any) -> tuple[Walk, str]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hessrank.analysis.batches import Batch
@@ -30,14 +30,11 @@ class SampleAxis:
         return value.movedim(self.dim, 0).reshape(batch_size, -1)
 
 
-def squared_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
-    """Return the squared 2-norm of each sample's part of ``value``, float64, shape (batch_size,).
-
-    The sum runs in the precision of ``value``; only the result is widened.
-    """
+def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
+    """Return the 2-norm of each sample's part of ``value``, in its precision, shape (batch_size,)."""
     if batch_size == 1:
-        return torch.linalg.vector_norm(value).double().square().reshape(1)
-    return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1).double().square()
+        return torch.linalg.vector_norm(value).reshape(1)
+    return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1)
 
 
 @dataclass
@@ -100,14 +97,14 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
     alone: dict[str, tuple[torch.Size, float]] = {}
 
     def look(layer: Layer, call: Call, value: Tensor) -> None:
-        alone[layer.name] = value.shape, float(squared_norms(value, SampleAxis(), 1))
+        alone[layer.name] = value.shape, float(sample_norms(value, SampleAxis(), 1))
 
     mixed: list[str] = []
 
     def compare(layer: Layer, call: Call, value: Tensor) -> None:
         shape, norm = alone.get(layer.name, (torch.Size(), 0.0))
         axis = _doubled(shape, value.shape)
-        if axis is None or not math.isclose(float(squared_norms(value, axis, 2)[0]), norm, rel_tol=1e-3, abs_tol=1e-9):
+        if axis is None or not math.isclose(float(sample_norms(value, axis, 2)[0]), norm, rel_tol=1e-3, abs_tol=1e-9):
             mixed.append(layer.name)
         else:
             facts[layer.name].axis = axis
@@ -162,14 +159,14 @@ def _finite(value: Tensor) -> Tensor:
     return finite if finite.numel() else value.new_zeros(1)
 
 
-def check_weights(network: Network) -> None:
+def check_weights(model: nn.Module) -> None:
     """Refuse weights that hold NaN or infinity.
 
     Raises:
         ModelError: naming the first such parameter.
     """
-    for name, parameter in network.model.named_parameters():
-        if not bool(parameter.isfinite().all()):
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(parameter.isfinite().all()):
             bad = int((~parameter.isfinite()).sum())
             raise ModelError(
                 f"weight {name!r} holds {bad} NaN or infinite of {parameter.numel()} values: the checkpoint is broken"

@@ -8,7 +8,7 @@ without G from two T×T matrices: ‖G‖² = Σₛₜ ⟨gₛ, gₜ⟩⟨aₛ, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def weight_gradient(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
 
     Args:
         module: a convolution, a linear layer or an embedding.
-        given: that sample's input to the module, with a batch dimension of 1 for convolutions.
+        given: that sample's input to the module, with a batch dimension.
         slope: gradient of the loss with respect to the module's output for that input.
     """
     if isinstance(module, _ConvNd):
@@ -75,15 +75,28 @@ def _convolution_gradient(module: _ConvNd, given: Tensor, slope: Tensor) -> Tens
     return gradient
 
 
-def weight_norms(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
-    """Return the squared norm of each sample's weight gradient, float64, shape (batch,).
+def weight_gradients(module: nn.Module, given: Tensor, slope: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Yield each sample's weight gradient; arguments as for :func:`weight_norms`."""
+    pairs = zip(given.tensor_split(batch_size), slope.tensor_split(batch_size), strict=True)
+    return (weight_gradient(module, a, g) for a, g in pairs)
+
+
+def weight_norms(module: nn.Module, given: Tensor, slope: Tensor, batch_size: int) -> Tensor:
+    """Return the squared norm of each sample's weight gradient, shape (batch_size,).
 
     Args:
         module: a convolution, a linear layer or an embedding.
         given: the batch's input to the module, samples along dimension 0.
         slope: gradient with respect to the module's output, samples along dimension 0.
+        batch_size: number of samples; each has the same number of entries along dimension 0.
     """
-    if isinstance(module, nn.Linear) and _positions(given, 1) ** 2 <= module.weight.numel():
-        return _pairwise(slope, given @ given.mT if given.ndim > 2 else given.square().sum(1), slope.ndim > 2)
-    singles = (weight_gradient(module, given[i : i + 1], slope[i : i + 1]) for i in range(len(given)))
-    return torch.stack([torch.linalg.vector_norm(g).double().square() for g in singles])
+    if isinstance(module, nn.Linear) and _positions(given, batch_size) ** 2 <= module.weight.numel():
+        rows, slopes = (t.reshape(batch_size, -1, t.shape[-1]) for t in (given, slope))
+        return ((rows @ rows.mT) * (slopes @ slopes.mT)).sum((1, 2))
+    gradients = weight_gradients(module, given, slope, batch_size)
+    return torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square()
+
+
+def _positions(given: Tensor, batch_size: int) -> int:
+    """Return T, how often a linear layer's weight meets one sample's input."""
+    return given.numel() // given.shape[-1] // batch_size

@@ -17,7 +17,6 @@ from hessrank.analysis.loading.files import one_line
 from hessrank.errors import HessrankError, LoadError, OptionError
 from hessrank.plugins import import_attribute
 
-
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
 _OURS = re.compile(r"hessrank(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
@@ -44,7 +43,9 @@ def build(arch: Architecture, arch_args: Mapping[str, Any]) -> nn.Module:
             raise OptionError(f"--arch {name}: this is a module already, so --arch-args has nothing to go to")
         return copy.deepcopy(thing).cpu().eval()
     if not callable(thing):
-        raise LoadError(f"--arch {name}: this is {_article(thing)}; give a function or class that returns an nn.Module")
+        raise LoadError(
+            f"--arch {name}: this is {_article(thing)}; give a function or class that returns an nn.Module"
+        )
     return _call(thing, arch_args, name)
 
 
@@ -67,13 +68,17 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
     """
     remedy = f"if you trust it, repeat it: --arch {arch}"
     if not _OURS.fullmatch(arch):
-        raise LoadError(f"{source}: the file names its own architecture {arch!r}, which is not part of hessrank; {remedy}")
+        raise LoadError(
+            f"{source}: the file names its own architecture {arch!r}, which is not part of hessrank; {remedy}"
+        )
     place, _, attribute = arch.partition(":")
     try:
         found = getattr(importlib.import_module(place), attribute)
     except (ImportError, AttributeError) as error:
         raise LoadError(f"{source}: this version of hessrank has no architecture {arch!r}") from error
-    is_ours = isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("hessrank.")
+    is_ours = (
+        isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("hessrank.")
+    )
     if not is_ours:
         raise LoadError(f"{source}: {arch!r} is not a network of hessrank; {remedy}")
     return found  # type: ignore[no-any-return]  # a subclass of nn.Module, by the line above

@@ -17,7 +17,6 @@ from hessrank.analysis.loading.files import one_line
 from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import LoadError, OutputError
 
-
 VERSION = 1
 """The number under the key ``hessrank``; a reader refuses a higher one."""
 
@@ -134,7 +133,8 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     """
     if held["hessrank"] > VERSION:
         raise LoadError(
-            f"{source}: written by a newer hessrank (format {held['hessrank']}, this one reads {VERSION}); upgrade"
+            f"{source}: written by a newer hessrank (format {held['hessrank']}, "
+            f"this one reads {VERSION}); upgrade hessrank"
         )
     shape = held.get("input_shape")
     parts = {
@@ -146,7 +146,9 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     }
     for name, good in parts.items():
         if not good:
-            raise LoadError(f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type")
+            raise LoadError(
+                f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type"
+            )
     return Checkpoint(
         held["arch"],
         held["arch_args"],

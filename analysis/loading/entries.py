@@ -1,4 +1,4 @@
-"""Where the weights are in what a checkpoint holds: bare, or under 'model', 'state_dict', 'ema', …"""
+"""Where the weights are in what a checkpoint holds: bare, or under 'model', 'state_dict', 'ema' and so on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-
 
 USUAL_NAMES = (
     "model",
@@ -50,7 +49,7 @@ class Entry:
 
 
 def find_entries(held: object) -> list[Entry]:
-    """Return every state dict and module in ``held``, those with the usual names first, in the order of `USUAL_NAMES`."""
+    """Return every state dict and module in ``held``, in the order of `USUAL_NAMES`, then the others."""
     return list(_walk(held, "", 0))
 
 

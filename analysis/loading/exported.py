@@ -1,9 +1,9 @@
 """Programs that ``torch.export.save`` wrote (``.pt2``), as modules that kept their names.
 
-Such a file runs code when it is read, even where it holds no pickle that needs trust: ``torch.export.load``
-reads tensors with ``weights_only=False``, falls back from ``weights_only=True`` to a full pickle for the sample
-inputs, and evaluates the shapes' symbolic expressions through ``sympy.sympify``, which calls ``eval``. So it
-is read behind ``trust_pickle`` only.
+Such a file can run code when it is read: ``torch.export.load`` reads some tensors with
+``weights_only=False``, falls back from ``weights_only=True`` to a full pickle for the sample inputs, and
+evaluates the shapes' symbolic expressions through ``sympy.sympify``, which calls ``eval``. So it is read
+behind ``trust_pickle`` only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,8 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
     """
     if not trust_pickle:
         raise LoadError(
-            f"{path}: reading a torch.export program can run code; if you trust who made it, add --trust-pickle "
-            "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
+            f"{path}: reading a torch.export program can run code; if you trust who made it, add "
+            "--trust-pickle (trust_pickle=True), else get its state_dict and give the architecture with --arch"
         )
     try:
         with _quiet(), path.open("rb") as file:
@@ -40,13 +41,18 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
         raise
     except Exception as error:
         raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
-    args, kwargs = program.example_inputs or ((), {})
-    single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].ndim > 0
-    return module, args[0].detach() if single else None
+    return module, _single_tensor(program.example_inputs)
+
+
+def _single_tensor(example: tuple[tuple[Any, ...], dict[str, Any]] | None) -> Tensor | None:
+    args, kwargs = example or ((), {})
+    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor) or args[0].ndim == 0:
+        return None
+    return args[0].detach()
 
 
 def exported_note(inputs: Tensor | None) -> str:
-    """Return what a user should know of an exported program: it may take no other shape than its example's."""
+    """Return what a user should know of an exported program: which shapes it takes."""
     shape = f" with an input of {shape_text(tuple(inputs.shape))}" if inputs is not None else ""
     return f"exported{shape}; other shapes run only along dimensions that were exported as dynamic"
 

@@ -63,7 +63,7 @@ def sha256_of(path: Path) -> str:
 
 
 def one_line(problem: BaseException, *, at_most: int = 200) -> str:
-    """Return the first line of an exception's message, cut to ``at_most`` characters; its type if it has none."""
+    """Return the first line of an exception's message, at most so many characters; else its type."""
     lines = str(problem).strip().splitlines()
     text = " ".join(lines[0].split()) if lines else type(problem).__name__
     return text if len(text) <= at_most else text[: at_most - 1] + "…"

@@ -27,7 +27,7 @@ class LoadedModel:
 
     Attributes:
         model: the network, on the CPU, in evaluation mode, its weights of the type they have in the file.
-        format: "hessrank checkpoint", "state dict", "safetensors", "torch.export program" or "pickled module".
+        format: "hessrank checkpoint", "state dict", "safetensors", "torch.export program", "pickled module".
         path: the file as it was named.
         sha256: of the file's bytes, in hexadecimal.
         arch: what built the network; None where the file holds the network itself.
@@ -65,26 +65,30 @@ def load_model(
     arch_args: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
 ) -> LoadedModel:
-    """Read a network from a file: a checkpoint of ours, a state dict, safetensors, a ``.pt2``, a pickled module.
+    """Read a network from a file: our checkpoint, a state dict, safetensors, a ``.pt2``, a pickled module.
 
-    No code of the file is run unless ``trust_pickle`` is set. With ``arch``, the weights go into the network that
-    ``arch`` makes, also those of a pickled module.
+    No code of the file is run unless ``trust_pickle`` is set. With ``arch``, the weights go into the network
+    that ``arch`` makes, also those of a pickled module.
 
     Args:
         path: the file.
-        arch: ``pkg.mod:factory`` or ``file.py:factory``, or a factory, class or module; needed wherever the file
-            holds weights only.
+        arch: ``pkg.mod:factory`` or ``file.py:factory``, or a factory, class or module; needed wherever
+            the file holds weights only.
         arch_args: keyword arguments of the factory; for a checkpoint of ours, its own unless given here.
         trust_pickle: whether the file may run code when it is read.
 
     Raises:
-        LoadError: the file is missing, unreadable, damaged, not a model, not trusted, or does not fit ``arch``.
+        LoadError: the file is missing, unreadable, damaged, no model, not trusted, or does not fit ``arch``.
         HessrankError: ``arch`` or ``arch_args`` cannot be used.
     """
     file = readable_file(path, error=LoadError)
     kind = sniff(file)
     request = _Request(file, arch, arch_args, trust_pickle)
-    reader = {Format.TORCH: _from_torch, Format.SAFETENSORS: _from_safetensors, Format.EXPORTED: _from_exported}
+    reader = {
+        Format.TORCH: _from_torch,
+        Format.SAFETENSORS: _from_safetensors,
+        Format.EXPORTED: _from_exported,
+    }
     return reader[kind](request)
 
 
@@ -121,11 +125,19 @@ def _from_torch(request: _Request) -> LoadedModel:
     entries = find_entries(held)
     if not entries:
         raise LoadError(f"{request.path}: no network and no state dict in it, but {_holds(held)}")
-    module = next((e for e in entries if isinstance(e.content, nn.Module)), None)
-    if module is not None and request.arch is None and isinstance(module.content, nn.Module):
-        model = module.content.cpu().eval()
-        return _loaded(request, model, "pickled module", notes=_taken(module, entries))
+    if request.arch is None:
+        for entry in entries:
+            if isinstance(entry.content, nn.Module):
+                model, notes = _unwrap(entry.content)
+                return _loaded(request, model, "pickled module", notes=_taken(entry, entries) + notes)
     return _from_entries(request, entries, "state dict")
+
+
+def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network inside ``DataParallel``, whose prefix would be before every layer's name."""
+    if isinstance(module, nn.DataParallel):
+        return module.module.cpu().eval(), ("took the network out of DataParallel",)
+    return module.cpu().eval(), ()
 
 
 def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
@@ -175,7 +187,7 @@ def _needs_arch(entry: Entry) -> str:
     listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     return (
         f"this holds weights only ({len(names)} keys: {listed}); name the code that builds the network, "
-        "--arch pkg.module:factory or --arch file.py:factory, with --arch-args '{\"width\": 64}' if it takes any"
+        "--arch pkg.module:factory or --arch file.py:factory, and its --arch-args '{\"width\": 64}' if any"
     )
 
 
@@ -191,10 +203,6 @@ def _holds(held: object) -> str:
     if isinstance(held, Mapping):
         listed = ", ".join(repr(key) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
         return f"a dict of {listed}" if held else "an empty dict"
-    return f"an object of type {type(held).__name__}; a data tensor goes to --data" if _is_data(held) else (
-        f"an object of type {type(held).__name__}"
-    )
-
-
-def _is_data(held: object) -> bool:
-    return isinstance(held, Tensor)
+    if isinstance(held, Tensor):
+        return "a tensor; give data as --data"
+    return f"an object of type {type(held).__name__}"

@@ -14,7 +14,6 @@ from hessrank.analysis.loading.files import one_line, shape_text
 from hessrank.analysis.loading.prefixes import strip_prefixes
 from hessrank.errors import LoadError
 
-
 _LISTED = 8
 
 
@@ -46,7 +45,11 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> 
         problem = error
     if problem is None:
         types = {value.dtype for value in names.values() if _is_floating(value)} - {torch.float32}
-        kept = [f"weights are {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}"] if types else []
+        kept = (
+            [f"weights are {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}"]
+            if types
+            else []
+        )
         return (*notes, *shared, *kept)
     reasons = _differences(names, own) or [one_line(problem)]
     raise LoadError(f"{source}: the weights do not fit the architecture: {'; '.join(reasons)}") from problem
@@ -79,7 +82,7 @@ def _adopt_types(model: nn.Module, names: Mapping[str, Any]) -> None:
     """Give the network's floating tensors the types that theirs have in the file, so that none is rounded."""
     for name, tensor in model.state_dict(keep_vars=True).items():
         value = names.get(name)
-        if _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
+        if isinstance(value, Tensor) and _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
             tensor.data = tensor.data.to(value.dtype)
 
 
@@ -92,7 +95,7 @@ def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     missing = [name for name in own if name not in names]
     unexpected = [name for name in names if name not in own]
     shapes = [
-        f"{name} is {shape_text(tuple(names[name].shape))} in the file, {shape_text(tuple(own[name].shape))} in the network"
+        f"{name} is {shape_text(names[name].shape)} in the file, {shape_text(own[name].shape)} in the network"
         for name in own
         if name in names and _differ(names[name], own[name])
     ]

@@ -16,7 +16,6 @@ import torch
 from hessrank.analysis.loading.files import one_line
 from hessrank.errors import LoadError
 
-
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch's weights-only reader words it
 
 
@@ -75,8 +74,8 @@ def _read_trusted(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise LoadError(
-            f"{path}: the pickle needs code that is not here: {one_line(error)}; run where that module can be "
-            "imported, or save the state_dict and give the architecture with --arch"
+            f"{path}: the pickle needs code that is not here: {one_line(error)}; run where that module "
+            "can be imported, or save the state_dict and give the architecture with --arch"
         ) from error
     except MemoryError:
         raise

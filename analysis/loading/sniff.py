@@ -20,7 +20,11 @@ class Format(Enum):
 _TORCH_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # 0x1950a86a20f9469cfc6c, pickled as a long integer
 _STATE_DICT = "save its state_dict with torch.save and give the architecture with --arch"
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89HDF\r\n\x1a\n", f"an HDF5 file, as Keras writes; hessrank reads PyTorch models: port it, {_STATE_DICT}"),
+    (
+        0,
+        b"\x89HDF\r\n\x1a\n",
+        f"an HDF5 file, as Keras writes; hessrank reads PyTorch models: port it, {_STATE_DICT}",
+    ),
     (4, b"TFL3", "a TensorFlow Lite model; hessrank reads PyTorch models, give the network it was made from"),
     (0, b"GGUF", "a GGUF model; hessrank reads PyTorch models, give the safetensors it was made from"),
     (257, b"ustar", "a tar archive; unpack it and give the model file inside"),
@@ -28,7 +32,11 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it and give the model file inside"),
     (0, b"\x93NUMPY", "a NumPy array, not a model; give it as --data"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the model itself; fetch it with 'git lfs pull'"),
-    (0, b"\x80", f"a plain Python pickle, not written by torch.save; load it where it was made, {_STATE_DICT}"),
+    (
+        0,
+        b"\x80",
+        f"a plain Python pickle, not written by torch.save; load it where it was made, {_STATE_DICT}",
+    ),
 )
 _NO_MODEL = "not a model file that hessrank knows (torch.save, safetensors, torch.export .pt2)"
 

@@ -1,0 +1,136 @@
+"""What every estimator takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.losses import Loss, curvature_times, detached, no_curvature, output_tensors
+from hessrank.analysis.network import Network
+from hessrank.analysis.probes import Probes, output_probes
+from hessrank.analysis.survey import SampleAxis
+from hessrank.errors import LossError
+from hessrank.plugins import Registry
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight whose trace is wanted.
+
+    Attributes:
+        parameter: the tensor itself, which several modules and several calls may share.
+        calls: names of the layers whose calls multiply with it, in the order of execution.
+    """
+
+    parameter: nn.Parameter
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work for an estimator: some probes on one batch.
+
+    Attributes:
+        network: the network, frozen.
+        loss: the loss.
+        batch: the samples.
+        probes: where probe vectors come from.
+        indices: which probes to use; an estimator without randomness ignores them.
+        layers: names of the layers whose traces are wanted, in the order of the results.
+        weights: the weights whose traces are wanted, in the order of the results.
+        axes: where each layer keeps its samples.
+    """
+
+    network: Network
+    loss: Loss
+    batch: Batch
+    probes: Probes
+    indices: range
+    layers: Sequence[str]
+    weights: Sequence[Weight]
+    axes: Mapping[str, SampleAxis]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Unbiased estimates from one probe, float64 on the CPU.
+
+    Attributes:
+        layers: tr H of each layer and sample, shape (layers, batch).
+        weights: the same of each weight, shape (weights, batch).
+    """
+
+    layers: Tensor
+    weights: Tensor
+
+    def __add__(self, other: Estimates) -> Estimates:
+        return Estimates(self.layers + other.layers, self.weights + other.weights)
+
+    def __mul__(self, factor: float) -> Estimates:
+        return Estimates(self.layers * factor, self.weights * factor)
+
+    def __sub__(self, other: Estimates) -> Estimates:
+        return self + other * -1
+
+
+class Estimator(Protocol):
+    """Estimates the traces of all layers on a batch, one probe after the other."""
+
+    deterministic: bool
+    """Whether one round gives the exact trace of a sample, so that more probes would change nothing."""
+
+    def __call__(self, work: Work) -> Iterator[Estimates]:
+        """Yield the estimates of each probe in ``work.indices`` (of one in all, if deterministic)."""
+        ...
+
+
+ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
+
+
+def target_of(loss: Loss, batch: Batch, output: Any) -> Any:
+    """Return what ``output`` is compared with: the data's target, or the output itself."""
+    return batch.target if loss.needs_target else detached(output)
+
+
+def differentiable_outputs(loss: Loss, batch: Batch, output: Any) -> list[Tensor]:
+    """Return the output tensors, checked to hold one sample an entry.
+
+    Raises:
+        LossError: an output keeps its samples elsewhere than along dimension 0.
+    """
+    tensors = output_tensors(output)
+    for tensor in tensors:
+        if tensor.shape[0] != len(batch):
+            raise LossError(
+                f"the network returns {'×'.join(map(str, tensor.shape))} for {len(batch)} samples: "
+                f"loss {loss.name!r} needs the samples along the output's first dimension"
+            )
+    if not any(tensor.requires_grad for tensor in tensors):
+        raise LossError("the network returns no floating-point tensor that depends on an activation")
+    return tensors
+
+
+def check_curvature(work: Work) -> None:
+    """Refuse a loss whose curvature takes a random probe to zero, or to NaN.
+
+    Raises:
+        LossError: saying why, and what to use instead.
+    """
+    output = work.network.run(work.batch, lambda *_: None).output
+    target = target_of(work.loss, work.batch, output)
+    w = output_probes(work.probes, output_tensors(output), work.batch.samples, 0)
+    product = work.loss.factor(output, target, w) or curvature_times(work.loss, output, target, w)
+    if not any(bool(part.count_nonzero()) for part in product):
+        raise no_curvature(work.loss.name)
+    if not all(bool(part.isfinite().all()) for part in product):
+        raise LossError(f"loss {work.loss.name!r} has NaN or infinite curvature at the network's output")
+
+
+def zeros(rows: int, batch: Batch) -> Tensor:
+    """Return a float64 tensor of zeros, rows × batch size."""
+    return torch.zeros(rows, len(batch), dtype=torch.float64)

@@ -1,0 +1,93 @@
+"""The trace by PyHessian's own code: an independent check of ours, and as slow as it gets.
+
+PyHessian (Yao et al. 2020, the package ``pyhessian``) knows the Hessian of parameters only. So the additive
+perturbation of one activation at a time, zeros of its shape, is made the only parameter of a network whose
+weights are frozen: its Hessian is then that of the activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.batches import Batch, single_samples
+from hessrank.analysis.calls import Call
+from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
+from hessrank.analysis.estimators.twice import twice_differentiable
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.network import Network
+from hessrank.errors import OptionError
+
+_NEVER = -float("inf")  # its stopping rule divides by the signed trace: no ratio is below this
+
+
+@ESTIMATORS.register("pyhessian")
+class PyHessian:
+    """tr H of every layer as ``pyhessian.hessian(...).trace()`` gives it; weights are left out."""
+
+    deterministic = False
+
+    def __call__(self, work: Work) -> Iterator[Estimates]:
+        """Run PyHessian once for each sample and layer, with as many probes as asked for."""
+        values = torch.empty(len(work.indices), len(work.layers), len(work.batch), dtype=torch.float64)
+        for column, one in enumerate(single_samples(work.batch)):
+            for row, name in enumerate(work.layers):
+                values[:, row, column] = torch.tensor(_traces(work, one, name), dtype=torch.float64)
+        weights = zeros(len(work.weights), work.batch) * float("nan")
+        for layers in values:
+            yield Estimates(layers, weights)
+
+
+def _traces(work: Work, one: Batch, layer: str) -> list[float]:
+    """Return PyHessian's vᵀHv of one layer for each probe."""
+    package = _import()
+    perturbed = _Perturbed(work.network, one, layer)
+
+    def criterion(output: Any, _: Any) -> Tensor:
+        return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
+
+    # PyHessian draws from torch's global generator
+    key = np.random.SeedSequence([getattr(work.probes, "seed", 0), one.samples[0], work.indices[0]])
+    torch.manual_seed(int(key.generate_state(1)[0]))
+    with twice_differentiable(), torch.enable_grad():
+        spectrum = package.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
+        slope = spectrum.gradsH[0]
+        if not isinstance(slope, Tensor) or not slope.requires_grad:
+            return [0.0] * len(work.indices)  # the loss is linear in this layer, which PyHessian does not expect
+        traces: list[float] = spectrum.trace(maxIter=len(work.indices), tol=_NEVER)
+    return traces
+
+
+class _Perturbed(nn.Module):
+    """The network as a function of one layer's additive perturbation."""
+
+    def __init__(self, network: Network, batch: Batch, layer: str) -> None:
+        super().__init__()
+        self._run, self._batch, self._layer = network.run, batch, layer
+        shapes: dict[str, Tensor] = {}
+
+        def look(layer: Layer, call: Call, value: Tensor) -> None:
+            shapes[layer.name] = value
+
+        network.run(batch, look)
+        self.perturbation = nn.Parameter(torch.zeros_like(shapes[layer]))
+
+    def forward(self, _: Tensor) -> Any:
+        """Return the network's output."""
+
+        def add(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
+            return value + self.perturbation if layer.name == self._layer else None
+
+        return self._run(self._batch, add, differentiable=True).output
+
+
+def _import() -> Any:
+    try:
+        import pyhessian  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise OptionError("estimator 'pyhessian' needs PyHessian: pip install 'hessrank[pyhessian]'") from error
+    return pyhessian

@@ -1,0 +1,30 @@
+"""Makes a forward pass differentiable twice where torch's CPU kernels are only differentiable once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+
+class _SmoothedKernels(TorchFunctionMode):
+    """Hardsigmoid by its definition, relu6(x + 3)/6: its fused backward has no derivative."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (F.hardsigmoid, torch._C._nn.hardsigmoid):
+            return F.relu6(args[0] + 3) / 6
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Run forwards inside the block on kernels that have a second derivative (attention on its math backend)."""
+    with sdpa_kernel(SDPBackend.MATH), _SmoothedKernels():
+        yield

@@ -1,0 +1,79 @@
+"""Hands the samples out in batches, in the network's precision and on its device; smaller ones when memory runs out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from hessrank.analysis.batches import Batch, Samples, make_batch
+from hessrank.analysis.memory import is_out_of_memory
+from hessrank.errors import DataError, ModelError
+
+
+class Feed:
+    """The samples of a ranking.
+
+    Attributes:
+        batch_size: samples a batch; halved for good when memory runs out.
+        halved: whether that happened.
+    """
+
+    def __init__(self, samples: Samples, model: nn.Module, batch_size: int, *, needs_target: bool) -> None:
+        """Feed ``samples`` to ``model``, ``batch_size`` at a time."""
+        self.batch_size = batch_size
+        self.halved = False
+        self._samples, self._model, self._needs_target = samples, model, needs_target
+        weights = [p for p in model.parameters() if p.is_floating_point()]
+        self._dtype = weights[0].dtype if weights else torch.float32
+        self._device = next(model.parameters()).device if weights else torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def batch(self, *indices: int) -> Batch:
+        """Return the samples at ``indices`` as one batch."""
+        batch = make_batch(self._samples, indices, self._model, needs_target=self._needs_target)
+        return batch.map(self._converted)
+
+    def each(self, work: Callable[[Batch], None]) -> None:
+        """Do ``work`` on every batch in turn; what fails for lack of memory is done again in halves.
+
+        Raises:
+            ModelError: memory does not suffice for a single sample.
+        """
+        start = 0
+        while start < len(self):
+            stop = min(start + self.batch_size, len(self))
+            try:
+                work(self.batch(*range(start, stop)))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.batch_size == 1:
+                    raise ModelError("out of memory with one sample a batch: use a smaller --input-shape") from error
+                self.batch_size, self.halved = self.batch_size // 2, True
+            else:
+                start = stop
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all samples as they are fed, whatever the batch size.
+
+        Raises:
+            DataError: a sample holds NaN or infinity.
+        """
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            batch = self.batch(index)
+            for leaf in tree_leaves((batch.args, batch.kwargs, batch.target)):
+                if isinstance(leaf, Tensor):
+                    if not bool(leaf.isfinite().all()):
+                        raise DataError(f"sample {index} of the data holds NaN or infinity")
+                    digest.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _converted(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)

@@ -1,0 +1,283 @@
+"""The main job: from a model and data to a :class:`Ranking`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.batches import Batch, as_samples
+from hessrank.analysis.calls import Call
+from hessrank.analysis.damage import activation_errors
+from hessrank.analysis.data import Data
+from hessrank.analysis.estimators import Weight, plan
+from hessrank.analysis.estimators.base import Work, check_curvature
+from hessrank.analysis.feed import Feed
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.losses import Loss, make_loss, output_tensors
+from hessrank.analysis.network import Network
+from hessrank.analysis.probes import Rademacher
+from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.report import assemble, describe_run
+from hessrank.analysis.rounds import Part, Progress, Rounds
+from hessrank.analysis.statistics import Array
+from hessrank.analysis.survey import (
+    Facts,
+    check_weights,
+    find_ranges,
+    find_sample_axes,
+    first_look,
+    never_run,
+)
+from hessrank.analysis.untouched import untouched
+from hessrank.analysis.weights import own_weight
+from hessrank.errors import ModelError, OptionError, unknown_name
+
+DEFAULT_SAMPLES = 32
+DEFAULT_BITS = tuple(range(4, 17))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`rank` was asked for, checked."""
+
+    by: str
+    batch_size: int
+    max_probes: int
+    tolerance: float
+    seed: int
+    bits: tuple[int, ...]
+    weights: bool
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_probes"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}: it should be 1 or more")
+        if not 0 < self.tolerance < 1:
+            raise OptionError(f"tolerance is {self.tolerance}: it should lie between 0 and 1, as 0.1")
+        if self.seed < 0:
+            raise OptionError(f"seed is {self.seed}: it should not be negative")
+        wrong = [b for b in self.bits if not 2 <= b <= 16]
+        if wrong or not self.bits:
+            raise OptionError(f"bits {wrong or 'are missing'}: bit-widths run from 2 to 16")
+        known = ["trace", "mean_trace", *(f"act_increase_b{b}" for b in self.bits)]
+        if self.by not in known:
+            raise unknown_name("column to rank by", self.by, known)
+
+
+def rank(
+    model: nn.Module,
+    data: Any,
+    *,
+    loss: str | Loss | Callable[..., Tensor] = "self",
+    estimator: str = "auto",
+    by: str = "trace",
+    num_samples: int | None = None,
+    batch_size: int = 1,
+    max_probes: int = 64,
+    tolerance: float = 0.1,
+    seed: int = 0,
+    bits: Iterable[int] = DEFAULT_BITS,
+    weights: bool = True,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Rank the layers of ``model`` by the trace of the loss Hessian with respect to their activations.
+
+    Args:
+        model: any network; left exactly as it was, whatever happens. Half precision is computed in float32,
+            on a copy.
+        data: a tensor (N×…), a tuple or dict of tensors, a map-style dataset, a data loader or any iterable
+            of batches. Fields are the arguments of ``forward``, by position or name; one more is the target.
+        loss: ``self`` (how far the output moves; no target needed), ``self-kl``, ``self-mse``,
+            ``cross-entropy``, ``mse``, ``charbonnier``, ``pkg.module:fn``, ``file.py:fn``, or a function of
+            (output, target).
+        estimator: ``auto``, ``gauss-newton``, ``exact``, ``hutchinson`` or ``pyhessian``.
+        by: the column to rank by: ``trace``, ``mean_trace`` or ``act_increase_b<bits>``.
+        num_samples: how many samples to use, from the front; None takes at most 32.
+        batch_size: samples run together. Changes speed and memory, not the result.
+        max_probes: most probes a sample.
+        tolerance: relative difference of two traces that does not matter; sampling goes on until every two
+            neighbors are in a certain order or certainly closer than this, or ``max_probes`` are spent.
+        seed: all random numbers follow from it.
+        bits: bit-widths, 2 to 16, to predict the damage for.
+        weights: estimate the traces of the weights too, in the same backward passes.
+        progress: called as ``progress(stage, done, total)`` every now and then.
+
+    Returns:
+        the ranking: traces in units of the loss per squared activation, with standard errors, 95 % intervals
+        and rank intervals; predicted increases in units of the loss.
+
+    Raises:
+        HessrankError: the model, the data, the loss or an option does not work; one line says why.
+    """
+    options = Options(by, batch_size, max_probes, tolerance, seed, tuple(sorted(set(bits))), weights)
+    made, tell = make_loss(loss), progress or (lambda *_: None)
+    samples = as_samples(data.dataset if isinstance(data, Data) else data, num_samples or DEFAULT_SAMPLES)
+    model, notes = _in_full_precision(model)
+    with untouched(model):
+        job = _Job(model, Feed(samples, model, batch_size, needs_target=made.needs_target), made, options, tell, notes)
+        rounds, errors = job.run(estimator)
+        frame = assemble(rounds, errors, options.bits)
+        info = describe_run(rounds, asdict(options), _describe_model(model), job.describe_data(data), job.notes)
+    return Ranking(frame, info)
+
+
+class _Job:
+    """One ranking on its way: what later steps need of earlier ones."""
+
+    def __init__(
+        self, model: nn.Module, feed: Feed, loss: Loss, options: Options, tell: Progress, notes: list[str]
+    ) -> None:
+        check_weights(model)
+        self.feed, self.loss, self.options, self.tell, self.notes = feed, loss, options, tell, notes
+        self.fingerprint = feed.fingerprint()
+        self.network = Network(model, feed.batch(0))
+        self.facts = first_look(self.network, feed.batch(0))
+        self.weights = _find_weights(self.network, feed.batch(0))
+
+    def run(self, estimator: str) -> tuple[Rounds, Array]:
+        """Survey, then sample."""
+        self._settle_batches()
+        names = [layer.name for layer in self.network.layers]
+        axes = {name: fact.axis for name, fact in self.facts.items()}
+        one = self.feed.batch(0)
+        check_curvature(Work(self.network, self.loss, one, Rademacher(0), range(1), names, [], axes))
+        errors = self._survey()
+        wanted = self.weights if self.options.weights else []
+        outputs = sum(t[0].numel() for t in output_tensors(self.network.run(one, lambda *_: None).output))
+        parts = [Part.of(c, len(self.feed)) for c in plan(estimator, self.network, self.loss, wanted, outputs)]
+        rounds = Rounds(
+            self.network, self.loss, self.feed, self.facts, parts, self.options.seed, self._factors(errors)
+        )
+        rounds.run(self.options.tolerance, self.options.max_probes, self.tell)
+        if not np.any(rounds.trace_replicates()):
+            raise ModelError("every trace is zero: no activation has an influence on the loss; is the output constant?")
+        self._note_what_happened(rounds)
+        return rounds, errors
+
+    def describe_data(self, data: Any) -> dict[str, Any]:
+        """Return what the samples were, with a fingerprint of their content."""
+        told = data.description if isinstance(data, Data) else {"kind": type(data).__name__}
+        return {**told, "samples_used": len(self.feed), "sha256": self.fingerprint}
+
+    def _settle_batches(self) -> None:
+        """See whether samples stay apart inside a batch; if not, go one by one."""
+        if self.feed.batch_size == 1 or len(self.feed) == 1:
+            self.feed.batch_size = 1
+            return
+        mixed = find_sample_axes(self.network, self.feed.batch(0), self.feed.batch(0, 1), self.facts)
+        if mixed:
+            self.feed.batch_size = 1
+            self.notes.append(f"layer {mixed!r} does not keep the samples of a batch apart: they went one by one")
+
+    def _survey(self) -> Array:
+        """Return the mean squared rounding error by layer, bit-width and sample; learn the ranges on the way."""
+        masked: set[str] = set()
+        bits, total = self.options.bits, 2 * len(self.feed)
+        errors = np.zeros((len(self.network.layers), len(bits), len(self.feed)))
+
+        def look(batch: Batch) -> None:
+            masked.update(find_ranges(self.network, batch, self.facts))
+            self.tell("ranges", batch.samples[-1] + 1, total)
+
+        def measure(batch: Batch) -> None:
+            errors[:, :, list(batch.samples)] = activation_errors(self.network, batch, self.facts, bits).numpy()
+            self.tell("ranges", len(self.feed) + batch.samples[-1] + 1, total)
+
+        self.feed.each(look)
+        self.feed.each(measure)
+        if masked:
+            self.notes.append(f"-inf in {_listed(masked)} (masked scores): left out of their ranges")
+        return errors
+
+    def _factors(self, errors: Array) -> Array:
+        """Return what to multiply each layer's trace by to get the key that is ranked, by sample."""
+        numel = np.array([self.facts[layer.name].numel for layer in self.network.layers], dtype=np.float64)
+        by = self.options.by
+        if by == "trace":
+            return np.ones((len(numel), len(self.feed)))
+        if by == "mean_trace":
+            return np.broadcast_to(1 / numel[:, None], (len(numel), len(self.feed)))
+        column = self.options.bits.index(int(by.removeprefix("act_increase_b")))
+        return np.asarray(errors[:, column] / 2)
+
+    def _note_what_happened(self, rounds: Rounds) -> None:
+        notes, network = self.notes, self.network
+        if network.why_hooks:
+            notes.append(f"ranked module by module: {network.why_hooks}")
+        if network.left_out:
+            notes.append(f"{_listed(network.left_out)} write into something else in place: not ranked")
+        if idle := never_run(network):
+            notes.append(f"{_listed(idle)} never ran on this data: not ranked")
+        for weight in self.weights:
+            if len(weight.calls) > 1:
+                notes.append(
+                    f"{_listed(weight.calls)} share one weight: its trace is that of all calls together, "
+                    f"in the row of {weight.calls[0]}"
+                )
+        if self.feed.halved:
+            notes.append(f"memory ran out: went on with batches of {self.feed.batch_size}")
+        if len(self.feed) == 1:
+            notes.append("one sample only: the error bars speak of this sample, not of others")
+        notes.extend(_verdict(rounds, self.options))
+
+
+def _verdict(rounds: Rounds, options: Options) -> list[str]:
+    """Return what the sampling could not settle, and what the signs say."""
+    notes = []
+    negative = int((rounds.trace_replicates().mean(1) < 0).sum())
+    if negative:
+        notes.append(f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum")
+    if rounds.open:
+        of = len(rounds.settled) - 1
+        remedy = {
+            "samples": "the samples differ, more probes would not help: raise --num-samples",
+            "max-probes": f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance",
+        }[rounds.stopped_by]
+        notes.append(f"{rounds.open} of {of} neighboring pairs are still open; {remedy}")
+    return notes
+
+
+def _describe_model(model: nn.Module) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    count = sum(p.numel() for p in model.parameters())
+    return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}
+
+
+def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Return a float32 copy of a model in half precision, or the model itself."""
+    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
+        raise ModelError("the model has lazy layers without weights yet: run it once on data before ranking it")
+    half = {p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
+    if not half:
+        return model, []
+    names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
+    return copy.deepcopy(model).float(), [f"weights in {names}: computed in float32, on a copy"]
+
+
+def _find_weights(network: Network, one: Batch) -> list[Weight]:
+    """Return the weights that the network's calls multiply with, each once, in the order of first use."""
+    calls: dict[nn.Parameter, list[str]] = {}
+
+    def tap(layer: Layer, call: Call, value: Tensor) -> None:
+        weight = own_weight(call)
+        if weight is not None:
+            calls.setdefault(weight, []).append(layer.name)
+
+    network.run(one, tap)
+    return [Weight(weight, tuple(names)) for weight, names in calls.items()]
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = list(names)
+    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")

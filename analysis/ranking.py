@@ -1,0 +1,151 @@
+"""The result: a table of layers, most sensitive first, and the record of how it came about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from hessrank.analysis.tables import as_html, as_text
+from hessrank.errors import OutputError, UnknownNameError, unknown_name
+from hessrank.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA_VERSION = 1
+COLUMNS = (
+    "rank",
+    "layer",
+    "kind",
+    "execution_index",
+    "shape",
+    "numel",
+    "macs",
+    "trace",
+    "sem",
+    "ci_low",
+    "ci_high",
+    "rank_low",
+    "rank_high",
+    "mean_trace",
+    "weight_trace",
+    "weight_sem",
+    "estimator",
+    "num_probes",
+    "num_samples",
+    "converged",
+)
+
+
+class Ranking:
+    """Layers by sensitivity. Prints as a table, shows itself in a notebook, reads and writes files.
+
+    ``len(ranking)``, ``ranking["conv1"]`` (a layer's row), ``for name in ranking`` (the order).
+    """
+
+    def __init__(self, frame: pd.DataFrame, info: dict[str, Any]) -> None:
+        """Wrap a table and its record.
+
+        Args:
+            frame: one row a layer, columns as in ``ranking.csv``.
+            info: what ``ranking.json`` holds.
+        """
+        self._frame = frame
+        self.info = info
+
+    @property
+    def by(self) -> str:
+        """The column that the layers are ranked by."""
+        return str(self.info.get("options", {}).get("by", "trace"))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader should know before trusting the order, a sentence each."""
+        return list(self.info.get("warnings", []))
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __iter__(self) -> Any:
+        return iter(self._frame["layer"])
+
+    def __getitem__(self, layer: str) -> pd.Series[Any]:
+        """Return the row of one layer.
+
+        Raises:
+            UnknownNameError: there is no such layer; the nearest names are listed.
+        """
+        rows = self._frame[self._frame["layer"] == layer]
+        if rows.empty:
+            raise unknown_name("layer", layer, self)
+        return rows.iloc[0]
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table: traces in loss units per squared activation, increases in loss units."""
+        return self._frame.copy()
+
+    def sorted_by(self, by: str) -> Ranking:
+        """Return the same layers in the order of another column, the largest first, without rank intervals.
+
+        Raises:
+            UnknownNameError: there is no such column of numbers.
+        """
+        numbers = [str(c) for c in self._frame.select_dtypes("number").columns]
+        if by not in numbers:
+            raise unknown_name("column to rank by", by, numbers)
+        frame = self._frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
+        frame["rank"] = range(1, len(frame) + 1)
+        frame[["rank_low", "rank_high"]] = pd.NA
+        return Ranking(frame, {**self.info, "options": {**self.info.get("options", {}), "by": by}})
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write ``path`` and, beside it, the record with the ending ``.json``; each whole or not at all.
+
+        Raises:
+            OutputError: the folder does not exist or cannot be written to.
+        """
+        path = Path(path)
+        with written_whole(path) as beside:
+            self._frame.to_csv(beside, index=False, float_format="%.9g")
+        with written_whole(path.with_suffix(".json")) as beside:
+            beside.write_text(json.dumps(self.info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Ranking:
+        """Read what :meth:`to_csv` wrote; a missing record is no error.
+
+        Raises:
+            OutputError: there is no such file, or it is no ranking.
+        """
+        path = Path(path)
+        try:
+            frame = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
+        missing = [column for column in COLUMNS if column not in frame.columns]
+        if missing:
+            raise OutputError(f"{path}: not a ranking: the column {missing[0]!r} is missing; hessrank rank writes one")
+        record = path.with_suffix(".json")
+        info = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        return cls(frame, info)
+
+    def plot(self, ax: Axes | None = None, *, top: int | None = None) -> Axes:
+        """Draw the traces as bars with their 95 % intervals, most sensitive on top; return the axes."""
+        from hessrank.analysis.plots import plot_ranking  # noqa: PLC0415 - matplotlib takes a second to import
+
+        return plot_ranking(self, ax, top=top)
+
+    def plot_depth(self, ax: Axes | None = None) -> Axes:
+        """Draw the traces along the order of execution; return the axes."""
+        from hessrank.analysis.plots import plot_depth  # noqa: PLC0415
+
+        return plot_depth(self, ax)

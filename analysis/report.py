@@ -1,0 +1,130 @@
+"""Puts what was found into one table, and how it was found into one record."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hessrank.analysis.damage import weight_errors
+from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
+from hessrank.analysis.rounds import Rounds
+from hessrank.analysis.statistics import Array, rank_intervals, summarize
+
+
+def assemble(rounds: Rounds, errors: Array, bits: Sequence[int]) -> pd.DataFrame:
+    """Return the ranking's table, most sensitive layer first.
+
+    Args:
+        rounds: the finished sampling.
+        errors: mean squared rounding error, shape (layers, bits, samples).
+        bits: the bit-widths of ``errors``.
+    """
+    exact = rounds.stopped_by == "exact"
+    traces = summarize(rounds.trace_replicates(), deterministic=exact)
+    keys = rounds.key_replicates()
+    low, high = rank_intervals(keys)
+    table = _layer_columns(rounds)
+    table |= {"trace": traces.mean, "sem": traces.sem, "ci_low": traces.low, "ci_high": traces.high}
+    table |= {"rank_low": low, "rank_high": high, "converged": rounds.settled}
+    table["mean_trace"] = traces.mean / np.array(table["numel"])
+    table |= _weight_columns(rounds, bits)
+    increases = (errors * rounds.traces_per_sample()[:, None, :]).mean(2) / 2
+    table |= {f"act_increase_b{b}": increases[:, i] for i, b in enumerate(bits)}
+    frame = pd.DataFrame(table)
+    order = np.argsort(-keys.mean(1), kind="stable")
+    frame = frame.iloc[order].reset_index(drop=True)
+    frame["rank"] = np.arange(1, len(frame) + 1)
+    increase_columns = [f"{kind}_increase_b{b}" for kind in ("act", "weight") for b in bits]
+    return frame[[*COLUMNS, *increase_columns]]
+
+
+def _layer_columns(rounds: Rounds) -> dict[str, Any]:
+    layers = rounds.network.layers
+    facts = [rounds.facts[layer.name] for layer in layers]
+    table: dict[str, Any] = {
+        "layer": [layer.name for layer in layers],
+        "kind": [layer.kind for layer in layers],
+        "execution_index": [layer.execution_index for layer in layers],
+        "shape": ["x".join(map(str, fact.shape)) or "1" for fact in facts],
+        "numel": [fact.numel for fact in facts],
+        "macs": [fact.macs for fact in facts],
+    }
+    part_of = {name: part for part in rounds.parts for name in part.choice.layers}
+    parts = [part_of[layer.name] for layer in layers]
+    table["estimator"] = [part.choice.estimator for part in parts]
+    table["num_probes"] = [int(part.layers.num_probes.max()) for part in parts]
+    table["num_samples"] = len(rounds.feed)
+    return table
+
+
+def _weight_columns(rounds: Rounds, bits: Sequence[int]) -> dict[str, Array]:
+    """Return the weights' columns; a weight stands in the row of the first call that uses it."""
+    row = {layer.name: layer.execution_index for layer in rounds.network.layers}
+    path = {layer.name: layer.module for layer in rounds.network.layers}
+    names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in bits)]
+    columns = {name: np.full(len(row), np.nan) for name in names}
+    for part in rounds.parts:
+        found = summarize(part.weights.values(), deterministic=part.estimator.deterministic)
+        for i, weight in enumerate(part.choice.weights):
+            place = row[weight.calls[0]]
+            columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]
+            module = rounds.network.model.get_submodule(str(path[weight.calls[0]]))
+            errors = weight_errors(module, weight.parameter, bits)
+            for b, error in zip(bits, errors, strict=True):
+                columns[f"weight_increase_b{b}"][place] = found.mean[i] * error / 2
+    return columns
+
+
+def describe_run(
+    rounds: Rounds,
+    options: Mapping[str, Any],
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Return the record beside the table: how every number came about.
+
+    Args:
+        rounds: the finished sampling.
+        options: what was asked for.
+        model: what was ranked.
+        data: what the samples were.
+        notes: what a reader should know, a sentence each.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "loss": rounds.loss.name,
+        "seed": rounds.seed,
+        "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+        "model": dict(model),
+        "data": dict(data),
+        "estimators": [
+            {
+                "estimator": part.choice.estimator,
+                "layers": len(part.choice.layers),
+                "weights": len(part.choice.weights),
+                "num_probes": int(part.layers.num_probes.max()),
+                "why": part.choice.why,
+            }
+            for part in rounds.parts
+        ],
+        "order": {
+            "stopped_by": rounds.stopped_by,
+            "open_pairs": rounds.open,
+            "of_pairs": max(0, len(rounds.settled) - 1),
+        },
+        "versions": {
+            "hessrank": version("hessrank"),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "command": "",
+        "warnings": list(notes),
+    }

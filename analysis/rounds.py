@@ -1,0 +1,158 @@
+"""Rounds of probes, each as large as all before, until the order is settled or nothing more can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimates, Estimator, Work
+from hessrank.analysis.feed import Feed
+from hessrank.analysis.losses import Loss
+from hessrank.analysis.network import Network
+from hessrank.analysis.probes import Rademacher
+from hessrank.analysis.statistics import Array, Replicates, open_pairs
+from hessrank.analysis.survey import Facts
+
+_AT_ONCE = 16  # probes for one forward pass; their estimates wait until the batch is done
+_NEGLIGIBLE = 0.1  # share of the squared error below which more probes are in vain
+
+Progress = Callable[[str, int, int], None]
+"""Told what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
+
+
+@dataclass
+class Part:
+    """One estimator at work on its layers and weights."""
+
+    choice: Choice
+    estimator: Estimator
+    layers: Replicates
+    weights: Replicates
+
+    @classmethod
+    def of(cls, choice: Choice, samples: int) -> Part:
+        """Start with nothing estimated."""
+        estimator = ESTIMATORS.resolve(choice.estimator)()
+        fixed = estimator.deterministic
+        return cls(
+            choice,
+            estimator,
+            Replicates(len(choice.layers), samples, deterministic=fixed),
+            Replicates(len(choice.weights), samples, deterministic=fixed),
+        )
+
+
+@dataclass
+class Rounds:
+    """The sampling of one ranking.
+
+    Attributes:
+        parts: the estimators and what they have found.
+        open: how many neighboring pairs are not settled.
+        settled: for each layer in the order of execution, whether its place among its neighbors is certain.
+        stopped_by: why sampling ended: ``settled``, ``samples`` (only more samples would help), ``max-probes``
+            or ``exact``.
+    """
+
+    network: Network
+    loss: Loss
+    feed: Feed
+    facts: dict[str, Facts]
+    parts: list[Part]
+    seed: int
+    factors: Array  # (layers, samples): the key that is ranked is this times the trace
+    open: int = 0
+    settled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    stopped_by: str = ""
+
+    def run(self, tolerance: float, max_probes: int, progress: Progress) -> None:
+        """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
+        done, goal = 0, min(max_probes, max(2, 8 * 4 // max(4, len(self.feed))))
+        while not self.stopped_by:
+            self._sample(range(done, goal), max_probes, progress)
+            done, goal = goal, min(2 * goal, max_probes)
+            self._judge(tolerance)
+            self.stopped_by = self._reason(done, max_probes)
+
+    def trace_replicates(self) -> Array:
+        """Return replicates of every layer's trace in the order of execution, shape (layers, replicates)."""
+        return self._assembled([part.layers.values() for part in self.parts])
+
+    def key_replicates(self) -> Array:
+        """Return replicates of what the layers are ranked by: the trace times its factor."""
+        replicates = self.trace_replicates()
+        fits = replicates.shape[1] == self.factors.shape[1]
+        return replicates * (self.factors if fits else self.factors.mean(1, keepdims=True))
+
+    def traces_per_sample(self) -> Array:
+        """Return every layer's trace on every sample, shape (layers, samples)."""
+        return self._assembled([part.layers.per_sample() for part in self.parts])
+
+    def _assembled(self, tables: Sequence[Array]) -> Array:
+        """Put the parts' rows into the order of execution; an exact value stands for as many replicates as needed."""
+        width = max(table.shape[1] for table in tables)
+        row = {layer.name: layer.execution_index for layer in self.network.layers}
+        result = np.zeros((len(row), width))
+        for part, table in zip(self.parts, tables, strict=True):
+            result[[row[name] for name in part.choice.layers]] = np.broadcast_to(table, (len(table), width))
+        return result
+
+    def _sample(self, indices: range, max_probes: int, progress: Progress) -> None:
+        parts = [p for p in self.parts if not (p.estimator.deterministic and indices.start)]
+        steps = [(part, chunk) for part in parts for chunk in _chunks(indices, part.estimator)]
+        total = max_probes if any(not p.estimator.deterministic for p in self.parts) else indices.stop
+        samples_done, per_step = 0, (indices.stop - indices.start) / max(1, len(steps) * len(self.feed))
+
+        for part, chunk in steps:
+
+            def work(batch: Batch, part: Part = part, chunk: range = chunk) -> None:
+                nonlocal samples_done
+                estimates = self._estimates(part, batch, chunk)
+                for one in estimates:
+                    part.layers.add(batch.samples, one.layers.numpy())
+                    part.weights.add(batch.samples, one.weights.numpy())
+                samples_done += len(batch)
+                progress("probes", indices.start + int(samples_done * per_step), total)
+
+            self.feed.each(work)
+
+    def _estimates(self, part: Part, batch: Batch, indices: range) -> list[Estimates]:
+        axes = {name: fact.axis for name, fact in self.facts.items()}
+        choice, probes = part.choice, Rademacher(self.seed)
+        work = Work(self.network, self.loss, batch, probes, indices, choice.layers, choice.weights, axes)
+        return list(part.estimator(work))
+
+    def _judge(self, tolerance: float) -> None:
+        values = self.key_replicates()
+        order = np.argsort(-values.mean(1), kind="stable")
+        pairs = self._open_pairs(values, order, tolerance)
+        self.open = int(pairs.sum())
+        unsettled = np.zeros(len(order), dtype=np.bool_)
+        unsettled[order[:-1][pairs]] = unsettled[order[1:][pairs]] = True
+        self.settled = ~unsettled
+
+    def _open_pairs(self, values: Array, order: NDArray[np.int64], tolerance: float) -> NDArray[np.bool_]:
+        if values.shape[1] == 1 and all(part.estimator.deterministic for part in self.parts):
+            return np.zeros(max(0, len(order) - 1), dtype=np.bool_)
+        return open_pairs(values, order, tolerance)
+
+    def _reason(self, done: int, max_probes: int) -> str:
+        if all(part.estimator.deterministic for part in self.parts):
+            return "exact"
+        if not self.open:
+            return "settled"
+        share = self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[:, 0]
+        if share[~self.settled].max(initial=0.0) < _NEGLIGIBLE:
+            return "samples"
+        return "max-probes" if done >= max_probes else ""
+
+
+def _chunks(indices: range, estimator: Estimator) -> list[range]:
+    if estimator.deterministic:
+        return [range(1)]
+    return [range(i, min(i + _AT_ONCE, indices.stop)) for i in range(indices.start, indices.stop, _AT_ONCE)]
+

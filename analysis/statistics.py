@@ -1,0 +1,184 @@
+"""From estimates to a trace with an error bar, and to an order with the places that are open.
+
+The unit of replication is the sample: two probes of one sample are not two independent draws of the data
+(cluster-robust errors; Cameron & Miller 2015). With a single sample, blocks of probes take its place, and the
+error bar speaks of that sample only. At most :data:`BLOCKS` blocks are kept, however many the probes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+BLOCKS = 32
+CONFIDENCE = 0.95
+
+
+class Replicates:
+    """Sums of estimates by row (layer or weight), sample and block of probes."""
+
+    def __init__(self, rows: int, samples: int, *, deterministic: bool = False) -> None:
+        """Start empty.
+
+        Args:
+            rows: number of layers or weights.
+            samples: number of samples.
+            deterministic: one estimate is the exact value of a sample.
+        """
+        self.deterministic = deterministic
+        self.num_probes = np.zeros(samples, dtype=np.int64)
+        self._blocks = BLOCKS if samples == 1 and not deterministic else 1
+        self._width = 1 if self._blocks > 1 else np.iinfo(np.int64).max  # probes a block
+        self._sums = np.zeros((rows, samples, self._blocks))
+        self._squares = np.zeros((rows, samples))
+
+    def add(self, samples: Sequence[int], values: Array) -> None:
+        """Add one probe's estimates.
+
+        Args:
+            samples: which samples they are of.
+            values: shape (rows, len(samples)).
+        """
+        columns = list(samples)
+        block = int(self.num_probes[columns[0]]) // self._width
+        if block == self._blocks:
+            self._merge()
+            block = int(self.num_probes[columns[0]]) // self._width
+        self._sums[:, columns, block] += values
+        self._squares[:, columns] += values**2
+        self.num_probes[columns] += 1
+
+    def _merge(self) -> None:
+        """Join neighboring blocks, so that half of them are free again."""
+        joined = self._sums[:, :, 0::2] + self._sums[:, :, 1::2]
+        self._sums = np.concatenate([joined, np.zeros_like(joined)], axis=2)
+        self._width *= 2
+
+    def per_sample(self) -> Array:
+        """Return the mean over probes, shape (rows, samples)."""
+        return np.asarray(self._sums.sum(2) / np.maximum(self.num_probes, 1))
+
+    def values(self) -> Array:
+        """Return independent replicates of each row, shape (rows, replicates): samples, or blocks of probes."""
+        if self._blocks == 1:
+            return self.per_sample()
+        counts = np.clip(int(self.num_probes[0]) - self._width * np.arange(self._blocks), 0, self._width)
+        full = counts == self._width
+        if not full.any():
+            full = counts > 0
+        return np.asarray(self._sums[:, 0, full] / counts[full])
+
+    def probe_share(self) -> Array:
+        """Return the part of each row's squared standard error that more probes would remove, 0 to 1."""
+        if self.deterministic:
+            return np.zeros(len(self._sums))
+        if self.per_sample().shape[1] == 1:
+            return np.ones(len(self._sums))
+        count = np.maximum(self.num_probes, 2)
+        within = np.maximum(self._squares - count * self.per_sample() ** 2, 0) / (count - 1) / count
+        between = self.per_sample().var(1, ddof=1)
+        return np.asarray(np.clip(within.mean(1) / np.where(between > 0, between, 1), 0, 1))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Means with error bars, one entry a row.
+
+    Attributes:
+        mean: mean over the replicates.
+        sem: its standard error; NaN if a single replicate tells nothing about it.
+        low: lower end of the 95 % interval (Student's t).
+        high: upper end.
+    """
+
+    mean: Array
+    sem: Array
+    low: Array
+    high: Array
+
+
+def summarize(values: Array, *, deterministic: bool = False) -> Summary:
+    """Return mean, standard error and 95 % interval of each row.
+
+    Args:
+        values: independent replicates, shape (rows, replicates).
+        deterministic: a single replicate is exact.
+    """
+    count = values.shape[1]
+    mean = values.mean(1)
+    if count > 1:
+        sem = values.std(1, ddof=1) / np.sqrt(count)
+    else:
+        sem = np.where(np.isnan(mean), np.nan, 0.0) if deterministic else np.full_like(mean, np.nan)
+    half = critical(count) * sem
+    return Summary(mean, sem, mean - half, mean + half)
+
+
+def critical(replicates: int, comparisons: int = 1) -> float:
+    """Return the two-sided 95 % quantile of Student's t, Bonferroni-corrected for ``comparisons``."""
+    tail = (1 - CONFIDENCE) / max(1, comparisons) / 2
+    return float(stats.t.isf(tail, max(1, replicates - 1)))
+
+
+def rank_intervals(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the lowest and the highest rank (1 is the largest mean) that each row may have, at 95 %.
+
+    A row is above another for certain when their paired difference is farther from zero than its error times
+    t, corrected for comparing it with all others (Mogstad et al. 2024, "Inference for ranks").
+
+    Args:
+        values: independent replicates, shape (rows, replicates); rows share the replicates, so what samples
+            or probes have in common cancels in a difference.
+    """
+    rows, count = values.shape
+    low, high = np.ones(rows, dtype=np.int64), np.full(rows, rows, dtype=np.int64)
+    for start in range(0, rows, 512):  # never rows × rows at once
+        part = slice(start, start + 512)
+        difference = values[part].mean(1)[:, None] - values.mean(1)[None]
+        bound = critical(count, rows - 1) * difference_errors(values[part], values)
+        low[part] += (difference < -bound).sum(1)
+        high[part] -= (difference > bound).sum(1)
+    return low, high
+
+
+def difference_errors(some: Array, others: Array) -> Array:
+    """Return the standard error of the difference of every row of ``some`` to every row of ``others``."""
+    count = some.shape[1]
+    if count == 1:
+        scale = np.maximum(np.abs(some), np.abs(others.T))
+        return np.asarray(1e-9 * scale)  # exact values: apart unless equal to rounding
+    a, b = (x - x.mean(1, keepdims=True) for x in (some, others))
+    variance = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.asarray(np.sqrt(np.maximum(variance, 0) / (count - 1) / count))
+
+
+def open_pairs(values: Array, order: NDArray[np.int64], tolerance: float) -> NDArray[np.bool_]:
+    """Return which neighbors in ``order`` are not settled: their order is not certain, nor that they are equal.
+
+    Two neighbors count as equal when their difference is certainly below ``tolerance`` times the larger one.
+
+    Args:
+        values: independent replicates, shape (rows, replicates).
+        order: row indices, the largest mean first.
+        tolerance: relative difference that does not matter.
+
+    Returns:
+        shape (rows − 1,); entry i speaks of places i and i + 1.
+    """
+    ordered = values[order]
+    means = ordered.mean(1)
+    if len(order) < 2:
+        return np.zeros(0, dtype=np.bool_)
+    difference = np.abs(means[:-1] - means[1:])
+    scale = np.maximum(np.abs(means[:-1]), np.abs(means[1:]))
+    steps = ordered[:-1] - ordered[1:]
+    count = values.shape[1]
+    error = steps.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(steps), np.inf)
+    bound = critical(count, len(steps)) * error
+    return np.asarray(~((difference > bound) | (difference + bound <= tolerance * scale)))

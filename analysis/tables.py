@@ -1,0 +1,112 @@
+"""A ranking as a table: on the terminal and in a notebook."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hessrank.analysis.ranking import Ranking
+
+_BAR = 12  # characters for a bar over all decades
+
+
+def as_table(ranking: Ranking, top: int | None = 20) -> Table:
+    """Return the first ``top`` layers (None: all) as a rich table."""
+    frame = ranking.to_frame()
+    increases = _shown_increases(list(frame.columns))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+    table.title = f"{len(frame)} layers by {ranking.by}, most sensitive first"
+    table.add_column("rank", justify="right")
+    table.add_column("layer", overflow="fold", min_width=min(40, frame["layer"].head(top or len(frame)).str.len().max()))
+    table.add_column("kind", overflow="ellipsis", no_wrap=True)
+    table.add_column("shape", overflow="ellipsis", no_wrap=True)
+    table.add_column("trace", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for column in increases:
+        table.add_column("loss + at\n" + column.removeprefix("act_increase_b") + " bits", justify="right")
+    shown = frame.head(top) if top else frame
+    for _, row in shown.iterrows():
+        bar = _bar(row["trace"], shown["trace"])
+        numbers = [_number(row[column]) for column in increases]
+        table.add_row(
+            _rank(row), Text(row["layer"]), row["kind"], row["shape"].replace("x", "×"), _trace(row), bar, *numbers
+        )
+    left = len(frame) - len(shown)
+    caption = [f"… and {left} more (--top {len(frame)} shows all, ranking.csv has all)"] if left else []
+    caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval; bar: decades")
+    table.caption = "\n".join(caption)
+    return table
+
+
+def _shown_increases(columns: list[str]) -> list[str]:
+    """Return the predicted increases worth a column: at 8 and 4 bits where known, else the two extremes."""
+    known = [c for c in columns if c.startswith("act_increase_b")]
+    preferred = [c for c in ("act_increase_b8", "act_increase_b4") if c in known]
+    return preferred or known[-1:] + known[:1]
+
+
+def _rank(row: pd.Series[Any]) -> str:
+    low, high = row["rank_low"], row["rank_high"]
+    place = str(row["rank"])
+    return place if _missing(low) or low == high else f"{place} ({int(low)}–{int(high)})"
+
+
+def _trace(row: pd.Series[Any]) -> str:
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    if _missing(half) or not row["trace"]:
+        return _number(row["trace"])
+    return f"{_number(row['trace'])} ± {_percent(abs(half / row['trace']))}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2g} %" if fraction < 9.95 else "over 10×"
+
+
+def _number(value: float) -> str:
+    return "" if _missing(value) else f"{value:.2e}"
+
+
+def _missing(value: Any) -> bool:
+    return not isinstance(value, int | float) or math.isnan(value)
+
+
+def _bar(value: float, values: pd.Series[float]) -> Text:
+    """Return a bar as long as ``value`` is above the smallest positive value, in decades."""
+    positive = values[values > 0]
+    if value <= 0 or positive.empty:
+        return Text("negative", style="red") if value < 0 else Text("")
+    span = math.log10(positive.max() / positive.min()) or 1.0
+    filled = round(_BAR * math.log10(value / positive.min()) / span)
+    return Text("█" * filled + "·" * (_BAR - filled), style="cyan")
+
+
+def as_text(ranking: Ranking, top: int | None = 20, width: int = 120) -> str:
+    """Return the table and the warnings as plain text."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(as_table(ranking, top))
+    for warning in ranking.warnings:
+        console.print(f"note: {warning}")
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def as_html(ranking: Ranking, top: int = 20) -> str:
+    """Return the table and the warnings for a notebook."""
+    frame = ranking.to_frame()
+    increases = _shown_increases(list(frame.columns))
+    columns = ["rank", "rank_low", "rank_high", "layer", "kind", "shape", "trace", "ci_low", "ci_high", *increases]
+    table = frame[columns].head(top).to_html(index=False, float_format=_number, border=0)
+    more = f"<p>… and {len(frame) - top} more</p>" if len(frame) > top else ""
+    notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)
+    heading = f"<p><b>{len(frame)} layers by {ranking.by}</b>, most sensitive first</p>"
+    return f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")

@@ -1,0 +1,44 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hessrank.errors import OutputError
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to; rename it at the end, remove it if anything went wrong.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        check_writable(path)
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a path that could not be written to, before any work is done.
+
+    Raises:
+        OutputError: saying what is in the way.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder: give a file name")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: cannot be written: there is no folder {str(path.parent)!r}; make it first")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path}: cannot be written: no permission")
