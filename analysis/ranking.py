@@ -114,10 +114,9 @@ class Ranking:
             OutputError: the folder does not exist or cannot be written to.
         """
         path = Path(path)
-        with written_whole(path) as beside:
-            self._frame.to_csv(beside, index=False, float_format="%.9g")
-        with written_whole(path.with_suffix(".json")) as beside:
-            beside.write_text(json.dumps(self.info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
+            self._frame.to_csv(table, index=False, float_format="%.9g")
+            record.write_text(json.dumps(self.info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> Ranking:

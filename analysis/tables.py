@@ -17,29 +17,28 @@ if TYPE_CHECKING:
 
     from hessrank.analysis.ranking import Ranking
 
-_BAR = 12  # characters for a bar over all decades
+_BAR = 10  # characters for a bar over all decades
 
 
 def as_table(ranking: Ranking, top: int | None = 20) -> Table:
     """Return the first ``top`` layers (None: all) as a rich table."""
     frame = ranking.to_frame()
     increases = _shown_increases(list(frame.columns))
+    shown = frame.head(top) if top else frame
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
     table.title = f"{len(frame)} layers by {ranking.by}, most sensitive first"
     table.add_column("rank", justify="right")
-    table.add_column("layer", overflow="fold", min_width=min(40, frame["layer"].head(top or len(frame)).str.len().max()))
+    table.add_column("layer", overflow="fold", min_width=min(40, int(shown["layer"].str.len().max())))
     table.add_column("kind", overflow="ellipsis", no_wrap=True)
-    table.add_column("shape", overflow="ellipsis", no_wrap=True)
     table.add_column("trace", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for column in increases:
         table.add_column("loss + at\n" + column.removeprefix("act_increase_b") + " bits", justify="right")
-    shown = frame.head(top) if top else frame
     for _, row in shown.iterrows():
         bar = _bar(row["trace"], shown["trace"])
         numbers = [_number(row[column]) for column in increases]
         table.add_row(
-            _rank(row), Text(row["layer"]), row["kind"], row["shape"].replace("x", "×"), _trace(row), bar, *numbers
+            _rank(row), Text(row["layer"]), row["kind"], _trace(row), bar, *numbers
         )
     left = len(frame) - len(shown)
     caption = [f"… and {left} more (--top {len(frame)} shows all, ranking.csv has all)"] if left else []

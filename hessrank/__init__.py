@@ -1,1 +1,41 @@
-"""Which layers of a network suffer most when you quantize them."""
+"""Which layers of a network suffer most when you quantize them, and what to do about it.
+
+``import hessrank`` is cheap; torch is imported when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from hessrank.errors import HessrankError
+
+if TYPE_CHECKING:
+    from hessrank.analysis.data import Data, load_data
+    from hessrank.analysis.loading import LoadedModel, load_model, save_checkpoint
+    from hessrank.analysis.rank import rank
+    from hessrank.analysis.ranking import Ranking
+
+__version__ = version("hessrank")
+__all__ = ["Data", "HessrankError", "LoadedModel", "Ranking", "load_data", "load_model", "rank", "save_checkpoint"]
+
+_PLACES = {
+    "Data": "hessrank.analysis.data",
+    "load_data": "hessrank.analysis.data",
+    "LoadedModel": "hessrank.analysis.loading",
+    "load_model": "hessrank.analysis.loading",
+    "save_checkpoint": "hessrank.analysis.loading",
+    "rank": "hessrank.analysis.rank",
+    "Ranking": "hessrank.analysis.ranking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hessrank' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

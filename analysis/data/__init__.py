@@ -1,4 +1,4 @@
-"""What ``--data`` means: arrays, images, RAW files, a user's own loader or random numbers, as samples by index."""
+"""What ``--data`` means: arrays, images, RAW files, a user's own loader or random numbers, by index."""
 
 from hessrank.analysis.data.load import load_data
 from hessrank.analysis.data.source import Data

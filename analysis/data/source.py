@@ -5,17 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
+Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+"""One sample, without a batch dimension."""
+
 
 @dataclass(frozen=True)
 class Data:
     """Samples that were found under a name, and how they came to be.
 
     Attributes:
-        dataset: a map-style data set, ``len()`` and ``[i]``, one sample of which is a tensor, a tuple or a dict of
-            tensors without a batch dimension; a user's own loader may also be an iterable of batches.
-        description: plain JSON values: ``kind``, ``path`` as it was given, and where they apply ``num_samples``,
-            ``shapes``, ``processing`` (a list of sentences) and ``files``.
+        dataset: a map-style data set, ``len()`` and ``[i]``, one sample of which is a tensor, a tuple or a
+            dict of tensors without a batch dimension; a user's own loader may also be an iterable of batches.
+        description: plain JSON values: ``kind``, ``path`` as it was given, ``sha256`` of the content that is
+            used (None for a user's own loader), and where they apply ``num_samples``, ``shapes`` and
+            ``dtypes`` of one sample, ``processing`` (a list of sentences), ``files``, ``gains``.
     """
 
     dataset: Any
     description: dict[str, Any]
+
+
+def describe_sample(sample: Sample) -> dict[str, Any]:
+    """Return ``shapes`` and ``dtypes`` of a sample: one, a list, or by name, as the sample is."""
+    return {"shapes": _each(sample, lambda t: list(t.shape)), "dtypes": _each(sample, _dtype)}
+
+
+def _each(sample: Sample, of: Any) -> Any:
+    if isinstance(sample, dict):
+        return {name: of(value) for name, value in sample.items()}
+    return [of(value) for value in sample] if isinstance(sample, tuple) else of(sample)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

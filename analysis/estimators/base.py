@@ -18,7 +18,7 @@ from hessrank.errors import LossError
 from hessrank.plugins import Registry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weight:
     """A weight whose trace is wanted.
 

@@ -33,18 +33,23 @@ class Hutchinson:
         for probe in zip(*columns, strict=True):
             yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))
 
-    def _one_sample(self, work: Work, one: Batch) -> Iterator[Estimates]:
-        variables, slopes = _first_derivatives(work, one)
-        for probe in work.indices:
-            forms = []
-            for stream, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
-                if variable is None or slope is None or not slope.requires_grad:
-                    forms.append(0.0)  # the loss does not depend on it, or depends on it linearly
-                    continue
-                v = work.probes.draw(variable.numel(), sample=one.samples[0], probe=probe, stream=stream)
-                forms.append(_quadratic_form(slope, variable, v.reshape(variable.shape).to(variable)))
-            values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)
-            yield Estimates(values[: len(work.layers)], values[len(work.layers) :])
+    def _one_sample(self, work: Work, one: Batch) -> list[Estimates]:
+        with _learnable(work.weights):
+            variables, slopes = _first_derivatives(work, one)
+            return [self._one_probe(work, one.samples[0], probe, variables, slopes) for probe in work.indices]
+
+    def _one_probe(
+        self, work: Work, sample: int, probe: int, variables: list[Tensor | None], slopes: list[Tensor | None]
+    ) -> Estimates:
+        forms = []
+        for stream, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
+            if variable is None or slope is None or not slope.requires_grad:
+                forms.append(0.0)  # the loss does not depend on it, or depends on it linearly
+                continue
+            v = work.probes.draw(variable.numel(), sample=sample, probe=probe, stream=stream)
+            forms.append(_quadratic_form(slope, variable, v.reshape(variable.shape).to(variable)))
+        values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)
+        return Estimates(values[: len(work.layers)], values[len(work.layers) :])
 
 
 def _first_derivatives(work: Work, one: Batch) -> tuple[list[Tensor | None], list[Tensor | None]]:
@@ -54,7 +59,7 @@ def _first_derivatives(work: Work, one: Batch) -> tuple[list[Tensor | None], lis
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         activations[layer.name] = value
 
-    with _learnable(work.weights), twice_differentiable(), torch.enable_grad():
+    with twice_differentiable(), torch.enable_grad():
         run = work.network.run(one, tap, differentiable=True)
         differentiable_outputs(work.loss, one, run.output)
         loss = work.loss.per_sample(run.output, target_of(work.loss, one, run.output)).sum()

@@ -50,14 +50,13 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
     def criterion(output: Any, _: Any) -> Tensor:
         return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
 
-    # PyHessian draws from torch's global generator
-    key = np.random.SeedSequence([getattr(work.probes, "seed", 0), one.samples[0], work.indices[0]])
-    torch.manual_seed(int(key.generate_state(1)[0]))
     with twice_differentiable(), torch.enable_grad():
         spectrum = package.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
         slope = spectrum.gradsH[0]
         if not isinstance(slope, Tensor) or not slope.requires_grad:
             return [0.0] * len(work.indices)  # the loss is linear in this layer, which PyHessian does not expect
+        key = np.random.SeedSequence([getattr(work.probes, "seed", 0), one.samples[0], work.indices[0]])
+        torch.manual_seed(int(key.generate_state(1)[0]))  # it draws from torch's global generator
         traces: list[float] = spectrum.trace(maxIter=len(work.indices), tol=_NEVER)
     return traces
 

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessrank.analysis.loading.files import one_line
+from hessrank.analysis.loading.files import one_line, printable
 from hessrank.errors import HessrankError, LoadError, OptionError
 from hessrank.plugins import import_attribute
 
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
-_OURS = re.compile(r"hessrank(\.[A-Za-z_]\w*)+:[A-Za-z_]\w*")
+_OURS = re.compile(r"hessrank(\.[A-Za-z]\w*)+:[A-Za-z]\w*")
 
 
-def build(arch: Architecture, arch_args: Mapping[str, Any]) -> nn.Module:
+def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "") -> nn.Module:
     """Return the network that ``arch`` makes, on the CPU, in evaluation mode.
 
     The global random state is left as it was.
@@ -31,22 +31,27 @@ def build(arch: Architecture, arch_args: Mapping[str, Any]) -> nn.Module:
         arch: ``pkg.mod:name``, ``file.py:name``, or the thing itself: a factory or class to call, or a module
             (which is copied).
         arch_args: keyword arguments of the factory.
+        source: what names ``arch``, for error messages; ``--arch`` if empty.
 
     Raises:
         LoadError: the code cannot be imported, the factory raises, or it returns no ``nn.Module``.
-        HessrankError: the reference is malformed or names nothing.
+        HessrankError: the reference is malformed or names nothing, or ``arch_args`` cannot be used.
     """
-    name = arch_name(arch)
+    label = source or f"--arch {arch_name(arch)}"
+    if not isinstance(arch_args, Mapping):
+        raise OptionError(
+            f'--arch-args: this is {_article(arch_args)}; give names and values, {{"width": 64}}'
+        )
     thing = _import(arch) if isinstance(arch, str) else arch
     if isinstance(thing, nn.Module):
         if arch_args:
-            raise OptionError(f"--arch {name}: this is a module already, so --arch-args has nothing to go to")
-        return copy.deepcopy(thing).cpu().eval()
+            raise OptionError(f"{label}: this is a module already, so --arch-args has nothing to go to")
+        return _copy(thing, label)
     if not callable(thing):
         raise LoadError(
-            f"--arch {name}: this is {_article(thing)}; give a function or class that returns an nn.Module"
+            f"{label}: this is {_article(thing)}; give a function or class that returns an nn.Module"
         )
-    return _call(thing, arch_args, name)
+    return _call(thing, arch_args, label)
 
 
 def arch_name(arch: Architecture) -> str:
@@ -66,7 +71,7 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
     Raises:
         LoadError: it is none of ours; the user has to repeat it as ``--arch``.
     """
-    remedy = f"if you trust it, repeat it: --arch {arch}"
+    remedy = f"if you trust it, repeat it: --arch {printable(arch)}"
     if not _OURS.fullmatch(arch):
         raise LoadError(
             f"{source}: the file names its own architecture {arch!r}, which is not part of hessrank; {remedy}"
@@ -89,25 +94,34 @@ def _import(reference: str) -> Any:
         return import_attribute(reference, what="architecture")
     except HessrankError:
         raise
-    except Exception as error:  # the user's own code, which may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code: a script may end in sys.exit()
         raise LoadError(
             f"--arch {reference}: importing it raised {type(error).__name__}: {one_line(error)}"
         ) from error
 
 
-def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], name: str) -> nn.Module:
+def _copy(module: nn.Module, label: str) -> nn.Module:
+    try:
+        return copy.deepcopy(module).cpu().eval()
+    except Exception as error:  # a module's attributes may refuse a copy in any way
+        raise LoadError(
+            f"{label}: this module cannot be copied: {one_line(error)}; give a factory"
+        ) from error
+
+
+def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             made = factory(**arch_args)
-    except Exception as error:  # the user's own code, which may raise anything
+        if isinstance(made, nn.Module):
+            return made.cpu().eval()
+    except (Exception, SystemExit) as error:  # the user's own code, which may raise anything
         given = f" with {json.dumps(dict(arch_args), default=repr)}" if arch_args else ""
         takes = f"; it takes {_signature(factory)}" if isinstance(error, TypeError) else ""
         raise LoadError(
-            f"--arch {name}: calling it{given} raised {type(error).__name__}: {one_line(error)}{takes}"
+            f"{label}: calling it{given} raised {type(error).__name__}: {one_line(error)}{takes}"
         ) from error
-    if not isinstance(made, nn.Module):
-        raise LoadError(f"--arch {name}: it returned {_article(made)}, not an nn.Module")
-    return made.cpu().eval()
+    raise LoadError(f"{label}: it returned {_article(made)}, not an nn.Module")
 
 
 def _signature(factory: Callable[..., Any]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from hessrank.analysis.loading.files import one_line
 from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import LoadError, OutputError
+from hessrank.files import written_whole
 
 VERSION = 1
 """The number under the key ``hessrank``; a reader refuses a higher one."""
@@ -73,7 +73,9 @@ def save_checkpoint(
         "arch": arch,
         "arch_args": dict(arch_args),
         "input_shape": None if input_shape is None else [int(size) for size in input_shape],
-        "inputs": None if inputs is None else inputs.detach().cpu(),
+        "inputs": None
+        if inputs is None
+        else inputs.detach().cpu().clone(),  # a view would bring its whole storage
         "metadata": dict(metadata or {}),
         "model": {name: _detached(value) for name, value in model.state_dict().items()},
     }
@@ -86,34 +88,17 @@ def _detached(value: Any) -> Any:
 
 def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
     """Write beside ``path``, check that it can be read safely, and rename."""
-    beside: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            beside = file.name
-            torch.save(dict(content), file)  # to a file object: no file name gets into the bytes
-        if unsafe := unsafe_names(Path(beside)):
+    with written_whole(path) as beside:
+        try:
+            with beside.open("wb") as file:
+                torch.save(dict(content), file)  # to a file object: no file name gets into the bytes
+        except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
+            raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
+        if unsafe := unsafe_names(beside):
             raise OutputError(
                 f"{path}: a checkpoint holds tensors and plain values only, not {', '.join(unsafe)}; "
                 "convert what is in arch_args or metadata"
             )
-        _readable_as_others(beside)
-        os.replace(beside, path)
-        beside = None
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or one_line(error)}") from error
-    except (AttributeError, TypeError, RuntimeError) as error:  # what pickle and torch.save raise
-        raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
-    finally:
-        if beside is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-
-
-def _readable_as_others(path: str) -> None:
-    """Give a temporary file, made for its owner only, the permissions a new file gets."""
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
 
 
 def is_checkpoint(held: object) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from hessrank.analysis.loading.files import printable
 
 USUAL_NAMES = (
     "model",
@@ -72,3 +74,46 @@ def _is_state_dict(held: object) -> bool:
 
 def _usualness(key: str) -> int:
     return USUAL_NAMES.index(key) if key in USUAL_NAMES else len(USUAL_NAMES)
+
+
+def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network inside torch's wrappers, which would put a prefix before every name, and notes."""
+    notes: tuple[str, ...] = ()
+    while (inner := _wrapped(module)) is not None:
+        notes = (*notes, f"took the network out of {type(module).__name__}")
+        module = inner
+    return module, notes
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    inner = module.module if isinstance(module, nn.DataParallel) else getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def needs_arch(entry: Entry) -> str:
+    """Return the phrase that asks for the network's code, with a few of the entry's keys."""
+    names = [printable(name) for name in entry.state_dict()]
+    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return (
+        f"this holds weights only ({len(names)} keys: {listed}); name the code that builds the network, "
+        "--arch pkg.module:factory or --arch file.py:factory, and its --arch-args '{\"width\": 64}' if any"
+    )
+
+
+def taken_note(entry: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Return the note that says which of ``entries`` was taken; none where the file is the entry."""
+    if not entry.name:
+        return ()
+    others = [repr(other.name) for other in entries if other is not entry]
+    also = f" (the file also holds {', '.join(others)})" if others else ""
+    return (f"took the entry {entry.name!r}{also}",)
+
+
+def describe_held(held: object) -> str:
+    """Return what a file holds where it holds no weights, as the end of a sentence."""
+    if isinstance(held, Mapping):
+        listed = ", ".join(repr(key) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
+        return f"a dict of {listed}" if held else "an empty dict"
+    if isinstance(held, Tensor):
+        return "a tensor; give data as --data"
+    return f"an object of type {type(held).__name__}"

@@ -30,18 +30,16 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
     """
     if not trust_pickle:
         raise LoadError(
-            f"{path}: reading a torch.export program can run code; if you trust who made it, add "
-            "--trust-pickle (trust_pickle=True), else get its state_dict and give the architecture with --arch"
+            f"{path}: a torch.export program can run code when read; if you trust its maker, add "
+            "--trust-pickle (trust_pickle=True), else save its state_dict and give --arch"
         )
     try:
         with _quiet(), path.open("rb") as file:
             program = torch.export.load(file)
             module = torch.export.unflatten(program)
-    except MemoryError:
-        raise
-    except Exception as error:
+    except Exception as error:  # torch.export raises several kinds here
         raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
-    return module, _single_tensor(program.example_inputs)
+    return module.eval(), _single_tensor(program.example_inputs)
 
 
 def _single_tensor(example: tuple[tuple[Any, ...], dict[str, Any]] | None) -> Tensor | None:

@@ -20,13 +20,13 @@ def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     Raises:
         HessrankError: (as ``error``) nothing is there; the message names the nearest file of that folder.
     """
-    found = Path(path).expanduser()
     try:
+        found = Path(path).expanduser()
         if found.exists():
             return found
         siblings = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else None
-    except OSError as problem:
-        raise error(f"{path}: cannot be looked up: {problem.strerror}") from problem
+    except (OSError, RuntimeError) as problem:  # RuntimeError: there is no such user as ~name
+        raise error(f"{path}: cannot be looked up: {one_line(problem)}") from problem
     if siblings is None:
         raise error(f"{path}: there is no folder {str(found.parent)!r}")
     near = difflib.get_close_matches(found.name, siblings, n=1)
@@ -63,10 +63,15 @@ def sha256_of(path: Path) -> str:
 
 
 def one_line(problem: BaseException, *, at_most: int = 200) -> str:
-    """Return the first line of an exception's message, at most so many characters; else its type."""
-    lines = str(problem).strip().splitlines()
-    text = " ".join(lines[0].split()) if lines else type(problem).__name__
+    """Return an exception's message as one line of at most so many characters; else its type."""
+    text = printable(str(problem)) or type(problem).__name__
     return text if len(text) <= at_most else text[: at_most - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as one line without control characters: names in a file may hold anything."""
+    words = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "�" for letter in words)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

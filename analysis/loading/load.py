@@ -12,9 +12,16 @@ from torch import Tensor, nn
 
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build, import_ours
 from hessrank.analysis.loading.checkpoint import is_checkpoint, parse_checkpoint
-from hessrank.analysis.loading.entries import Entry, find_entries
+from hessrank.analysis.loading.entries import (
+    Entry,
+    describe_held,
+    find_entries,
+    needs_arch,
+    taken_note,
+    unwrap,
+)
 from hessrank.analysis.loading.exported import exported_note, read_exported
-from hessrank.analysis.loading.files import one_line, readable_file, sha256_of
+from hessrank.analysis.loading.files import one_line, printable, readable_file, sha256_of
 from hessrank.analysis.loading.matching import fits, load_weights
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.analysis.loading.sniff import Format, sniff
@@ -124,35 +131,32 @@ def _from_torch(request: _Request) -> LoadedModel:
         return _from_checkpoint(request, held)
     entries = find_entries(held)
     if not entries:
-        raise LoadError(f"{request.path}: no network and no state dict in it, but {_holds(held)}")
+        raise LoadError(f"{request.path}: no network and no state dict in it, but {describe_held(held)}")
     if request.arch is None:
         for entry in entries:
             if isinstance(entry.content, nn.Module):
-                model, notes = _unwrap(entry.content)
-                return _loaded(request, model, "pickled module", notes=_taken(entry, entries) + notes)
+                model, notes = unwrap(entry.content)
+                notes = taken_note(entry, entries) + notes
+                return _loaded(request, model.cpu().eval(), "pickled module", notes=notes)
     return _from_entries(request, entries, "state dict")
-
-
-def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the network inside ``DataParallel``, whose prefix would be before every layer's name."""
-    if isinstance(module, nn.DataParallel):
-        return module.module.cpu().eval(), ("took the network out of DataParallel",)
-    return module.cpu().eval(), ()
 
 
 def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
     source = str(request.path)
     checkpoint = parse_checkpoint(held, source=source)
-    arch = import_ours(checkpoint.arch, source=source) if request.arch is None else request.arch
-    arch_args = dict(checkpoint.arch_args if request.arch_args is None else request.arch_args)
-    model = build(arch, arch_args)
+    arch_args = checkpoint.arch_args if request.arch_args is None else request.arch_args
+    if request.arch is None:
+        ours = import_ours(checkpoint.arch, source=source)
+        model = build(ours, arch_args, source=f"{source}: its architecture {checkpoint.arch}")
+    else:
+        model = build(request.arch, arch_args)
     notes = load_weights(model, checkpoint.state, source=source)
     return _loaded(
         request,
         model,
         "hessrank checkpoint",
         arch=checkpoint.arch if request.arch is None else arch_name(request.arch),
-        arch_args=arch_args,
+        arch_args=dict(arch_args),
         input_shape=checkpoint.input_shape,
         inputs=checkpoint.inputs,
         notes=notes,
@@ -162,47 +166,21 @@ def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
 def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> LoadedModel:
     """Put the first entry whose names fit, else the first one, into the network that ``--arch`` makes."""
     if request.arch is None:
-        raise LoadError(f"{request.path}: {_needs_arch(entries[0])}")
-    arch_args = dict(request.arch_args or {})
+        raise LoadError(f"{request.path}: {needs_arch(entries[0])}")
+    arch_args = {} if request.arch_args is None else request.arch_args
     model = build(request.arch, arch_args)
     entry = next((e for e in entries if fits(model, e.state_dict())), entries[0])
-    source = f"{request.path} ({entry.name})" if entry.name else str(request.path)
+    source = f"{request.path} ({printable(entry.name)})" if entry.name else str(request.path)
     notes = load_weights(model, entry.state_dict(), source=source)
     return _loaded(
         request,
         model,
         format_name,
         arch=arch_name(request.arch),
-        arch_args=arch_args,
-        notes=_taken(entry, entries) + notes,
+        arch_args=dict(arch_args),
+        notes=taken_note(entry, entries) + notes,
     )
 
 
 def _loaded(request: _Request, model: nn.Module, format_name: str, **parts: Any) -> LoadedModel:
     return LoadedModel(model, format_name, str(request.path), sha256_of(request.path), **parts)
-
-
-def _needs_arch(entry: Entry) -> str:
-    names = list(entry.state_dict())
-    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-    return (
-        f"this holds weights only ({len(names)} keys: {listed}); name the code that builds the network, "
-        "--arch pkg.module:factory or --arch file.py:factory, and its --arch-args '{\"width\": 64}' if any"
-    )
-
-
-def _taken(entry: Entry, entries: list[Entry]) -> tuple[str, ...]:
-    if not entry.name:
-        return ()
-    others = [repr(other.name) for other in entries if other is not entry]
-    also = f" (the file also holds {', '.join(others)})" if others else ""
-    return (f"took the entry {entry.name!r}{also}",)
-
-
-def _holds(held: object) -> str:
-    if isinstance(held, Mapping):
-        listed = ", ".join(repr(key) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
-        return f"a dict of {listed}" if held else "an empty dict"
-    if isinstance(held, Tensor):
-        return "a tensor; give data as --data"
-    return f"an object of type {type(held).__name__}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from hessrank.analysis.loading.files import one_line, shape_text
+from hessrank.analysis.loading.files import one_line, printable, shape_text
 from hessrank.analysis.loading.prefixes import strip_prefixes
 from hessrank.errors import LoadError
 
@@ -32,27 +32,22 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> 
         Notes on what was done to make the names match.
 
     Raises:
-        LoadError: keys that are missing, unexpected or of another shape.
+        LoadError: keys that are missing, unexpected or of another shape or kind, or two tensors of the file
+            for one of the network.
     """
     own = model.state_dict()
     names, notes = strip_prefixes(state, own.keys())
     shared = _complete_shared(names, own)
-    problem: Exception | None = None
+    failure = f"{source}: the weights do not fit the architecture"
     try:
+        if reasons := _passed_over(names, own):
+            raise LoadError(f"{failure}: {'; '.join(reasons)}")
         _adopt_types(model, names)
         model.load_state_dict(names)
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        problem = error
-    if problem is None:
-        types = {value.dtype for value in names.values() if _is_floating(value)} - {torch.float32}
-        kept = (
-            [f"weights are {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}"]
-            if types
-            else []
-        )
-        return (*notes, *shared, *kept)
-    reasons = _differences(names, own) or [one_line(problem)]
-    raise LoadError(f"{source}: the weights do not fit the architecture: {'; '.join(reasons)}") from problem
+        reasons = _differences(names, own) or [one_line(error)]
+        raise LoadError(f"{failure}: {'; '.join(reasons)}") from error
+    return (*notes, *shared, *_type_note(names))
 
 
 def fits(model: nn.Module, state: Mapping[str, Any]) -> bool:
@@ -63,12 +58,14 @@ def fits(model: nn.Module, state: Mapping[str, Any]) -> bool:
 
 def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
     """Add to ``names`` the further names of tensors that the network shares (tied weights)."""
-    known = {_place(value): name for name, value in own.items() if name in names and _place(value)}
-    missing = {name: known[_place(value)] for name, value in own.items() if _place(value) in known}
-    added = {name: twin for name, twin in missing.items() if name not in names}
-    for name, twin in added.items():
-        names[name] = names[twin]
-    return [f"{name} is tied to {twin}" for name, twin in added.items()]
+    present = {place: name for name, value in own.items() if name in names and (place := _place(value))}
+    twins = {
+        name: present[place]
+        for name, value in own.items()
+        if name not in names and (place := _place(value)) in present
+    }
+    names.update({name: names[twin] for name, twin in twins.items()})
+    return [f"{name} is tied to {twin}" for name, twin in twins.items()]
 
 
 def _place(value: object) -> tuple[int, torch.Size, tuple[int, ...]] | None:
@@ -82,12 +79,38 @@ def _adopt_types(model: nn.Module, names: Mapping[str, Any]) -> None:
     """Give the network's floating tensors the types that theirs have in the file, so that none is rounded."""
     for name, tensor in model.state_dict(keep_vars=True).items():
         value = names.get(name)
-        if isinstance(value, Tensor) and _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
+        if _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
             tensor.data = tensor.data.to(value.dtype)
 
 
-def _is_floating(value: object) -> bool:
+def _type_note(names: Mapping[str, Any]) -> list[str]:
+    types = {value.dtype for value in names.values() if _is_floating(value)} - {torch.float32}
+    return [f"weights are {', '.join(sorted(map(_type_text, types)))}"] if types else []
+
+
+def _type_text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _is_floating(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return up to two phrases on what ``load_state_dict`` would convert or overwrite without a word."""
+    kinds, twice = [], []
+    first: dict[object, str] = {}
+    for name in (name for name in own if isinstance(names.get(name), Tensor)):
+        value, twin = names[name], first.setdefault(_place(own[name]) or name, name)
+        if _is_floating(own[name]) and not value.is_floating_point():
+            kinds.append(f"{name} is {_type_text(value.dtype)}")
+        if value is not names[twin] and not torch.equal(value, names[twin]):
+            twice.append(f"{twin} and {name}")
+    found = (
+        _listed("not of a floating type, as the network's are", kinds),
+        _listed("one tensor in the network, two in the file", twice),
+    )
+    return [phrase for phrase in found if phrase]
 
 
 def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
@@ -95,7 +118,7 @@ def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     missing = [name for name in own if name not in names]
     unexpected = [name for name in names if name not in own]
     shapes = [
-        f"{name} is {shape_text(names[name].shape)} in the file, {shape_text(own[name].shape)} in the network"
+        f"{name} is {_form(names[name])} in the file, {_form(own[name])} in the network"
         for name in own
         if name in names and _differ(names[name], own[name])
     ]
@@ -109,9 +132,13 @@ def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
 
 
 def _differ(value: object, own: object) -> bool:
-    if not isinstance(value, Tensor) or not isinstance(own, Tensor) or is_lazy(own):
+    if not isinstance(own, Tensor) or is_lazy(own):
         return False
-    return value.shape != own.shape
+    return not isinstance(value, Tensor) or value.shape != own.shape
+
+
+def _form(value: object) -> str:
+    return shape_text(value.shape) if isinstance(value, Tensor) else f"of type {type(value).__name__}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -123,4 +150,4 @@ def _listed(what: str, names: list[str], *, remedy: str = "") -> str:
     if not names:
         return ""
     more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
-    return f"{what}: {', '.join(names[:_LISTED])}{more}{remedy}"
+    return f"{what}: {', '.join(map(printable, names[:_LISTED]))}{more}{remedy}"

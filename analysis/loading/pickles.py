@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
-from hessrank.analysis.loading.files import one_line
+from hessrank.analysis.loading.files import one_line, printable
+from hessrank.analysis.memory import is_out_of_memory
 from hessrank.errors import LoadError
 
+_TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch's weights-only reader words it
 
 
@@ -34,10 +36,10 @@ def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:
+    except Exception as error:  # torch raises several kinds here
         needed = unsafe_names(path, error)
+        if not needed and is_out_of_memory(error):
+            raise LoadError(f"{path}: {_TOO_LARGE}") from error
         if not needed:
             raise LoadError(f"{path}: the file is cut short or damaged: {one_line(error)}") from error
         if not trust_pickle:
@@ -61,7 +63,7 @@ def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
 
 
 def _refusal(needed: list[str]) -> str:
-    names = ", ".join(needed[:4]) + (f", … ({len(needed)} in all)" if len(needed) > 4 else "")
+    names = ", ".join(map(printable, needed[:4])) + (f", … ({len(needed)} in all)" if len(needed) > 4 else "")
     return (
         f"reading this pickle would run code ({names}); if you trust who made it, add --trust-pickle "
         "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
@@ -77,10 +79,9 @@ def _read_trusted(path: Path) -> Any:
             f"{path}: the pickle needs code that is not here: {one_line(error)}; run where that module "
             "can be imported, or save the state_dict and give the architecture with --arch"
         ) from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise LoadError(f"{path}: the pickle cannot be read: {one_line(error)}") from error
+    except Exception as error:  # the code that the pickle names may raise anything
+        reason = _TOO_LARGE if is_out_of_memory(error) else f"the pickle cannot be read: {one_line(error)}"
+        raise LoadError(f"{path}: {reason}") from error
 
 
 @contextlib.contextmanager

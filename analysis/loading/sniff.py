@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from enum import Enum
 from pathlib import Path
@@ -38,6 +39,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
         f"a plain Python pickle, not written by torch.save; load it where it was made, {_STATE_DICT}",
     ),
 )
+_ONNX = re.compile(rb"\x08[\x03-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]")  # ir_version ≥ 3, then a field
 _NO_MODEL = "not a model file that hessrank knows (torch.save, safetensors, torch.export .pt2)"
 
 
@@ -70,7 +72,7 @@ def _describe(head: bytes) -> str:
     for offset, magic, meaning in _MAGIC:
         if head[offset:].startswith(magic):
             return meaning
-    if head[0] == 0x08 and 0 < head[1] < 32 and head[2] in b"\x12\x1a\x22\x2a\x32\x3a\x42":  # ir_version, …
+    if _ONNX.match(head):
         return "an ONNX model, which has no PyTorch modules to rank; give the network it was exported from"
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
@@ -92,7 +94,7 @@ def _sniff_zip(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:  # what zipfile raises
         raise LoadError(f"{path}: the file is cut short or damaged; copy or download it again") from error
     inner = {name.partition("/")[2] or name for name in names} | set(names)
     if {"archive_format", "serialized_exported_program.json"} & inner:

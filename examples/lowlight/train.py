@@ -27,7 +27,8 @@ OPTIONS = {"steps": 6000, "batch": 8, "size": 64, "rate": 2e-3, "seed": 0, "rati
 def train(steps: int, batch: int, size: int, rate: float, seed: int) -> LowLight:
     """Minimize L1(mono) + L1(rgb) with Adam; the rate rises for a tenth of the steps, then falls."""
     torch.manual_seed(seed)
-    network = LowLight(**ARCH_ARGS).to(memory_format=torch.channels_last)
+    network = LowLight(**ARCH_ARGS)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = DataLoader(NightPhotographs(steps * batch, size=size, seed=seed), batch_size=batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
@@ -35,13 +36,14 @@ def train(steps: int, batch: int, size: int, rate: float, seed: int) -> LowLight
         mono_out, rgb_out = network(raw.contiguous(memory_format=torch.channels_last))
         loss = F.l1_loss(mono_out, mono) + F.l1_loss(rgb_out, rgb)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)  # without it, some runs diverge at this rate
         optimizer.step()
         schedule.step()
         if step % 500 == 0:
             print(f"step {step:6d}  loss {loss.item():.4f}", flush=True)
-    return network.to(memory_format=torch.contiguous_format).eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network.eval()
 
 
 @torch.no_grad()

@@ -1,1 +1,42 @@
-"""Being written."""
+"""The command line. Nothing here imports torch until a command needs it: ``hessrank --help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hessrank.cli.app import USAGE_ERRORS, app
+from hessrank.errors import HessrankError
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments; None takes those of the process.
+
+    Returns:
+        the exit code: 0 done, 2 a mistake that one line on stderr explains, 130 interrupted. A bug of ours
+        leaves its traceback. With ``--debug`` among the arguments every error does.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        code = app(args=[a for a in arguments if a != "--debug"], prog_name="hessrank", standalone_mode=False)
+        return int(code or 0)
+    except KeyboardInterrupt:
+        return _stopped("interrupted: nothing was written", INTERRUPTED)
+    except HessrankError as error:
+        if debug:
+            raise
+        return _stopped(f"error: {error}", MISTAKE)
+    except USAGE_ERRORS as error:
+        message = error.format_message() if hasattr(error, "format_message") else "interrupted: nothing was written"
+        return _stopped(f"error: {message}", MISTAKE if hasattr(error, "format_message") else INTERRUPTED)
+
+
+def _stopped(line: str, code: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201 - this is the command line
+    return code

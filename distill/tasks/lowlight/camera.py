@@ -113,7 +113,7 @@ def mosaic_rggb(linear: FloatArray) -> FloatArray:
     mosaic = linear[1].copy()
     mosaic[0::2, 0::2] = linear[0, 0::2, 0::2]
     mosaic[1::2, 1::2] = linear[2, 1::2, 1::2]
-    return mosaic[None]
+    return np.asarray(mosaic[None])
 
 
 def demosaic_bilinear(mosaic: FloatArray) -> FloatArray:

@@ -83,7 +83,7 @@ class Night:
     naive_rgb: Tensor
 
 
-def held_out(*, ratio: float = 300.0, seed: int = 0, camera: Camera | None = None) -> list[Night]:
+def held_out(*, ratio: float = 100.0, seed: int = 0, camera: Camera | None = None) -> list[Night]:
     """Return the two photographs that no training sees, whole, cropped to multiples of 32 about the middle.
 
     Args:

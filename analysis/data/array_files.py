@@ -1,0 +1,117 @@
+"""Arrays from ``.npy``, ``.npz``, ``.pt``/``.pth`` and ``.safetensors`` files, none of which can run code."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from hessrank.analysis.data.arrays import Columns
+from hessrank.analysis.loading.files import one_line
+from hessrank.analysis.loading.pickles import unsafe_names
+from torch import Tensor
+
+from hessrank.errors import DataError
+
+
+def read_columns(path: Path) -> Columns:
+    """Return what the file holds: an array, a tuple of them, or a dict of them.
+
+    Args:
+        path: a file whose suffix is a key of `READERS`.
+
+    Raises:
+        DataError: the file is damaged, of another format than its name says, or holds something else.
+    """
+    return READERS[path.suffix.lower()](path)
+
+
+def _read_npy(path: Path) -> Columns:
+    if not path.read_bytes()[:6] == np.lib.format.MAGIC_PREFIX:
+        raise DataError(f"{path}: this is not a NumPy array file; write it with numpy.save")
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path}: {_numpy_reason(error)}") from error
+    return array
+
+
+def _read_npz(path: Path) -> Columns:
+    """Return arrays by name, or by position where ``numpy.savez`` was given no names (arr_0, arr_1, …)."""
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: this is not a whole NumPy archive; write it with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {_numpy_reason(error)}") from error
+    positions = [f"arr_{i}" for i in range(len(arrays))]
+    if not arrays or sorted(arrays) != sorted(positions):
+        return arrays
+    unnamed = tuple(arrays[name] for name in positions)
+    return unnamed if len(unnamed) > 1 else unnamed[0]
+
+
+def _numpy_reason(error: Exception) -> str:
+    text = one_line(error)
+    if "object" in text.lower():
+        return "it holds Python objects, which are not read; store an array of numbers"
+    return f"the file is cut short or damaged: {text}"
+
+
+def _read_torch(path: Path) -> Columns:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if needed := unsafe_names(path, error):
+            raise DataError(
+                f"{path}: reading this pickle would run code ({', '.join(needed[:4])}); "
+                "store a tensor, or a tuple or dict of tensors"
+            ) from error
+        raise DataError(f"{path}: torch.load cannot read it: {one_line(error)}") from error
+    return _tensors(held, path)
+
+
+def _tensors(held: object, path: Path) -> Columns:
+    if isinstance(held, Tensor):
+        return held.detach()
+    entries: dict[object, object]
+    if isinstance(held, Mapping):
+        entries = dict(held)
+    elif isinstance(held, tuple | list):
+        entries = dict(enumerate(held))
+    else:
+        raise DataError(
+            f"{path}: it holds a {type(held).__name__}, not a tensor or a tuple or dict of tensors"
+        )
+    for name, value in entries.items():
+        if not isinstance(value, Tensor):
+            raise DataError(f"{path}: its entry {name!r} is a {type(value).__name__}, not a tensor")
+    tensors = {str(name): value.detach() for name, value in entries.items() if isinstance(value, Tensor)}
+    return tensors if isinstance(held, Mapping) else tuple(tensors.values())
+
+
+def _read_safetensors(path: Path) -> Columns:
+    from safetensors.torch import load_file  # noqa: PLC0415  # not needed for the other formats
+
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # SafetensorError derives from Exception alone
+        raise DataError(
+            f"{path}: the file is cut short, damaged or not safetensors: {one_line(error)}"
+        ) from error
+
+
+READERS: dict[str, Callable[[Path], Columns]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".safetensors": _read_safetensors,
+}

@@ -1,0 +1,86 @@
+"""How much brighter a RAW frame has to become, told by its name, and making it so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_MCR = re.compile(r"([CM])(\d{5})_.*_0x([0-9a-fA-F]{4})")
+_SID = re.compile(r"(\d{5})_(\d{2})_(\d+(?:\.\d+)?)s")
+
+MOST_SID_RATIO = 300.0
+"""The largest amplification the SID benchmark uses."""
+
+
+@dataclass(frozen=True)
+class McrName:
+    """What the name of an MCR frame says, ``C00400_48mp_0x8_0x03ff``.
+
+    Attributes:
+        color: whether the color camera took it (C), or the monochrome one (M).
+        scene: number of the scene.
+        shutter: exposure time, in units of the sensor's register.
+    """
+
+    color: bool
+    scene: int
+    shutter: int
+
+    @property
+    def gain(self) -> float:
+        """The shutter of the scene's ground truth divided by this frame's."""
+        truth = 0x2FFF if self.scene < 500 else 0x03FF
+        return truth / self.shutter
+
+
+def parse_mcr(path: Path) -> McrName | None:
+    """Return what an MCR name says; None for any other name and for a shutter of zero."""
+    match = _MCR.fullmatch(path.stem)
+    if match is None or int(match.group(3), 16) == 0:
+        return None
+    return McrName(match.group(1) == "C", int(match.group(2)), int(match.group(3), 16))
+
+
+def parse_sid(path: Path) -> tuple[str, float] | None:
+    """Return the scene and the exposure in seconds of a SID name, ``00001_00_0.1s``; None for any other."""
+    match = _SID.fullmatch(path.stem)
+    if match is None or float(match.group(3)) == 0:
+        return None
+    return match.group(1), float(match.group(3))
+
+
+def long_partner(path: Path) -> Path | None:
+    """Return the longest exposure of the same SID scene, in the same folder or in ``../long``; None without one."""
+    own = parse_sid(path)
+    if own is None:
+        return None
+    folders = (path.parent, path.parent.parent / "long")
+    found = [other for folder in folders for other in folder.glob(f"{own[0]}_*s{path.suffix}")]
+    timed = [(name[1], other) for other in found if (name := parse_sid(other)) and name[1] > own[1]]
+    return max(timed)[1] if timed else None
+
+
+def sid_gain(path: Path) -> float | None:
+    """Return the ratio of the exposures of the long partner and of ``path``, at most 300; None without a partner."""
+    own, partner = parse_sid(path), long_partner(path)
+    long = parse_sid(partner) if partner is not None else None
+    return min(long[1] / own[1], MOST_SID_RATIO) if own and long else None
+
+
+def expose(
+    raw: np.ndarray[Any, Any], *, black: np.ndarray[Any, Any] | float, white: float, gain: float
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return ``max(raw − black, 0) / (white − black) · gain``, clipped to 1.
+
+    Args:
+        raw: sensor values H×W.
+        black: the value of no light, for all pixels or for each.
+        white: the value at which the sensor saturates.
+        gain: the amplification.
+    """
+    light = np.maximum(raw.astype(np.float32) - black, 0) / (white - np.asarray(black, dtype=np.float32))
+    return np.minimum(light * np.float32(gain), np.float32(1)).astype(np.float32)

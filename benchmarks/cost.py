@@ -1,0 +1,170 @@
+"""What a Gauss-Newton probe costs: time and memory against ordinary training steps of the same network.
+
+A plain backward pass is ``loss.backward()`` with parameter gradients, as training does it (evaluation mode on
+both sides). Times are of the backward passes alone; a probe's includes drawing it and all norms. Memory is the
+growth of the resident set, at its peak, over what it was with network and data in place, each in a process
+of its own, forward and backward together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import Row, batch_of, interleaved, parsed, parser, report, seconds, work_for
+from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
+from hessrank.analysis.estimators import Estimates, GaussNewton
+from hessrank.analysis.losses import make_loss, output_tensors
+from hessrank.analysis.network import Network
+from hessrank.analysis.rank import _find_weights
+from hessrank.analysis.untouched import untouched
+
+MEMORY_EXAMPLES: dict[str, Callable[[], Example]] = {
+    **EXAMPLES,
+    "low-light, 1×1×512×512": lambda: low_light(512),
+}
+
+
+def plain_loss(model: nn.Module, x: Tensor) -> Tensor:
+    """Run the network forward and compare with a target of ones, as a training step would (MSE, cross-entropy)."""
+    outputs = output_tensors(model(x))
+    target = torch.ones(len(x), dtype=torch.long) if outputs[0].ndim == 2 else [torch.ones_like(z) for z in outputs]
+    name = "cross-entropy" if outputs[0].ndim == 2 else "mse"
+    return make_loss(name).per_sample(outputs if name == "mse" else outputs[0], target).sum()
+
+
+def probes(network: Network, x: Tensor, count: int, *, weights: bool) -> Iterator[Estimates]:
+    """Return Gauss-Newton's probes one by one; the first runs the network forward."""
+    held = _find_weights(network, batch_of(x)) if weights else []
+    return iter(GaussNewton()(work_for(network, batch_of(x), range(count), weights=held)))
+
+
+def backward_times(name: str, example: Example, repeats: int) -> Row:
+    """Time a probe, with and without weights, and a plain backward pass in turns."""
+    model, x = example
+    trained = copy.deepcopy(model)
+
+    def plain() -> float:
+        trained.zero_grad()
+        loss = plain_loss(trained, x)
+        return seconds(loss.backward)
+
+    with ExitStack() as stack:
+        stack.enter_context(untouched(model))
+        network = Network(model, batch_of(x))
+        # one probe more than turns, so that each that counts keeps the graph
+        series = {which: probes(network, x, repeats + 3, weights=which == "weights too") for which in _PROBES}
+        for one in series.values():
+            next(one)
+        tasks: dict[str, Callable[[], float]] = {
+            which: lambda one=one: seconds(lambda: next(one)) for which, one in series.items()
+        }
+        taken = interleaved({**tasks, "plain": plain}, repeats)
+    median = {which: statistics.median(times) for which, times in taken.items()}
+    return {
+        "network": name,
+        "layers": len(network.layers),
+        "plain backward s": median["plain"],
+        "probe s": median["activations"],
+        "probe with weights s": median["weights too"],
+        "probe / plain": median["activations"] / median["plain"],
+        "with weights / plain": median["weights too"] / median["plain"],
+    }
+
+
+_PROBES = ("activations", "weights too")
+
+
+def peak_memory(name: str, which: str) -> float:
+    """Measure in a process of its own; return the growth in MiB."""
+    command = [sys.executable, "-m", "benchmarks.cost", "--child", name, which]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(result.stdout)
+
+
+def _child(name: str, which: str) -> None:
+    """Run one forward and backward pass and print by how many MiB memory grew at its peak."""
+    torch.set_num_threads(1)
+    model, x = MEMORY_EXAMPLES[name]()
+    small = x[..., : max(32, x.shape[-2] // 8), : max(32, x.shape[-1] // 8)]
+    with ExitStack() as stack:
+        if which != "plain":
+            stack.enter_context(untouched(model))
+            network = Network(model, batch_of(small))
+            list(probes(network, small, 1, weights=which == "weights too"))
+        else:
+            plain_loss(model, small).backward()  # type: ignore[no-untyped-call]
+            model.zero_grad()
+        before = _resident()
+        if which != "plain":
+            list(probes(network, x, 1, weights=which == "weights too"))
+        else:
+            plain_loss(model, x).backward()  # type: ignore[no-untyped-call]
+        print((_peak() - before) / 2**20)
+
+
+def _resident() -> int:
+    """Return the bytes in memory now; where the system can, also forget the peak so far."""
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return _peak()
+    reset.write_text("5")  # the peak starts from here
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    """Return the bytes at the peak; Linux's ru_maxrss would begin with the parent's memory, /proc does not."""
+    if Path("/proc/self/status").exists():
+        return _status("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def memory(name: str, repeats: int) -> Row:
+    """Compare the peak memory of a probe with that of a plain forward and backward pass."""
+    found = {
+        which: statistics.median(peak_memory(name, which) for _ in range(repeats)) for which in ("plain", *_PROBES)
+    }
+    return {
+        "network": name,
+        "plain MiB": found["plain"],
+        "probe MiB": found["activations"],
+        "probe with weights MiB": found["weights too"],
+        "probe / plain": found["activations"] / found["plain"],
+        "with weights / plain": found["weights too"] / found["plain"],
+    }
+
+
+def main() -> None:
+    """Measure times, chains and memory and print three tables."""
+    made = parser(__doc__)
+    made.add_argument("--child", nargs=2, metavar=("NETWORK", "WHAT"), help=argparse.SUPPRESS)
+    options = parsed(made)
+    if options.child:
+        _child(*options.child)
+        return
+    examples, repeats, lengths = (QUICK, 3, (5, 20)) if options.quick else (EXAMPLES, 11, (20, 200))
+    rows = [backward_times(name, make(), repeats) for name, make in examples.items()]
+    report("A Gauss-Newton probe of all layers against one plain backward pass", rows, options.out)
+    chains = [backward_times(f"{n} × (conv 3×3 + LeakyReLU)", chain(n), repeats) for n in lengths]
+    report("The same on chains of equal layers: does a layer cost more in a deeper network?", chains)
+    names = list(MEMORY_EXAMPLES)[:1] if options.quick else list(MEMORY_EXAMPLES)
+    report("Peak memory, forward and backward", [memory(name, 1 if options.quick else 3) for name in names])
+
+
+if __name__ == "__main__":
+    main()

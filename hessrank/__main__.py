@@ -1,0 +1,8 @@
+"""``python -m hessrank`` is ``hessrank``."""
+
+import sys
+
+from hessrank.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The group of commands. What is not a command is a model to rank."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hessrank.cli.rank import rank
+from hessrank.cli.show import show
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+USAGE_ERRORS: tuple[type[Exception], ...] = (_UsageError.__mro__[1], typer.Abort)  # click's base, wherever typer keeps it
+
+
+class _RankByDefault(TyperGroup):
+    """``hessrank MODEL …`` is ``hessrank rank MODEL …``; a misspelled command is not taken for a model."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own_options = {"--help", "--version", "--install-completion", "--show-completion"}
+        if args and args[0] not in self.commands and args[0] not in own_options:
+            self._check_spelling(args[0])
+            args = ["rank", *args]
+        return super().parse_args(ctx, args)
+
+    def _check_spelling(self, word: str) -> None:
+        if word.startswith("-") or "." in word or "/" in word:
+            return
+        near = difflib.get_close_matches(word, self.commands, n=1, cutoff=0.6)
+        if near:
+            raise _UsageError(f"there is no command {word!r}; did you mean the command {near[0]!r}?")
+
+
+app = typer.Typer(
+    cls=_RankByDefault,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Which layers of a network suffer most when you quantize them.\n\n"
+    "[bold]hessrank model.pth --out ranking.csv[/bold] ranks a model's layers; "
+    "[bold]hessrank rank --help[/bold] lists the options.",
+    epilog="Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted. --debug shows the traceback.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hessrank {version('hessrank')}")
+        raise typer.Exit
+
+
+@app.callback()
+def group(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Stand for the group's own options."""
+
+
+app.command()(rank)
+app.command()(show)

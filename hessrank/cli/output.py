@@ -1,0 +1,65 @@
+"""What a command leaves behind: the table on stdout, the files that were asked for, a line on stderr for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from hessrank.errors import OutputError
+from hessrank.files import check_writable, written_whole
+
+if TYPE_CHECKING:
+    from hessrank.analysis.ranking import Ranking
+
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+
+
+def check_outputs(out: Path | None, plot: Path | None) -> None:
+    """Refuse paths that could not be written to, before hours of work.
+
+    Raises:
+        OutputError: saying what is in the way.
+    """
+    if out is not None:
+        check_writable(out)
+        if out.suffix == ".json":
+            raise OutputError(f"{out}: the record beside the table is called that: let --out end in .csv")
+    if plot is not None:
+        check_writable(plot)
+        if plot.suffix.lower() not in _PICTURES:
+            raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
+
+
+def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int) -> None:
+    """Write the files, then print the table, the warnings and what was written."""
+    from hessrank.analysis.tables import as_table
+
+    written = []
+    if out is not None:
+        ranking.to_csv(out)
+        written += [out, out.with_suffix(".json")]
+    if plot is not None:
+        save_plot(ranking, plot)
+        written.append(plot)
+    console, stderr = Console(), Console(stderr=True)
+    console.print(as_table(ranking, top))
+    for warning in ranking.warnings:
+        stderr.print(f"note: {warning}", markup=False, highlight=False)
+    if written:
+        stderr.print(f"wrote {', '.join(map(str, written))}", markup=False, highlight=False)
+
+
+def save_plot(ranking: Ranking, path: Path) -> None:
+    """Write the bar chart of ``ranking``, whole or not at all.
+
+    Raises:
+        OutputError: the path cannot be written to.
+    """
+    from matplotlib.figure import Figure
+
+    figure = ranking.plot().figure
+    assert isinstance(figure, Figure)
+    with written_whole(path) as beside:
+        figure.savefig(beside)
