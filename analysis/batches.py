@@ -103,7 +103,7 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     Raises:
         DataError: there is no sample, or the tensors disagree on how many there are.
     """
-    samples: Samples
+    samples: Any
     if isinstance(data, Tensor | np.ndarray | tuple | Mapping):
         samples = _Columns(data)
     elif hasattr(data, "__getitem__") and isinstance(data, Sized):

@@ -46,7 +46,9 @@ Visit = Callable[[Call, Tensor], Tensor]
 class Walk(Protocol):
     """Runs the network once on a batch and shows every value to ``visit``."""
 
-    def __call__(self, batch: Batch, visit: Visit) -> Any: ...
+    def __call__(self, batch: Batch, visit: Visit) -> Any:
+        """Run the network and return its output."""
+        ...
 
 
 def visit_tensor(call: Call, value: Any, visit: Visit) -> Any:

@@ -53,9 +53,7 @@ def quantize_weight(weight: Tensor, axis: int, bits: int) -> Tensor:
     return torch.fake_quantize_per_channel_affine(weight.detach(), scale, zero_point, axis, 0, steps)
 
 
-def activation_errors(
-    network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]
-) -> Tensor:
+def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]) -> Tensor:
     """Return the mean squared rounding error of every layer, bit-width and sample.
 
     Args:
@@ -85,4 +83,6 @@ def activation_errors(
 def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> list[float]:
     """Return ‖Q(w) − w‖²/n of a module's weight for each bit-width."""
     axis = channel_axis(module)
-    return [float((quantize_weight(weight, axis, width) - weight).square().mean(dtype=torch.float64)) for width in bits]
+    return [
+        float((quantize_weight(weight, axis, width) - weight).square().mean(dtype=torch.float64)) for width in bits
+    ]

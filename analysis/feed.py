@@ -1,4 +1,4 @@
-"""Hands the samples out in batches, in the network's precision and on its device; smaller ones when memory runs out."""
+"""Hands the samples out in batches, as the network takes them; in smaller ones when memory runs out."""
 
 from __future__ import annotations
 

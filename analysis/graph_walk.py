@@ -62,7 +62,7 @@ class GraphWalk(fx.Interpreter):
         self._trace_origin(n, value)
         if n not in self._name or (isinstance(value, Tensor) and value in self._shown_inside):
             return value
-        module = self.fetch_attr(n.target) if n.op == "call_module" else None
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         call = Call(
             self._name[n],
             type(module).__name__ if module is not None else node_kind(n),
@@ -81,7 +81,7 @@ class GraphWalk(fx.Interpreter):
         before = node.all_input_nodes
         if node.op == "placeholder" or any(n in self._from_data for n in before):
             self._from_data.add(node)
-        own = node.op == "call_module" and any(True for _ in self.fetch_attr(node.target).parameters())
+        own = node.op == "call_module" and any(True for _ in self.fetch_attr(str(node.target)).parameters())
         if own or isinstance(value, nn.Parameter) or any(n in self._from_weights for n in before):
             self._from_weights.add(node)
 

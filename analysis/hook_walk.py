@@ -38,7 +38,9 @@ class HookWalk:
         names = Names(self._reserved)
         for parameter, value in arguments.arguments.items():
             arguments.arguments[parameter] = _visit_nest(
-                value, lambda place, p=parameter: Call(names.for_node(p + place), "input", None, None, None), visit
+                value,
+                lambda place, p=parameter: Call(names.for_node(p + place), "input", None, None, None),
+                visit,
             )
         with hooked(self._modules, visit):
             return self._model(*arguments.args, **arguments.kwargs)

@@ -21,18 +21,17 @@ from hessrank.plugins import Registry
 
 
 class Loss(Protocol):
-    """What an estimator needs of a loss. ``output`` is whatever the network returned, for a batch.
-
-    Attributes:
-        name: as given on the command line.
-        needs_target: whether the data must hold a target; if not, the target is the model's own output.
-    """
+    """What an estimator needs of a loss. ``output`` is whatever the network returned, for a batch."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the name, as given on the command line."""
+        ...
 
     @property
-    def needs_target(self) -> bool: ...
+    def needs_target(self) -> bool:
+        """Return whether the data must hold a target; if not, the target is the model's own output."""
+        ...
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return ℓᵢ of each sample, shape (batch,), differentiable in ``output``."""
@@ -226,7 +225,9 @@ class Self:
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return S w: √p∘w − p⟨√p, w⟩ for logits, √(2/m) w otherwise."""
         return [
-            _softmax_factor(z, v) / math.sqrt(_positions(z)) if self._is_logits(z) else v * math.sqrt(2 / z[0].numel())
+            _softmax_factor(z, v) / math.sqrt(_positions(z))
+            if self._is_logits(z)
+            else v * math.sqrt(2 / z[0].numel())
             for z, v in zip(output_tensors(output), w, strict=True)
         ]
 
@@ -237,7 +238,7 @@ LOSSES.register("self-mse")(lambda: Self("self-mse", lambda _: False))
 
 
 class CustomLoss:
-    """A user's ``fn(output, target)`` or ``fn(output)``, evaluated sample by sample so that any mean is per sample."""
+    """A user's ``fn(output, target)`` or ``fn(output)``, given one sample at a time: any mean is then per sample."""
 
     def __init__(self, function: Callable[..., Tensor], name: str) -> None:
         """Wrap ``function``, which is given batches of one."""
@@ -268,7 +269,9 @@ def _takes_target(function: Callable[..., Tensor]) -> bool:
     except ValueError:
         return True
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len([p for p in positional if p.default is p.empty]) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return len([p for p in positional if p.default is p.empty]) > 1 or any(
+        p.kind is p.VAR_POSITIONAL for p in parameters
+    )
 
 
 def _slice(nest: Any, index: int) -> Any:

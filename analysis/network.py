@@ -150,7 +150,9 @@ class Network:
             del self._by_name[name]
         self.left_out = tuple(sorted(aliases))
         if not _same(self.run(example, lambda *_: None).output, reference):
-            raise ModelError("the network gives another output when its activations are watched; is it deterministic?")
+            raise ModelError(
+                "the network gives another output when its activations are watched; is it deterministic?"
+            )
 
 
 @dataclass(frozen=True)

@@ -95,11 +95,20 @@ def plot_ranking(ranking: Ranking, ax: Axes | None = None, *, top: int | None = 
     ax.errorbar(bars.values[positive], places[positive], xerr=errors, fmt="none", ecolor="#222222", elinewidth=0.9)
     for place in places[~positive]:
         word = "0" if bars.values[place] == 0 else f"negative: {bars.values[place]:.1e}"
-        ax.annotate(word, (bars.start, float(place)), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6)
+        ax.annotate(
+            word,
+            (bars.start, float(place)),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6,
+        )
     ax.set_yticks(places, bars.labels, fontsize=7)
     ax.set_ylim(count - 0.4, -0.6)
     ax.set_xlim(left=bars.start)
-    ax.set_xlabel(f"trace of the activation Hessian, loss {ranking.info.get('loss', '')!r} per activation²; 95 % intervals")
+    ax.set_xlabel(
+        f"trace of the activation Hessian, loss {ranking.info.get('loss', '')!r} per activation²; 95 % intervals"
+    )
     ax.set_title(f"{count} of {len(ranking)} layers, most sensitive first", fontsize=10)
     ax.xaxis.set_tick_params(labeltop=count > 40, top=count > 40)
     ax.grid(axis="x", color="#dddddd", linewidth=0.6)
@@ -159,15 +168,25 @@ def plot_depth(ranking: Ranking, ax: Axes | None = None) -> Axes:
         ax = Figure(figsize=(10, 4), layout="constrained", dpi=150).add_subplot()
     positive = np.where(profile.values > 0, profile.values, np.nan)
     floor = np.nanmin(positive) / 3 if np.isfinite(positive).any() else 1e-12
-    ax.fill_between(profile.indices, np.maximum(profile.low, floor), np.maximum(profile.high, floor), color="#56B4E9", alpha=0.4)
+    ax.fill_between(
+        profile.indices,
+        np.maximum(profile.low, floor),
+        np.maximum(profile.high, floor),
+        color="#56B4E9",
+        alpha=0.4,
+    )
     ax.plot(profile.indices, positive, color="#0072B2", marker="o", markersize=2.5, linewidth=1)
     ax.set_yscale("log")
     for index, value, label in profile.peaks:
         if value > 0:
             right = index > profile.indices.max() / 2
             ax.annotate(
-                label, (index, value), xytext=(-6 if right else 6, 4), textcoords="offset points",
-                ha="right" if right else "left", fontsize=7,
+                label,
+                (index, value),
+                xytext=(-6 if right else 6, 4),
+                textcoords="offset points",
+                ha="right" if right else "left",
+                fontsize=7,
             )
     ax.set_xlabel("order of execution")
     ax.set_ylabel("trace of the activation Hessian")

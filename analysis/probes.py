@@ -67,9 +67,7 @@ class UnitVectors:
         return torch.zeros(numel).index_fill_(0, torch.tensor(probe), 1.0)
 
 
-def output_probes(
-    probes: Probes, outputs: Sequence[Tensor], samples: Sequence[int], probe: int
-) -> list[Tensor]:
+def output_probes(probes: Probes, outputs: Sequence[Tensor], samples: Sequence[int], probe: int) -> list[Tensor]:
     """Return a probe of the shape of the network's outputs.
 
     Args:
@@ -83,4 +81,4 @@ def output_probes(
     """
     sizes = [output[0].numel() for output in outputs]
     rows = torch.stack([probes.draw(sum(sizes), sample=sample, probe=probe) for sample in samples])
-    return [part.reshape(o.shape).to(o) for part, o in zip(rows.split(sizes, dim=1), outputs, strict=True)]
+    return [part.reshape(o.shape).to(o) for part, o in zip(torch.split(rows, sizes, dim=1), outputs, strict=True)]

@@ -28,7 +28,6 @@ from hessrank.analysis.report import assemble, describe_run
 from hessrank.analysis.rounds import Part, Progress, Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.survey import (
-    Facts,
     check_weights,
     find_ranges,
     find_sample_axes,
@@ -121,7 +120,14 @@ def rank(
     samples = as_samples(data.dataset if isinstance(data, Data) else data, num_samples or DEFAULT_SAMPLES)
     model, notes = _in_full_precision(model)
     with untouched(model):
-        job = _Job(model, Feed(samples, model, batch_size, needs_target=made.needs_target), made, options, tell, notes)
+        job = _Job(
+            model,
+            Feed(samples, model, batch_size, needs_target=made.needs_target),
+            made,
+            options,
+            tell,
+            notes,
+        )
         rounds, errors = job.run(estimator)
         frame = assemble(rounds, errors, options.bits)
         info = describe_run(rounds, asdict(options), _describe_model(model), job.describe_data(data), job.notes)
@@ -157,7 +163,9 @@ class _Job:
         )
         rounds.run(self.options.tolerance, self.options.max_probes, self.tell)
         if not np.any(rounds.trace_replicates()):
-            raise ModelError("every trace is zero: no activation has an influence on the loss; is the output constant?")
+            raise ModelError(
+                "every trace is zero: no activation has an influence on the loss; is the output constant?"
+            )
         self._note_what_happened(rounds)
         return rounds, errors
 
@@ -233,7 +241,9 @@ def _verdict(rounds: Rounds, options: Options) -> list[str]:
     notes = []
     negative = int((rounds.trace_replicates().mean(1) < 0).sum())
     if negative:
-        notes.append(f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum")
+        notes.append(
+            f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum"
+        )
     if rounds.open:
         of = len(rounds.settled) - 1
         remedy = {
@@ -256,7 +266,7 @@ def _describe_model(model: nn.Module) -> dict[str, Any]:
 
 def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
     """Return a float32 copy of a model in half precision, or the model itself."""
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
+    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
         raise ModelError("the model has lazy layers without weights yet: run it once on data before ranking it")
     half = {p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
     if not half:

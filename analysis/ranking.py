@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hessrank.analysis.tables import as_html, as_text
-from hessrank.errors import OutputError, UnknownNameError, unknown_name
+from hessrank.errors import OutputError, unknown_name
 from hessrank.files import written_whole
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ class Ranking:
             raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
-            raise OutputError(f"{path}: not a ranking: the column {missing[0]!r} is missing; hessrank rank writes one")
+            raise OutputError(
+                f"{path}: not a ranking: the column {missing[0]!r} is missing; hessrank rank writes one"
+            )
         record = path.with_suffix(".json")
         info = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
         return cls(frame, info)

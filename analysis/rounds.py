@@ -155,4 +155,3 @@ def _chunks(indices: range, estimator: Estimator) -> list[range]:
     if estimator.deterministic:
         return [range(1)]
     return [range(i, min(i + _AT_ONCE, indices.stop)) for i in range(indices.start, indices.stop, _AT_ONCE)]
-

@@ -33,8 +33,8 @@ class SampleAxis:
 def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
     """Return the 2-norm of each sample's part of ``value``, in its precision, shape (batch_size,)."""
     if batch_size == 1:
-        return torch.linalg.vector_norm(value).reshape(1)
-    return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1)
+        return torch.linalg.vector_norm(value).reshape(1)  # type: ignore[no-any-return]
+    return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -140,9 +140,10 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
         low, high = (float(bound) for bound in torch.aminmax(value))
         if math.isnan(low) or high == math.inf:
             what = "NaN" if math.isnan(low) else "infinite"
+            where = ", ".join(map(str, batch.samples))
             raise ModelError(
-                f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, "
-                f"in samples {', '.join(map(str, batch.samples))}: look at the data's scale and at the weights before it"
+                f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, in samples {where}: "
+                "look at the data's scale and at the weights before it"
             )
         if low == -math.inf:
             masked.add(layer.name)
@@ -180,5 +181,8 @@ def never_run(network: Network) -> list[str]:
     return [
         path
         for path, module in network.model.named_modules()
-        if path and path not in run and any(True for _ in module.parameters(recurse=False)) and not path.startswith(inside)
+        if path
+        and path not in run
+        and any(True for _ in module.parameters(recurse=False))
+        and not path.startswith(inside)
     ]

@@ -37,9 +37,7 @@ def as_table(ranking: Ranking, top: int | None = 20) -> Table:
     for _, row in shown.iterrows():
         bar = _bar(row["trace"], shown["trace"])
         numbers = [_number(row[column]) for column in increases]
-        table.add_row(
-            _rank(row), Text(row["layer"]), row["kind"], _trace(row), bar, *numbers
-        )
+        table.add_row(_rank(row), Text(row["layer"]), row["kind"], _trace(row), bar, *numbers)
     left = len(frame) - len(shown)
     caption = [f"… and {left} more (--top {len(frame)} shows all, ranking.csv has all)"] if left else []
     caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval; bar: decades")
@@ -49,8 +47,8 @@ def as_table(ranking: Ranking, top: int | None = 20) -> Table:
 
 def _shown_increases(columns: list[str]) -> list[str]:
     """Return the predicted increases worth a column: at 8 and 4 bits where known, else the two extremes."""
-    known = [c for c in columns if c.startswith("act_increase_b")]
-    preferred = [c for c in ("act_increase_b8", "act_increase_b4") if c in known]
+    known: list[str] = [c for c in columns if c.startswith("act_increase_b")]
+    preferred: list[str] = [c for c in ("act_increase_b8", "act_increase_b4") if c in known]
     return preferred or known[-1:] + known[:1]
 
 
@@ -103,7 +101,18 @@ def as_html(ranking: Ranking, top: int = 20) -> str:
     """Return the table and the warnings for a notebook."""
     frame = ranking.to_frame()
     increases = _shown_increases(list(frame.columns))
-    columns = ["rank", "rank_low", "rank_high", "layer", "kind", "shape", "trace", "ci_low", "ci_high", *increases]
+    columns = [
+        "rank",
+        "rank_low",
+        "rank_high",
+        "layer",
+        "kind",
+        "shape",
+        "trace",
+        "ci_low",
+        "ci_high",
+        *increases,
+    ]
     table = frame[columns].head(top).to_html(index=False, float_format=_number, border=0)
     more = f"<p>… and {len(frame) - top} more</p>" if len(frame) > top else ""
     notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)

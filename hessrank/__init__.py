@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from hessrank.analysis.ranking import Ranking
 
 __version__ = version("hessrank")
-__all__ = ["Data", "HessrankError", "LoadedModel", "Ranking", "load_data", "load_model", "rank", "save_checkpoint"]
+__all__ = [
+    "Data",
+    "HessrankError",
+    "LoadedModel",
+    "Ranking",
+    "load_data",
+    "load_model",
+    "rank",
+    "save_checkpoint",
+]
 
 _PLACES = {
     "Data": "hessrank.analysis.data",

@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 
 from hessrank.errors import OptionError, UnknownNameError, unknown_name
 
-
 T = TypeVar("T")
 
 

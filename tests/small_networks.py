@@ -96,7 +96,9 @@ def _leaky() -> nn.Module:
 
 def _max_pool() -> nn.Module:
     conv = nn.Conv2d(1, 4, 3, stride=1, padding=1, groups=1)
-    return nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2, groups=2), nn.Flatten(), nn.Linear(4, 3))
+    return nn.Sequential(
+        conv, nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2, groups=2), nn.Flatten(), nn.Linear(4, 3)
+    )
 
 
 def _gelu() -> nn.Module:

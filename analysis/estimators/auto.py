@@ -29,9 +29,7 @@ class Choice:
     why: str
 
 
-def plan(
-    name: str, network: Network, loss: Loss, weights: Sequence[Weight], outputs_per_sample: int
-) -> list[Choice]:
+def plan(name: str, network: Network, loss: Loss, weights: Sequence[Weight], outputs_per_sample: int) -> list[Choice]:
     """Return which estimator does which layers; together they do all of them.
 
     Args:
@@ -63,7 +61,12 @@ def plan(
     curved_weights = tuple(w for w in weights if w not in flat_weights)
     choices = [
         Choice(first_order, flat, flat_weights, f"all that follows is piecewise linear; {how}"),
-        Choice("hutchinson", curved, curved_weights, f"{_curved_ones(network)} follow: the full Hessian is needed"),
+        Choice(
+            "hutchinson",
+            curved,
+            curved_weights,
+            f"{_curved_ones(network)} follow: the full Hessian is needed",
+        ),
     ]
     return [choice for choice in choices if choice.layers or choice.weights]
 
@@ -76,7 +79,7 @@ def _curved_ones(network: Network) -> str:
 def _caution(name: str, network: Network, loss: Loss) -> str:
     if name in ("gauss-newton", "exact") and network.curved and not isinstance(loss, Self):
         return (
-            f"asked for; for the {len(network.curved)} layers before {_curved_ones(network)} this is the trace of the "
-            "Gauss-Newton matrix, which is not the Hessian's"
+            f"asked for; for the {len(network.curved)} layers before {_curved_ones(network)} this is the trace "
+            "of the Gauss-Newton matrix, which is not the Hessian's"
         )
     return "asked for"

@@ -11,6 +11,7 @@ Schraudolph, "Fast curvature matrix-vector products", 2002; Martens & Grosse 201
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -32,8 +33,10 @@ from hessrank.errors import OptionError
 
 @ESTIMATORS.register("gauss-newton")
 class GaussNewton:
-    """tr(JᵀBJ) of every layer and weight, by random probes on the output. The trace of the Hessian itself for
-    the `self` losses and wherever all that follows the layer is piecewise linear.
+    """tr(JᵀBJ) of every layer and weight, by random probes on the output.
+
+    It is the trace of the Hessian itself for the `self` losses, and wherever all that follows the layer is
+    piecewise linear.
     """
 
     deterministic = False
@@ -94,4 +97,4 @@ def _quadratic(
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
-    return float(sum(torch.linalg.vector_norm(t).double().square() for t in tensors)) ** 0.5
+    return math.hypot(*(float(torch.linalg.vector_norm(t)) for t in tensors))

@@ -32,11 +32,13 @@ class GradientNorms:
     def __call__(self, layer: Layer, call: Call, value: Tensor) -> None:
         """Watch one activation."""
         if layer.name in self._row:
-            value.register_hook(self._layer_hook(layer))
+            value.register_hook(self._layer_hook(layer))  # type: ignore[no-untyped-call]
         if layer.name in self._weight_row and call.module is not None and call.input is not None:
-            value.register_hook(self._weight_hook(layer, call))
+            value.register_hook(self._weight_hook(layer, call))  # type: ignore[no-untyped-call]
 
-    def backward(self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool) -> Estimates:
+    def backward(
+        self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
+    ) -> Estimates:
         """Send ``seeds`` back from ``outputs`` and return the squared norms that pass by.
 
         Args:
@@ -91,6 +93,8 @@ class GradientNorms:
                 return
             gradients = list(weight_gradients(module, given, slope, count))
             before = self._shared.get(row)
-            self._shared[row] = gradients if before is None else [a + b for a, b in zip(before, gradients, strict=True)]
+            self._shared[row] = (
+                gradients if before is None else [a + b for a, b in zip(before, gradients, strict=True)]
+            )
 
         return hook

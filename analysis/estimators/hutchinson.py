@@ -15,7 +15,14 @@ from torch import Tensor
 
 from hessrank.analysis.batches import Batch, first_line, single_samples
 from hessrank.analysis.calls import Call
-from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Weight, Work, differentiable_outputs, target_of
+from hessrank.analysis.estimators.base import (
+    ESTIMATORS,
+    Estimates,
+    Weight,
+    Work,
+    differentiable_outputs,
+    target_of,
+)
 from hessrank.analysis.estimators.twice import twice_differentiable
 from hessrank.analysis.layers import Layer
 from hessrank.errors import ModelError

@@ -16,7 +16,11 @@ class _SmoothedKernels(TorchFunctionMode):
     """Hardsigmoid by its definition, relu6(x + 3)/6: its fused backward has no derivative."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in (F.hardsigmoid, torch._C._nn.hardsigmoid):
             return F.relu6(args[0] + 3) / 6

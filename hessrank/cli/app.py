@@ -13,7 +13,10 @@ from hessrank.cli.rank import rank
 from hessrank.cli.show import show
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-USAGE_ERRORS: tuple[type[Exception], ...] = (_UsageError.__mro__[1], typer.Abort)  # click's base, wherever typer keeps it
+USAGE_ERRORS: tuple[type[Exception], ...] = (
+    _UsageError.__mro__[1],
+    typer.Abort,
+)  # click's base, wherever typer keeps it
 
 
 class _RankByDefault(TyperGroup):

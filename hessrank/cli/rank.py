@@ -27,7 +27,7 @@ def rank(
         typer.Option(help="What builds the network: pkg.mod:factory or file.py:factory.", rich_help_panel=_MODEL),
     ] = None,
     arch_args: Annotated[
-        str | None, typer.Option(help='Its arguments as JSON: \'{"width": 8}\'.', rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Its arguments as JSON: '{\"width\": 8}'.", rich_help_panel=_MODEL)
     ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load files that may run code.", rich_help_panel=_MODEL)
@@ -44,18 +44,20 @@ def rank(
         str | None, typer.Option(help="Shape of one sample: 3,224,224.", rich_help_panel=_DATA)
     ] = None,
     num_samples: Annotated[
-        int | None, typer.Option(help="Samples to use, from the front; at most 32 by default.", rich_help_panel=_DATA)
+        int | None,
+        typer.Option(help="Samples to use, from the front; at most 32 by default.", rich_help_panel=_DATA),
     ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Samples run together: speed and memory, same result.", rich_help_panel=_DATA)
     ] = 1,
     gain: Annotated[
-        float | None, typer.Option(help="Amplification of RAW files of unknown exposure.", rich_help_panel=_DATA)
+        float | None,
+        typer.Option(help="Amplification of RAW files of unknown exposure.", rich_help_panel=_DATA),
     ] = None,
     loss: Annotated[
         str,
         typer.Option(
-            help="self (needs no labels), self-kl, self-mse, cross-entropy, mse, charbonnier, pkg.mod:fn, file.py:fn.",
+            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, pkg.mod:fn, file.py:fn.",
             rich_help_panel=_HOW,
         ),
     ] = "self",
@@ -63,7 +65,8 @@ def rank(
         str, typer.Option(help="auto, gauss-newton, exact, hutchinson or pyhessian.", rich_help_panel=_HOW)
     ] = "auto",
     tolerance: Annotated[
-        float, typer.Option(help="Relative difference of two traces that does not matter.", rich_help_panel=_HOW)
+        float,
+        typer.Option(help="Relative difference of two traces that does not matter.", rich_help_panel=_HOW),
     ] = 0.1,
     max_probes: Annotated[int, typer.Option(help="Most probes a sample.", rich_help_panel=_HOW)] = 64,
     weights: Annotated[bool, typer.Option(help="Traces of the weights too.", rich_help_panel=_HOW)] = True,
@@ -76,10 +79,12 @@ def rank(
         str, typer.Option(help="Rank by trace, mean_trace or act_increase_b8.", rich_help_panel=_OUTPUT)
     ] = "trace",
     bits: Annotated[
-        str | None, typer.Option(help="Bit-widths to predict the damage for; 4 to 16.", rich_help_panel=_OUTPUT)
+        str | None,
+        typer.Option(help="Bit-widths to predict the damage for; 4 to 16.", rich_help_panel=_OUTPUT),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="CSV to write, with a .json record beside it.", rich_help_panel=_OUTPUT)
+        Path | None,
+        typer.Option(help="CSV to write, with a .json record beside it.", rich_help_panel=_OUTPUT),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=_OUTPUT)
@@ -144,15 +149,13 @@ def _data(
     from hessrank.analysis.data import Data, load_data
 
     if spec is not None:
-        return load_data(
-            spec, input_shape=shape or loaded.input_shape, num_samples=num_samples, seed=seed, gain=gain
-        )
+        return load_data(spec, input_shape=shape or loaded.input_shape, num_samples=num_samples, seed=seed, gain=gain)
     if loaded.inputs is None:
         raise DataError(
             f"{loaded.path}: no data to run it on: give --data FILE_OR_FOLDER, or --data random --input-shape 3,224,224"
         )
     if shape and shape != tuple(loaded.inputs.shape[1:]):
-        raise DataError(f"--input-shape {shape} does not fit the inputs that {loaded.path} carries: give --data too")
+        raise DataError(f"--input-shape {shape} does not fit the inputs that {loaded.path} carries: give --data")
     inputs = loaded.inputs
     description = {"kind": "inputs of the checkpoint", "path": loaded.path, "shape": list(inputs.shape)}
     return Data(list(inputs.float() if inputs.is_floating_point() else inputs), description)

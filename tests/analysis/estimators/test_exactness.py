@@ -40,7 +40,14 @@ LOSSES: dict[str, Any] = {"self": self_kl, "cross-entropy": cross_entropy, "cust
 
 
 def mean_estimates(
-    model: nn.Module, batch: Batch, loss: str, estimator: str, probes: Probes, count: int, *, weights: bool = False
+    model: nn.Module,
+    batch: Batch,
+    loss: str,
+    estimator: str,
+    probes: Probes,
+    count: int,
+    *,
+    weights: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return the mean over ``count`` probes for each layer (and weight, as ``weight of …``) and sample."""
     with untouched(model):
@@ -139,7 +146,7 @@ def test_weight_traces_are_exact(case: Case) -> None:
             return self_kl(torch.func.functional_call(model, {name: w}, (x[i : i + 1],)), own[i : i + 1])
 
         for i in range(2):
-            hessian = torch.func.jacrev(torch.func.jacrev(lambda w, i=i: value(w, i=i)))(weight.detach())  # noqa: B023
+            hessian = torch.func.jacrev(torch.func.jacrev(lambda w, i=i: value(w, i=i)))(weight.detach())
             trace = float(hessian.detach().reshape(weight.numel(), -1).trace())
             np.testing.assert_allclose(found[f"weight of {name.removesuffix('.weight')}"][i], trace, rtol=1e-9)
 
@@ -150,7 +157,9 @@ def test_hutchinson_weight_traces_are_those_of_exact(case: Case) -> None:
     batch = Batch((x,), samples=(0, 1))
     exact = mean_estimates(model, batch, "self", "exact", Hadamard(), 1, weights=True)
     rows = Hadamard.rows(max(p.numel() for p in model.parameters()))
-    found = mean_estimates(model, batch, "self", "hutchinson", Hadamard(), max(rows, hadamard_rows(model, x)), weights=True)
+    found = mean_estimates(
+        model, batch, "self", "hutchinson", Hadamard(), max(rows, hadamard_rows(model, x)), weights=True
+    )
     assert_equal(found, {name: list(v) for name, v in exact.items() if name.startswith("weight")}, case.rtol)
 
 
