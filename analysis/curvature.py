@@ -20,10 +20,9 @@ _LINEAR = """
     ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D PixelShuffle PixelUnshuffle AvgPool1D
     AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D
     UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D
-    UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D NativeBatchNorm CudnnBatchNorm
-    MkldnnBatchNorm Repeat RepeatInterleave Roll Flip ToCopy Alias Copy CopySlices AsStrided MaskedFill
+    UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D Repeat RepeatInterleave Roll Flip ToCopy Alias Copy AsStrided MaskedFill
     MaskedScatter MaskedSelect Where Im2Col Col2Im Diagonal Tril Triu Unfold Embedding IndexAdd IndexCopy
-    Scatter ScatterAdd SliceScatter SelectScatter GridSampler2D Trace FusedDropout NativeDropout
+    Scatter ScatterAdd SliceScatter SelectScatter Trace FusedDropout NativeDropout
 """.split()
 _PIECEWISE_LINEAR = """
     Relu LeakyRelu RreluWithNoise Threshold Hardtanh Hardsigmoid Hardshrink Softshrink Abs MaxPool2DWithIndices
@@ -47,9 +46,9 @@ _PRODUCTS = {
     "Convolution": (0, 1),
     "MkldnnConvolution": (0, 1),
     "PreluKernel": (0, 1),
-    "Lerp": (0, 1),
 }
-_DENOMINATOR = {"Div": 1}  # linear in the numerator
+# Linear in all else but the argument at this position: a denominator, the places to sample at, the weight of a blend.
+_CURVED_IN = {"Div": 1, "GridSampler2D": 1, "GridSampler3D": 1, "Lerp": 2}
 
 
 def curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
@@ -72,15 +71,17 @@ def curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | Non
 
 
 def _operation(node: Node) -> str:
-    return re.sub(r"Backward\d*$", "", node.name())
+    return re.sub(r"Backwards?\d*$", "", node.name().removeprefix("torch::autograd::"))
 
 
 def _is_curved(node: Node) -> bool:
     name = _operation(node)
     if name in _PRODUCTS:
         return sum(_depends(node, position) for position in _PRODUCTS[name]) > 1
-    if name in _DENOMINATOR:
-        return _depends(node, _DENOMINATOR[name])
+    if name in _CURVED_IN:
+        return _depends(node, _CURVED_IN[name])
+    if name.endswith("BatchNorm"):  # linear on running statistics, curved on the batch's own (instance norm too)
+        return bool(getattr(node, "_saved_training", True))
     return name not in _FLAT
 
 

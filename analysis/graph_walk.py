@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call, Visit, first_tensor, visit_tensor
-from hessrank.analysis.hook_walk import hooked
+from hessrank.analysis.hook_walk import hooked, visit_nest
 from hessrank.analysis.layers import Names, module_paths, node_kind
 
 
@@ -28,7 +28,7 @@ class GraphWalk(fx.Interpreter):
         super().__init__(model, graph=_trace(model, batch))
         names = Names(module_paths(model))
         self._name = {
-            node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(node.name)
+            node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(_own_name(node))
             for node in self.graph.nodes
             if node.op not in ("get_attr", "output")
         }
@@ -60,7 +60,9 @@ class GraphWalk(fx.Interpreter):
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         value = getattr(self, n.op)(n.target, args, kwargs)
         self._trace_origin(n, value)
-        if n not in self._name or (isinstance(value, Tensor) and value in self._shown_inside):
+        if n.op == "placeholder":
+            return self._show_argument(n, value)
+        if n not in self._name or self._was_shown(n, value):
             return value
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         call = Call(
@@ -74,6 +76,22 @@ class GraphWalk(fx.Interpreter):
         )
         return visit_tensor(call, value, self._visit)
 
+    def _was_shown(self, node: fx.Node, value: Any) -> bool:
+        """Return whether a node only hands on what was shown; who writes in place yields something new."""
+        hands_on = node.op == "call_module" or node_kind(node) in ("getitem", "get")
+        return hands_on and isinstance(value, Tensor) and value in self._shown_inside
+
+    def _show_argument(self, node: fx.Node, value: Any) -> Any:
+        """Show the tensors of an argument; what the graph then takes out of a tuple or dict is not shown again."""
+
+        def show(call: Call, tensor: Tensor) -> Tensor:
+            tensor = self._visit(call, tensor)
+            self._shown_inside[tensor] = True
+            return tensor
+
+        name = self._name[node]
+        return visit_nest(value, lambda place: Call(name + place, "input", None, None, None), show)
+
     def _trace_origin(self, node: fx.Node, value: Any) -> None:
         """Note whether a node's tensors come from the data and from weights (sizes carry neither on)."""
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
@@ -84,6 +102,11 @@ class GraphWalk(fx.Interpreter):
         own = node.op == "call_module" and any(True for _ in self.fetch_attr(str(node.target)).parameters())
         if own or isinstance(value, nn.Parameter) or any(n in self._from_weights for n in before):
             self._from_weights.add(node)
+
+
+def _own_name(node: fx.Node) -> str:
+    target = str(node.target)
+    return target.lstrip("*") if target.startswith("*") else node.name
 
 
 def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
@@ -99,10 +122,5 @@ def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
 
 def _inner_modules(model: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
     """Return what lies inside the graph's leaf modules (torch.nn.TransformerEncoder and the like)."""
-    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-    return {
-        f"{path}.{inner}": module
-        for path in sorted(called)
-        for inner, module in model.get_submodule(path).named_modules(remove_duplicate=False)
-        if inner
-    }
+    called = tuple({f"{node.target}." for node in graph.nodes if node.op == "call_module"})
+    return {path: module for path, module in model.named_modules() if path.startswith(called)}

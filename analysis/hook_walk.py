@@ -7,12 +7,12 @@ not seen, except through the module around it: a residual block's output is a la
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
+from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
 from hessrank.analysis.batches import Batch
@@ -28,8 +28,7 @@ class HookWalk:
     def __init__(self, model: nn.Module) -> None:
         """Remember the modules; hooks come and go with each call."""
         self._model = model
-        self._modules = dict(model.named_modules(remove_duplicate=False))
-        self._modules[OUTPUT] = self._modules.pop("")
+        self._modules = dict(model.named_modules())
         self._reserved = module_paths(model)
 
     def __call__(self, batch: Batch, visit: Visit) -> Any:
@@ -37,7 +36,7 @@ class HookWalk:
         arguments = inspect.signature(self._model.forward).bind(*batch.args, **batch.kwargs)
         names = Names(self._reserved)
         for parameter, value in arguments.arguments.items():
-            arguments.arguments[parameter] = _visit_nest(
+            arguments.arguments[parameter] = visit_nest(
                 value,
                 lambda place, p=parameter: Call(names.for_node(p + place), "input", None, None, None),
                 visit,
@@ -56,7 +55,7 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
     Yields:
         the tensors shown so far, as keys.
     """
-    names = Names()
+    names = Names(modules)
     shown: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def hook_for(path: str) -> Any:
@@ -64,7 +63,7 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
             has_children = next(module.children(), None) is not None
             weights = any(True for _ in module.parameters())
             given = first_tensor(args, kwargs)
-            name = names.for_module(path)
+            name = names.for_module(path) if path else names.for_node(OUTPUT)
 
             def call_at(place: str) -> Call:
                 return Call(name + place, type(module).__name__, path, module, given, True, weights)
@@ -76,7 +75,7 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
                 shown[value] = True
                 return value
 
-            return _visit_nest(output, call_at, show)
+            return visit_nest(output, call_at, show)
 
         return hook
 
@@ -87,12 +86,19 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
         yield shown
 
 
-def _visit_nest(value: Any, call_at: Any, visit: Visit) -> Any:
+def visit_nest(value: Any, call_at: Callable[[str], Call], visit: Visit) -> Any:
     """Visit the floating-point tensors in any nest of tuples and dicts; return the nest with what they became."""
-    leaves, spec = tree_flatten_with_path(value)
-    floating = [i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    values = [leaf for _, leaf in leaves]
+    values, spec = tree_flatten(value)
+    floating = [i for i, leaf in enumerate(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    places = _places(value, len(values)) if len(floating) > 1 else [""] * len(values)
     for i in floating:
-        place = keystr(leaves[i][0]) if len(floating) > 1 else ""
-        values[i] = visit(call_at(place), values[i])
+        values[i] = visit(call_at(places[i]), values[i])
     return tree_unflatten(values, spec) if floating else value
+
+
+def _places(value: Any, count: int) -> list[str]:
+    """Return where each leaf lies: ``[0]``, ``['logits']``; by number in a class that cannot tell."""
+    try:
+        return [keystr(path) for path, _ in tree_flatten_with_path(value)[0]]
+    except ValueError:
+        return [f"[{i}]" for i in range(count)]

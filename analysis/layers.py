@@ -45,7 +45,7 @@ class Names:
         self._given: set[str] = set()
 
     def for_module(self, path: str) -> str:
-        """Return the name of the next call of the module at ``path``: itself, then ``_dup1``, ``_dup2``, and so on."""
+        """Return the name of the next call of the module at ``path``: itself, then ``_dup1``, then ``_dup2``."""
         name, repeat = path, 0
         while name in self._given or (repeat and name in self._reserved):
             repeat += 1

@@ -7,7 +7,8 @@ time: all are taps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +57,7 @@ class Network:
         traced: whether torch.fx could trace the model; if not, hooks do.
         why_hooks: the reason why not; empty if it could.
         left_out: names of views through which the network writes in place: they cannot be watched.
+        called: the modules that run, whether or not they yield a layer.
         curved: names of the layers that have something curved (not piecewise linear) between them and the
             output, the loss apart, and the name of that operation (``{"fc1": "Gelu"}``).
     """
@@ -65,7 +67,7 @@ class Network:
 
         Raises:
             DataError: the model does not take such an input.
-            ModelError: it has no activation to differentiate.
+            ModelError: it has no activation, or no output, to differentiate.
         """
         self.model = model
         self.curved: dict[str, str] = {}
@@ -73,7 +75,10 @@ class Network:
         self._overwritten: frozenset[str] = frozenset()  # activations that something writes to later
         self._stale_inputs: frozenset[str] = frozenset()  # calls whose input something writes to later
         self.left_out: tuple[str, ...] = ()
-        reference = _call(model, example)
+        with _noted_calls(model) as called:
+            reference = _call(model, example)
+        self.called = frozenset(called)
+        _check_output(reference)
         self._walk, self.why_hooks = _choose_walk(model, example, reference)
         self.traced = not self.why_hooks
         self._discover(example, reference)
@@ -110,7 +115,7 @@ class Network:
             return value.clone() if watched_leaf or call.name in self._overwritten else value
 
         with torch.enable_grad() if differentiable else torch.no_grad():
-            return Run(_explained(lambda: self._walk(batch, visit), batch), tuple(roots))
+            return Run(_explained(lambda: self._walk(_copied(batch), visit), batch), tuple(roots))
 
     def _discover(self, example: Batch, reference: Any) -> None:
         """Find the layers, what is curved behind them and what is overwritten later, in one recorded run."""
@@ -130,7 +135,7 @@ class Network:
             return value
 
         with torch.enable_grad():
-            output = _explained(lambda: self._walk(example, visit), example)
+            output = _explained(lambda: self._walk(_copied(example), visit), example)
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
         self._by_name = {name: one.layer for name, one in seen.items()}
@@ -146,8 +151,8 @@ class Network:
             return
         aliases = self._overwritten & views
         self._overwritten -= aliases
-        for name in aliases:
-            del self._by_name[name]
+        kept = [layer for name, layer in self._by_name.items() if name not in aliases]
+        self._by_name = {layer.name: replace(layer, execution_index=i) for i, layer in enumerate(kept)}
         self.left_out = tuple(sorted(aliases))
         if not _same(self.run(example, lambda *_: None).output, reference):
             raise ModelError(
@@ -184,6 +189,33 @@ def _call(model: nn.Module, batch: Batch) -> Any:
     copy = _copied(batch)
     with torch.no_grad():
         return _explained(lambda: model(*copy.args, **copy.kwargs), batch)
+
+
+@contextmanager
+def _noted_calls(model: nn.Module) -> Iterator[set[nn.Module]]:
+    """Collect the modules that are called inside the block."""
+    called: set[nn.Module] = set()
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.callback(module.register_forward_pre_hook(lambda called_one, _: called.add(called_one)).remove)
+        yield called
+
+
+def _check_output(output: Any) -> None:
+    leaves = tree_leaves(output)
+    if any(isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim for leaf in leaves):
+        return
+    what = sorted({_kind(leaf) for leaf in leaves})
+    raise ModelError(
+        f"the network returns {', '.join(what) or 'nothing'}: it should return a floating-point tensor with the samples "
+        "along its first dimension, or a tuple or dict of such"
+    )
+
+
+def _kind(leaf: Any) -> str:
+    if not isinstance(leaf, Tensor):
+        return type(leaf).__name__
+    return f"{str(leaf.dtype).removeprefix('torch.')} {'×'.join(map(str, leaf.shape)) or 'scalar'}"
 
 
 def _copied(batch: Batch) -> Batch:

@@ -153,8 +153,8 @@ class _Job:
         names = [layer.name for layer in self.network.layers]
         axes = {name: fact.axis for name, fact in self.facts.items()}
         one = self.feed.batch(0)
-        check_curvature(Work(self.network, self.loss, one, Rademacher(0), range(1), names, [], axes))
         errors = self._survey()
+        check_curvature(Work(self.network, self.loss, one, Rademacher(0), range(1), names, [], axes))
         wanted = self.weights if self.options.weights else []
         outputs = sum(t[0].numel() for t in output_tensors(self.network.run(one, lambda *_: None).output))
         parts = [Part.of(c, len(self.feed)) for c in plan(estimator, self.network, self.loss, wanted, outputs)]
@@ -246,10 +246,11 @@ def _verdict(rounds: Rounds, options: Options) -> list[str]:
         )
     if rounds.open:
         of = len(rounds.settled) - 1
-        remedy = {
-            "samples": "the samples differ, more probes would not help: raise --num-samples",
-            "max-probes": f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance",
-        }[rounds.stopped_by]
+        remedy = (
+            f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance"
+            if rounds.stopped_by == "max-probes"
+            else "the samples differ, more probes would not help: raise --num-samples"
+        )
         notes.append(f"{rounds.open} of {of} neighboring pairs are still open; {remedy}")
     return notes
 

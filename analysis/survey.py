@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hessrank.analysis.batches import Batch
+from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
@@ -94,24 +94,31 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
         the name of a layer that does not keep samples apart (the network must then be given one sample at a
         time), or "" if all do.
     """
-    alone: dict[str, tuple[torch.Size, float]] = {}
+    shapes: dict[str, torch.Size] = {}
+    norms: dict[str, list[float]] = {}
 
     def look(layer: Layer, call: Call, value: Tensor) -> None:
-        alone[layer.name] = value.shape, float(sample_norms(value, SampleAxis(), 1))
+        shapes[layer.name] = value.shape
+        norms.setdefault(layer.name, []).append(float(sample_norms(value, SampleAxis(), 1)))
 
     mixed: list[str] = []
 
     def compare(layer: Layer, call: Call, value: Tensor) -> None:
-        shape, norm = alone.get(layer.name, (torch.Size(), 0.0))
-        axis = _doubled(shape, value.shape)
-        if axis is None or not math.isclose(float(sample_norms(value, axis, 2)[0]), norm, rel_tol=1e-3, abs_tol=1e-9):
+        axis = _doubled(shapes.get(layer.name, torch.Size()), value.shape)
+        if axis is None or not _close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
             mixed.append(layer.name)
         else:
             facts[layer.name].axis = axis
 
-    network.run(one, look)
+    for alone in (one, single_samples(pair)[1]):
+        network.run(alone, look)
     network.run(pair, compare)
     return mixed[0] if mixed else ""
+
+
+def _close(some: list[float], others: list[float]) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-9) for a, b in pairs)
 
 
 def _doubled(one: torch.Size, two: torch.Size) -> SampleAxis | None:
@@ -176,13 +183,14 @@ def check_weights(model: nn.Module) -> None:
 
 def never_run(network: Network) -> list[str]:
     """Return the paths of modules with parameters of their own that no call reaches."""
-    run = {layer.module for layer in network.layers if layer.module}
-    inside = tuple(f"{path}." for path in run)
+    modules = dict(network.model.named_modules())
+    # Attention multiplies with the weights of a module inside it that it does not call.
+    whole = tuple(f"{path}." for path, m in modules.items() if m in network.called and isinstance(m, nn.MultiheadAttention))
     return [
         path
-        for path, module in network.model.named_modules()
+        for path, module in modules.items()
         if path
-        and path not in run
+        and module not in network.called
         and any(True for _ in module.parameters(recurse=False))
-        and not path.startswith(inside)
+        and not path.startswith(whole)
     ]

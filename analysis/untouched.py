@@ -9,33 +9,43 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Freeze ``model`` for analysis and put everything back at the end, also after an exception."""
     with ExitStack() as stack:
-        stack.enter_context(_modes_kept(model))
+        stack.enter_context(_attributes_kept(model))
         stack.enter_context(_gradient_flags_kept(model))
-        stack.enter_context(_buffers_kept(model))
+        stack.enter_context(_values_kept(model))
         stack.enter_context(_random_states_kept(model))
         stack.enter_context(_attention_fast_path_off())
         yield
 
 
 @contextmanager
-def _modes_kept(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Modes, and what a forward may assign: counters, caches, buffers, the last attention map."""
+    spaces = [space for module in model.modules() for space in _namespaces(module)]
+    kept = [(space, dict(space)) for space in spaces]
     model.eval()
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for space, content in kept:
+            space.clear()
+            space.update(content)
+
+
+def _namespaces(module: nn.Module) -> Iterator[dict[str, Any]]:
+    attributes = vars(module)
+    yield attributes
+    yield from (attributes[name] for name in ("_buffers", "_parameters", "_modules") if name in attributes)
 
 
 @contextmanager
@@ -51,16 +61,19 @@ def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """A forward may write to buffers even in eval mode (counters, caches): write the old values back."""
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+def _values_kept(model: nn.Module) -> Iterator[None]:
+    """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): write the old values back."""
+    tensors = [*model.buffers(), *(m.weight for m in model.modules() if getattr(m, "max_norm", None) is not None)]
+    kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if isinstance(tensor, Tensor)]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, version, value in buffers:
-                if buffer._version != version:
-                    buffer.copy_(value)
+            for tensor, version, value in kept:
+                if tensor._version != version:
+                    if not tensor.is_leaf:  # an activation was written to it
+                        tensor.detach_()
+                    tensor.copy_(value)
 
 
 @contextmanager

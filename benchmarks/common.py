@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import Weight, Work
-from hessrank.analysis.losses import Loss, make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.survey import SampleAxis
@@ -102,7 +102,13 @@ def interleaved(tasks: Mapping[str, Callable[[], float]], repeats: int) -> dict[
 
 
 def work_for(
-    network: Network, batch: Batch, probes: range, *, seed: int = 0, weights: Sequence[Weight] = (), loss: str = "self"
+    network: Network,
+    batch: Batch,
+    probes: range,
+    *,
+    seed: int = 0,
+    weights: Sequence[Weight] = (),
+    loss: str = "self",
 ) -> Work:
     """Return the work of some probes on one batch, for all layers."""
     names = [layer.name for layer in network.layers]

@@ -38,6 +38,8 @@ def check_writable(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder: give a file name")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path}: is a device or a pipe, not a file: give a file name")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: cannot be written: there is no folder {str(path.parent)!r}; make it first")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):

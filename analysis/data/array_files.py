@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hessrank.analysis.data.arrays import Columns
-from hessrank.analysis.loading.files import one_line
-from hessrank.analysis.loading.pickles import unsafe_names
 from torch import Tensor
 
+from hessrank.analysis.data.arrays import Column, Columns
+from hessrank.analysis.loading.files import one_line
+from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import DataError
 
 
@@ -30,29 +30,36 @@ def read_columns(path: Path) -> Columns:
 
 
 def _read_npy(path: Path) -> Columns:
-    if not path.read_bytes()[:6] == np.lib.format.MAGIC_PREFIX:
-        raise DataError(f"{path}: this is not a NumPy array file; write it with numpy.save")
+    with path.open("rb") as file:
+        if file.read(6) != np.lib.format.MAGIC_PREFIX:
+            raise DataError(f"{path}: this is not a NumPy array file, or cut short; write it with numpy.save")
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy parses the header as Python, and raises what that raises
         raise DataError(f"{path}: {_numpy_reason(error)}") from error
     return array
 
 
 def _read_npz(path: Path) -> Columns:
-    """Return arrays by name, or by position where ``numpy.savez`` was given no names (arr_0, arr_1, …)."""
+    """Return one array, or several by name; by position where ``numpy.savez`` was given no names (arr_0, …)."""
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: this is not a whole NumPy archive; write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of zipfile, zlib and NumPy
         raise DataError(f"{path}: {_numpy_reason(error)}") from error
     positions = [f"arr_{i}" for i in range(len(arrays))]
-    if not arrays or sorted(arrays) != sorted(positions):
-        return arrays
-    unnamed = tuple(arrays[name] for name in positions)
-    return unnamed if len(unnamed) > 1 else unnamed[0]
+    if len(arrays) > 1 and sorted(arrays) == sorted(positions):
+        return tuple(arrays[name] for name in positions)
+    return _only_or_all(arrays)
+
+
+def _only_or_all(arrays: Mapping[str, Column]) -> Columns:
+    """Return the array itself where there is one alone, whose name says nothing that ``forward`` needs."""
+    return next(iter(arrays.values())) if len(arrays) == 1 else dict(arrays)
 
 
 def _numpy_reason(error: Exception) -> str:
@@ -74,7 +81,7 @@ def _read_torch(path: Path) -> Columns:
                 f"{path}: reading this pickle would run code ({', '.join(needed[:4])}); "
                 "store a tensor, or a tuple or dict of tensors"
             ) from error
-        raise DataError(f"{path}: torch.load cannot read it: {one_line(error)}") from error
+        raise DataError(f"{path}: the file is cut short, damaged or not written by torch.save") from error
     return _tensors(held, path)
 
 
@@ -87,25 +94,23 @@ def _tensors(held: object, path: Path) -> Columns:
     elif isinstance(held, tuple | list):
         entries = dict(enumerate(held))
     else:
-        raise DataError(
-            f"{path}: it holds a {type(held).__name__}, not a tensor or a tuple or dict of tensors"
-        )
+        raise DataError(f"{path}: it holds a {type(held).__name__}, not a tensor or a tuple or dict of tensors")
     for name, value in entries.items():
         if not isinstance(value, Tensor):
-            raise DataError(f"{path}: its entry {name!r} is a {type(value).__name__}, not a tensor")
+            raise DataError(f"{path}: its entry {name!r} is of type {type(value).__name__}, not a tensor")
     tensors = {str(name): value.detach() for name, value in entries.items() if isinstance(value, Tensor)}
-    return tensors if isinstance(held, Mapping) else tuple(tensors.values())
+    if isinstance(held, Mapping):
+        return dict(tensors)
+    return tuple(tensors.values())
 
 
 def _read_safetensors(path: Path) -> Columns:
     from safetensors.torch import load_file  # noqa: PLC0415  # not needed for the other formats
 
     try:
-        return dict(load_file(path))
+        return _only_or_all(load_file(path))
     except Exception as error:  # SafetensorError derives from Exception alone
-        raise DataError(
-            f"{path}: the file is cut short, damaged or not safetensors: {one_line(error)}"
-        ) from error
+        raise DataError(f"{path}: the file is cut short, damaged or not safetensors: {one_line(error)}") from error
 
 
 READERS: dict[str, Callable[[Path], Columns]] = {

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hessrank.analysis.data.source import Sample
 from torch import Tensor
 
+from hessrank.analysis.data.source import Sample
 from hessrank.errors import DataError
 
 Column = np.ndarray[Any, Any] | Tensor

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hessrank.analysis.data.exposure import expose, long_partner, parse_sid, sid_gain
-from hessrank.analysis.loading.files import one_line
 
+from hessrank.analysis.data.exposure import expose, parse_sid, sid_gain, without_references
+from hessrank.analysis.loading.files import one_line
 from hessrank.errors import DataError
 
 SID_SONY_LEVELS = (512.0, 16383.0)
@@ -40,9 +40,7 @@ class CameraFrame:
             try:
                 values = np.array(raw.raw_image_visible)
             except Exception as error:  # LibRaw's errors derive from Exception alone
-                raise DataError(
-                    f"{self.path}: the RAW file is cut short or damaged: {one_line(error)}"
-                ) from error
+                raise DataError(f"{self.path}: the RAW file is cut short or damaged: {one_line(error)}") from error
             black, white = _levels(self.path, raw)
         return expose(values, black=black, white=white, gain=self.gain)
 
@@ -52,7 +50,7 @@ def camera_frames(
 ) -> tuple[list[CameraFrame], list[str]]:
     """Return the frames that a network takes as input, and what was done, a sentence each.
 
-    A long exposure that is the partner of a short one among ``paths`` is a target, and left out.
+    A long exposure that is the reference of a short one among ``paths`` is a target, and left out.
 
     Args:
         paths: the files.
@@ -62,17 +60,14 @@ def camera_frames(
     Raises:
         DataError: rawpy is not installed, or a file is damaged or has no Bayer mosaic.
     """
-    targets = {long_partner(path) for path in paths}
-    inputs = [path for path in paths if path not in targets][:num_samples]
-    gains = {path: sid_gain(path) if gain is None else gain for path in inputs}
+    inputs = without_references(paths)
+    gains = {path: sid_gain(path) if gain is None else gain for path in inputs[:num_samples]}
     frames = [_frame(path, 1.0 if known is None else known) for path, known in gains.items()]
     notes = [_formula(gain), f"mosaic {frames[0].pattern}"]
-    if left_out := [path for path in paths if path in targets]:
-        notes.append(f"left out {len(left_out)} long exposures")
+    if len(inputs) < len(paths):
+        notes.append(f"left out {len(paths) - len(inputs)} long exposures, which are targets")
     if unknown := [path.name for path, known in gains.items() if known is None]:
-        notes.append(
-            f"no exposure ratio known for {', '.join(unknown[:4])}: gain 1 for {len(unknown)} of them"
-        )
+        notes.append(f"no exposure ratio known for {', '.join(unknown[:4])}: gain 1 for {len(unknown)} of them")
     return frames, notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ _SID = re.compile(r"(\d{5})_(\d{2})_(\d+(?:\.\d+)?)s")
 
 MOST_SID_RATIO = 300.0
 """The largest amplification the SID benchmark uses."""
+LEAST_LONG_SECONDS = 1.0
+"""SID's inputs last 0.1 s at most, its references 10 or 30 s; one short input is no reference of another."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,18 @@ def parse_sid(path: Path) -> tuple[str, float] | None:
 
 
 def long_partner(path: Path) -> Path | None:
-    """Return the longest exposure of the same SID scene, in the same folder or in ``../long``; None without one."""
+    """Return the longest reference of the same SID scene, in the same folder or in ``../long``; None without one.
+
+    Args:
+        path: a file with or without a SID name; only references exposed for longer than it count.
+    """
     own = parse_sid(path)
     if own is None:
         return None
-    folders = (path.parent, path.parent.parent / "long")
-    found = [other for folder in folders for other in folder.glob(f"{own[0]}_*s{path.suffix}")]
-    timed = [(name[1], other) for other in found if (name := parse_sid(other)) and name[1] > own[1]]
+    folder = path.resolve().parent
+    found = [file for place in (folder, folder.parent / "long") for file in place.glob(f"{own[0]}_*s{path.suffix}")]
+    least = max(own[1], LEAST_LONG_SECONDS)
+    timed = [(name[1], file) for file in found if (name := parse_sid(file)) and name[1] > least]
     return max(timed)[1] if timed else None
 
 
@@ -69,6 +77,13 @@ def sid_gain(path: Path) -> float | None:
     own, partner = parse_sid(path), long_partner(path)
     long = parse_sid(partner) if partner is not None else None
     return min(long[1] / own[1], MOST_SID_RATIO) if own and long else None
+
+
+def without_references(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that are not the long reference of a shorter exposure among them."""
+    names = {path: parse_sid(path) for path in paths}
+    short = {name[0] for name in names.values() if name and name[1] <= LEAST_LONG_SECONDS}
+    return [path for path, name in names.items() if not (name and name[0] in short and name[1] > LEAST_LONG_SECONDS)]
 
 
 def expose(
@@ -83,4 +98,4 @@ def expose(
         gain: the amplification.
     """
     light = np.maximum(raw.astype(np.float32) - black, 0) / (white - np.asarray(black, dtype=np.float32))
-    return np.minimum(light * np.float32(gain), np.float32(1)).astype(np.float32)
+    return np.asarray(np.minimum(light * gain, 1), dtype=np.float32)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from hessrank.analysis.data.source import Sample
 from torch import Tensor
 
+from hessrank.analysis.data.source import Sample
 from hessrank.errors import DataError
 
 
@@ -29,9 +29,7 @@ def digest_samples(samples: Iterable[Sample], *, source: str) -> str:
     for index, sample in enumerate(samples):
         for name, value in fields_of(sample):
             if value.is_floating_point() and not torch.isfinite(value).all():
-                raise DataError(
-                    f"{source}: sample {index}{' of ' + name if name else ''} holds NaN or infinity"
-                )
+                raise DataError(f"{source}: sample {index}{' of ' + name if name else ''} holds NaN or infinity")
             digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
             digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from hessrank.analysis.data.crop import scale_and_crop
 from hessrank.analysis.data.pixels import image_shape, read_pixels
 from hessrank.analysis.loading.files import shape_text
-from torch import Tensor
-
 from hessrank.errors import DataError
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -46,9 +46,7 @@ class ImageSamples:
 
 def _checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise DataError(
-            f"images give 1×H×W or 3×H×W, but --input-shape is {shape_text(shape)}; give arrays instead"
-        )
+        raise DataError(f"images give 1×H×W or 3×H×W, but --input-shape is {shape_text(shape)}; give arrays instead")
     return shape[0], shape[1], shape[2]
 
 

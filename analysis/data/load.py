@@ -13,7 +13,7 @@ from hessrank.analysis.data.array_files import READERS, read_columns
 from hessrank.analysis.data.arrays import ArraySamples
 from hessrank.analysis.data.camera import camera_frames
 from hessrank.analysis.data.fingerprint import digest_files, digest_samples, fields_of
-from hessrank.analysis.data.folder import CAMERA, IMAGES, MCR, SUFFIXES, files_of, kind_of
+from hessrank.analysis.data.folder import IMAGES, MCR, SUFFIXES, files_of, kind_of
 from hessrank.analysis.data.images import ImageSamples
 from hessrank.analysis.data.mcr import mcr_frames
 from hessrank.analysis.data.noise import NoiseSamples
@@ -21,7 +21,6 @@ from hessrank.analysis.data.plugin import load_plugin
 from hessrank.analysis.data.raw import Frame, RawSamples
 from hessrank.analysis.data.source import Data, describe_sample
 from hessrank.analysis.loading.files import existing_path, readable_file, shape_text
-
 from hessrank.errors import DataError
 
 RANDOM_SAMPLES = 8
@@ -60,7 +59,7 @@ def load_data(
     Args:
         spec: the path or the name.
         input_shape: the shape of one sample, without the batch dimension. Needed for ``random`` and for images
-            of several sizes; arrays have to agree with it.
+            of several sizes; arrays are used as they are.
         num_samples: how many to take, the first in sorted order; None takes all (``random``: 8).
         seed: of the random samples.
         gain: the amplification of RAW files, instead of the one their names say.
@@ -83,9 +82,7 @@ def load_data(
     kind = kind_of(path)
     if kind is None:
         known = " ".join([*READERS, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)])
-        raise DataError(
-            f"{spec}: data of type {path.suffix or 'without a suffix'!r} is not read; known: {known}"
-        )
+        raise DataError(f"{spec}: data of type {path.suffix or 'without a suffix'!r} is not read; known: {known}")
     return _files(request, kind, [path])
 
 
@@ -93,9 +90,7 @@ def _checked(
     spec: str, shape: Sequence[int] | None, num_samples: int | None, seed: int, gain: float | None
 ) -> _Request:
     if shape is not None and (not shape or any(size < 1 for size in shape)):
-        raise DataError(
-            f"--input-shape {shape_text(tuple(shape))}: give the sizes of one sample, each at least 1"
-        )
+        raise DataError(f"--input-shape {shape_text(tuple(shape))}: give the sizes of one sample, each at least 1")
     if num_samples is not None and num_samples < 1:
         raise DataError(f"--num-samples is {num_samples}; one sample at least is needed")
     if gain is not None and not (gain > 0 and math.isfinite(gain)):
@@ -124,13 +119,11 @@ def _arrays(request: _Request, path: Path) -> Data:
     _refuse_gain(request)
     samples = ArraySamples(read_columns(path), source=request.spec, num_samples=request.num_samples)
     shapes = [tuple(value.shape) for _, value in fields_of(samples[0])]
+    processing = []
     if request.input_shape is not None and request.input_shape not in shapes:
-        held = " and ".join(shape_text(shape) for shape in shapes)
-        raise DataError(
-            f"{request.spec}: its samples are {held}, but --input-shape is {shape_text(request.input_shape)}"
-        )
+        processing.append(f"used as they are, not cut to {shape_text(request.input_shape)}")
     digest = digest_samples((samples[i] for i in range(len(samples))), source=request.spec)
-    return _data(request, "arrays", samples, digest, processing=[])
+    return _data(request, "arrays", samples, digest, processing=processing)
 
 
 def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
@@ -146,9 +139,7 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
             processing=images.processing,
             files=[path.name for path in paths],
         )
-    frames: Sequence[Frame]
-    find = {MCR: mcr_frames, CAMERA: camera_frames}[kind]
-    frames, notes = find(paths, gain=request.gain, num_samples=request.num_samples)
+    frames, notes = _frames(request, kind, paths)
     samples = RawSamples(frames, request.input_shape)
     return _data(
         request,
@@ -159,6 +150,11 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
         files=[frame.path.name for frame in frames],
         gains=[frame.gain for frame in frames],
     )
+
+
+def _frames(request: _Request, kind: str, paths: list[Path]) -> tuple[Sequence[Frame], list[str]]:
+    find = mcr_frames if kind == MCR else camera_frames
+    return find(paths, gain=request.gain, num_samples=request.num_samples)
 
 
 def _refuse_gain(request: _Request) -> None:

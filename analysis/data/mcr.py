@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hessrank.analysis.data.exposure import expose, parse_mcr
 
+from hessrank.analysis.data.exposure import expose, parse_mcr
 from hessrank.errors import DataError
 
 ROWS, COLUMNS = 1024, 1280
@@ -47,9 +47,7 @@ def mcr_frames(
     names = {path: parse_mcr(path) for path in paths}
     color = [path for path, name in names.items() if name is None or name.color]
     if not color:
-        raise DataError(
-            f"{paths[0]}: only frames of the monochrome camera (M…); the network's input is a C… file"
-        )
+        raise DataError(f"{paths[0]}: only frames of the monochrome camera (M…); the network's input is a C… file")
     frames = [McrFrame(path, _gain(path, gain)) for path in color[:num_samples]]
     for frame in frames:
         _check_size(frame.path)

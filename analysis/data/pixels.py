@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hessrank.analysis.loading.files import one_line
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from hessrank.analysis.loading.files import one_line
 from hessrank.errors import DataError
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap height and width
+_BITS_PER_SAMPLE = 258  # a TIFF tag
 _COLOR_16 = re.compile(r"(RGB[AX]?);16([BLN])")
 _GRAY_MODES = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
@@ -49,15 +50,12 @@ def read_pixels(path: Path) -> Pixels:
         DataError: the image is damaged, or of a depth whose range is not known.
     """
     with _opened(path) as image:
-        try:
-            values = _decode(path, image)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: the image is cut short or damaged: {one_line(error)}") from error
+        values = _decode(path, image)
     planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes, dtype=np.float32)
+    return np.array(planes, dtype=np.float32, order="C")  # a copy: Pillow's own memory is not writable
 
 
-def _decode(path: Path, image: Image.Image) -> np.ndarray[Any, Any]:
+def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray[Any, Any]:
     raw_mode = _raw_mode(image)
     if color := _COLOR_16.match(raw_mode):
         return _decode_color_16(path, color.group(1), color.group(2))
@@ -65,9 +63,10 @@ def _decode(path: Path, image: Image.Image) -> np.ndarray[Any, Any]:
         return _in_unit_range(path, _upright(image))
     if image.mode.startswith("I") and raw_mode.startswith("I;16"):
         return _upright(image).astype(np.float32) / 65535
-    if image.mode.startswith("I") or ";16" in raw_mode:
+    if image.mode.startswith("I") or ";16" in raw_mode or _bits(image) > 8:
         raise DataError(
-            f"{path}: an image of depth {raw_mode or image.mode!r} is not read; store 8 or 16 bits a channel"
+            f"{path}: {_bits(image)}-bit values laid out as {raw_mode or image.mode!r} are not read; store 8 or 16 "
+            "bits a channel, without transparency and not in separate planes"
         )
     return _upright(image.convert("L" if image.mode in _GRAY_MODES else "RGB")).astype(np.float32) / 255
 
@@ -75,9 +74,9 @@ def _decode(path: Path, image: Image.Image) -> np.ndarray[Any, Any]:
 def _decode_color_16(path: Path, layout: str, order: str) -> np.ndarray[Any, Any]:
     """Decode the high and the low byte of each value and put them together."""
     swapped = {"B": "L", "L": "B", "N": _FOREIGN}[order]
-    high = _decode_as(path, f"{layout};16{order}").astype(np.uint16)
-    low = _decode_as(path, f"{layout};16{swapped}")
-    return (high * 256 + low).astype(np.float32) / 65535
+    high = _decode_as(path, f"{layout};16{order}").astype(np.float32)
+    low = _decode_as(path, f"{layout};16{swapped}").astype(np.float32)
+    return np.asarray((high * 256 + low) / 65535)
 
 
 def _decode_as(path: Path, raw_mode: str) -> np.ndarray[Any, Any]:
@@ -89,11 +88,19 @@ def _decode_as(path: Path, raw_mode: str) -> np.ndarray[Any, Any]:
         return _upright(image)[..., :3]
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """Return how the file lays its values out (``RGB;16B``), empty where Pillow does not say."""
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
+
+
+def _bits(image: ImageFile.ImageFile) -> int:
+    """Return how many bits a value has: what a TIFF says, else what Pillow's layout says."""
+    told = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+    if told is None:
+        return 16 if ";16" in _raw_mode(image) else 8
+    return max(told) if isinstance(told, tuple) else int(told)
 
 
 def _upright(image: Image.Image) -> np.ndarray[Any, Any]:
@@ -107,12 +114,14 @@ def _in_unit_range(path: Path, values: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """Open an image; Pillow decodes late, so its errors are caught for as long as the image is open."""
     try:
-        image = Image.open(path)
+        with Image.open(path) as image:
+            yield image
+    except (DataError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: this is not an image that Pillow reads") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: the image cannot be opened: {one_line(error)}") from error
-    with image:
-        yield image
+    except Exception as error:  # each of Pillow's decoders has its own
+        raise DataError(f"{path}: the image is cut short or damaged: {one_line(error)}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from hessrank.analysis.loading.files import one_line
-
 from hessrank.errors import DataError, HessrankError
 from hessrank.plugins import import_attribute
 

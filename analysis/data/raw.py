@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from hessrank.analysis.data.crop import center_crop
-from hessrank.analysis.loading.files import shape_text
 from torch import Tensor
 
+from hessrank.analysis.data.crop import center_crop
+from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
 
 
@@ -63,13 +63,11 @@ class RawSamples:
 
 def _checked(shape: tuple[int, ...], frames: Sequence[Frame]) -> tuple[int, int]:
     if len(shape) != 3 or shape[0] != 1:
-        raise DataError(
-            f"RAW files give 1×H×W, but --input-shape is {shape_text(shape)}; give arrays instead"
-        )
+        raise DataError(f"RAW files give 1×H×W, but --input-shape is {shape_text(shape)}; give arrays instead")
     for frame in frames:
         if frame.shape[0] < shape[1] or frame.shape[1] < shape[2]:
             raise DataError(
-                f"{frame.path}: the frame is {shape_text(frame.shape)}, smaller than --input-shape {shape_text(shape)}"
+                f"{frame.path}: it is {shape_text(frame.shape)}, smaller than --input-shape {shape_text(shape)}"
             )
     return shape[1], shape[2]
 

@@ -39,18 +39,14 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
     """
     label = source or f"--arch {arch_name(arch)}"
     if not isinstance(arch_args, Mapping):
-        raise OptionError(
-            f'--arch-args: this is {_article(arch_args)}; give names and values, {{"width": 64}}'
-        )
+        raise OptionError(f'--arch-args: this is {_article(arch_args)}; give names and values, {{"width": 64}}')
     thing = _import(arch) if isinstance(arch, str) else arch
     if isinstance(thing, nn.Module):
         if arch_args:
             raise OptionError(f"{label}: this is a module already, so --arch-args has nothing to go to")
         return _copy(thing, label)
     if not callable(thing):
-        raise LoadError(
-            f"{label}: this is {_article(thing)}; give a function or class that returns an nn.Module"
-        )
+        raise LoadError(f"{label}: this is {_article(thing)}; give a function or class that returns an nn.Module")
     return _call(thing, arch_args, label)
 
 
@@ -81,9 +77,7 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
         found = getattr(importlib.import_module(place), attribute)
     except (ImportError, AttributeError) as error:
         raise LoadError(f"{source}: this version of hessrank has no architecture {arch!r}") from error
-    is_ours = (
-        isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("hessrank.")
-    )
+    is_ours = isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith("hessrank.")
     if not is_ours:
         raise LoadError(f"{source}: {arch!r} is not a network of hessrank; {remedy}")
     return found  # type: ignore[no-any-return]  # a subclass of nn.Module, by the line above
@@ -104,9 +98,7 @@ def _copy(module: nn.Module, label: str) -> nn.Module:
     try:
         return copy.deepcopy(module).cpu().eval()
     except Exception as error:  # a module's attributes may refuse a copy in any way
-        raise LoadError(
-            f"{label}: this module cannot be copied: {one_line(error)}; give a factory"
-        ) from error
+        raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
 
 
 def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str) -> nn.Module:

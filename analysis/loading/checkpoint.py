@@ -73,9 +73,7 @@ def save_checkpoint(
         "arch": arch,
         "arch_args": dict(arch_args),
         "input_shape": None if input_shape is None else [int(size) for size in input_shape],
-        "inputs": None
-        if inputs is None
-        else inputs.detach().cpu().clone(),  # a view would bring its whole storage
+        "inputs": None if inputs is None else inputs.detach().cpu().clone(),  # a view would bring its whole storage
         "metadata": dict(metadata or {}),
         "model": {name: _detached(value) for name, value in model.state_dict().items()},
     }
@@ -131,9 +129,7 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     }
     for name, good in parts.items():
         if not good:
-            raise LoadError(
-                f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type"
-            )
+            raise LoadError(f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type")
     return Checkpoint(
         held["arch"],
         held["arch_args"],

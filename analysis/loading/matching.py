@@ -45,7 +45,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> 
         _adopt_types(model, names)
         model.load_state_dict(names)
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        reasons = _differences(names, own) or [one_line(error)]
+        reasons = _differences(names, own) or [one_line(error, at_most=400)]
         raise LoadError(f"{failure}: {'; '.join(reasons)}") from error
     return (*notes, *shared, *_type_note(names))
 

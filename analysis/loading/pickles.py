@@ -17,6 +17,7 @@ from hessrank.analysis.loading.files import one_line, printable
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.errors import LoadError
 
+_LISTED = 4
 _TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch's weights-only reader words it
 
@@ -37,13 +38,8 @@ def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds here
-        needed = unsafe_names(path, error)
-        if not needed and is_out_of_memory(error):
-            raise LoadError(f"{path}: {_TOO_LARGE}") from error
-        if not needed:
-            raise LoadError(f"{path}: the file is cut short or damaged: {one_line(error)}") from error
         if not trust_pickle:
-            raise LoadError(f"{path}: {_refusal(needed)}") from error
+            raise LoadError(f"{path}: {_refusal(path, error)}") from error
     return _read_trusted(path)
 
 
@@ -62,12 +58,23 @@ def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
         return [refused.group(1)] if refused else []
 
 
-def _refusal(needed: list[str]) -> str:
-    names = ", ".join(map(printable, needed[:4])) + (f", … ({len(needed)} in all)" if len(needed) > 4 else "")
-    return (
-        f"reading this pickle would run code ({names}); if you trust who made it, add --trust-pickle "
-        "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
-    )
+def _refusal(path: Path, error: Exception) -> str:
+    """Return why the file was not read: it needs trust, memory, or a new copy."""
+    if needed := unsafe_names(path, error):
+        more = f", … ({len(needed)} in all)" if len(needed) > _LISTED else ""
+        names = ", ".join(map(printable, needed[:_LISTED])) + more
+        return (
+            f"reading this pickle would run code ({names}); if you trust who made it, add --trust-pickle "
+            "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
+        )
+    if is_out_of_memory(error):
+        return _TOO_LARGE
+    if isinstance(error, pickle.UnpicklingError):  # torch's text only says to trust the file
+        return (
+            "the file is damaged, or written with a newer pickle protocol, which cannot be read safely: save it "
+            "again with torch.save's default, or, if you trust who made it, add --trust-pickle"
+        )
+    return f"the file is cut short or damaged: {one_line(error)}"
 
 
 def _read_trusted(path: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hessrank.cli.app import USAGE_ERRORS, app
+from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
 from hessrank.errors import HessrankError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -25,16 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         code = app(args=[a for a in arguments if a != "--debug"], prog_name="hessrank", standalone_mode=False)
-        return int(code or 0)
-    except KeyboardInterrupt:
-        return _stopped("interrupted: nothing was written", INTERRUPTED)
+    except (KeyboardInterrupt, *ABORTS):
+        code = INTERRUPTED
     except HessrankError as error:
         if debug:
             raise
         return _stopped(f"error: {error}", MISTAKE)
     except USAGE_ERRORS as error:
-        message = error.format_message() if hasattr(error, "format_message") else "interrupted: nothing was written"
-        return _stopped(f"error: {message}", MISTAKE if hasattr(error, "format_message") else INTERRUPTED)
+        return _stopped(f"error: {error.format_message()}", MISTAKE)
+    if code == INTERRUPTED:  # typer may have turned a KeyboardInterrupt into this code
+        return _stopped("interrupted: nothing was written", INTERRUPTED)
+    return int(code or 0)
 
 
 def _stopped(line: str, code: int) -> int:

@@ -12,11 +12,9 @@ from typer.core import TyperGroup
 from hessrank.cli.rank import rank
 from hessrank.cli.show import show
 
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-USAGE_ERRORS: tuple[type[Exception], ...] = (
-    _UsageError.__mro__[1],
-    typer.Abort,
-)  # click's base, wherever typer keeps it
+_UsageError: Any = typer.BadParameter.__mro__[1]
+USAGE_ERRORS: tuple[Any, ...] = (_UsageError.__mro__[1],)  # click's base class, wherever typer keeps it
+ABORTS: tuple[Any, ...] = (typer.Abort,)
 
 
 class _RankByDefault(TyperGroup):

@@ -1,7 +1,11 @@
-"""How far a ranking is: a bar with the time left on a terminal, plain lines elsewhere; on stderr."""
+"""How far a ranking is: a bar with the time left on a terminal, plain lines elsewhere; on stderr.
+
+The plain lines come every five seconds, or every HESSRANK_PROGRESS_SECONDS.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +14,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = float(os.environ.get("HESSRANK_PROGRESS_SECONDS", "5"))
 
 Report = Callable[[str, int, int], None]
 

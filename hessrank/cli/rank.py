@@ -57,7 +57,7 @@ def rank(
     loss: Annotated[
         str,
         typer.Option(
-            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, pkg.mod:fn, file.py:fn.",
+            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, or file.py:fn.",
             rich_help_panel=_HOW,
         ),
     ] = "self",
@@ -155,7 +155,7 @@ def _data(
             f"{loaded.path}: no data to run it on: give --data FILE_OR_FOLDER, or --data random --input-shape 3,224,224"
         )
     if shape and shape != tuple(loaded.inputs.shape[1:]):
-        raise DataError(f"--input-shape {shape} does not fit the inputs that {loaded.path} carries: give --data")
+        raise DataError(f"--input-shape {shape} does not fit the inputs in {loaded.path}: give --data")
     inputs = loaded.inputs
     description = {"kind": "inputs of the checkpoint", "path": loaded.path, "shape": list(inputs.shape)}
     return Data(list(inputs.float() if inputs.is_floating_point() else inputs), description)

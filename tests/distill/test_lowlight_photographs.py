@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -70,15 +71,23 @@ def test_items_depend_on_seed_and_index_alone():
     assert not torch.equal(one[0][0], one[1][0])
 
 
-def test_every_photograph_and_every_flip_is_drawn(monkeypatch):
-    seen = set()
+def test_every_photograph_color_order_and_flip_is_drawn(monkeypatch):
     module = importlib.import_module("hessrank.distill.tasks.lowlight.photographs")
-    monkeypatch.setattr(module, "bayer_crop", lambda *a: seen.add((id(a[0]), a[4])) or bayer_crop(*a))
-    data = NightPhotographs(200, size=32)
+    drawn, flips = Counter(), set()
+
+    def day(_, photograph, order):
+        drawn[photograph, order] += 1
+        return np.zeros((5, 64, 64), np.float32)
+
+    monkeypatch.setattr(NightPhotographs, "_day", day)
+    monkeypatch.setattr(module, "bayer_crop", lambda *a: flips.add(a[4]) or bayer_crop(*a))
+    data = NightPhotographs(600, size=32)
     for i in range(len(data)):
         data[i]
-    assert len({photograph for photograph, _ in seen}) == 4
-    assert {flips for _, flips in seen} == set(FLIPS)
+    assert set(drawn) == set(product(range(4), range(6)))
+    assert flips == set(FLIPS)
+    own_colors = sum(count for (_, order), count in drawn.items() if order == 0)
+    assert 0.4 < own_colors / len(data) < 0.6
 
 
 @pytest.mark.parametrize("arguments", [{"size": 48}, {"size": 0}, {"names": ()}])

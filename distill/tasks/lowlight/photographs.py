@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from importlib import resources
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ HELD_OUT = ("coffee", "chelsea")
 """The photographs of :func:`held_out`; both CC0."""
 RATIOS = (100.0, 250.0, 300.0)
 """Exposure ratios of the SID data set."""
+_COLOR_ORDERS = tuple(permutations(range(3)))  # the first is the photograph's own
 
 
 def load_photograph(name: str) -> FloatArray:
@@ -55,9 +57,7 @@ def load_photograph(name: str) -> FloatArray:
         with (resources.files(package) / path).open("rb") as file, Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise DataError(
-            f"photograph {name!r} lies inside {package}: pip install 'hessrank[lowlight]'"
-        ) from error
+        raise DataError(f"photograph {name!r} lies inside {package}: pip install 'hessrank[lowlight]'") from error
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) / np.float32(255))
 
 
@@ -83,11 +83,11 @@ class Night:
     naive_rgb: Tensor
 
 
-def held_out(*, ratio: float = 100.0, seed: int = 0, camera: Camera | None = None) -> list[Night]:
+def held_out(*, ratio: float = 300.0, seed: int = 0, camera: Camera | None = None) -> list[Night]:
     """Return the two photographs that no training sees, whole, cropped to multiples of 32 about the middle.
 
     Args:
-        ratio: exposure ratio.
+        ratio: exposure ratio (the default is the darkest of the SID data set).
         seed: of the noise; the same seed gives the same noise.
         camera: who takes them (the default camera if None).
     """
@@ -134,8 +134,10 @@ def bayer_crop(picture: FloatArray, row: int, column: int, size: int, flips: tup
 class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
     """Random squares of the training photographs, taken in the dark: ``(raw, (mono, rgb))``.
 
-    Item i is a function of (seed, i) alone: photograph, place, flips, exposure ratio and noise. ``raw``
-    is 1×size×size, ``mono`` 1×size×size, ``rgb`` 3×size×size, all float32 in [0, 1].
+    Item i is a function of (seed, i) alone: photograph, color order, place, flips, exposure ratio and
+    noise. ``raw`` is 1×size×size, ``mono`` 1×size×size, ``rgb`` 3×size×size, all float32 in [0, 1].
+    Every other square comes from a photograph whose three colors changed places: as good a scene as the
+    photograph itself, and it keeps a network from learning a few photographs' colors by heart.
 
     Args:
         length: number of items.
@@ -161,14 +163,20 @@ class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
             raise OptionError(f"squares of {size} pixels of {len(names)} photographs: take a multiple of 32")
         self.length, self.size, self.seed = length, size, seed
         self.camera = camera or Camera()
-        self._days = [self._develop(load_photograph(name)) for name in names]
+        self._photographs = [load_photograph(name) for name in names]
+        areas = np.array([rgb[0].size for rgb in self._photographs])
+        self._shares = areas / areas.sum()
+        self._days: dict[tuple[int, int], FloatArray] = {}
 
-    def _develop(self, rgb: FloatArray) -> FloatArray:
-        """Return mosaic, monochrome and color picture stacked, 5×H×W."""
-        rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
-        linear = self.camera.unprocess(rgb)
-        stacked = np.concatenate((mosaic_rggb(linear), self.camera.monochrome(linear), rgb))
-        return stacked.astype(np.float32)
+    def _day(self, photograph: int, order: int) -> FloatArray:
+        """Return mosaic, monochrome and color picture stacked, 5×H×W, developed when first asked for."""
+        if (photograph, order) not in self._days:
+            rgb = self._photographs[photograph][list(_COLOR_ORDERS[order])]
+            rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
+            linear = self.camera.unprocess(rgb)
+            stacked = np.concatenate((mosaic_rggb(linear), self.camera.monochrome(linear), rgb))
+            self._days[photograph, order] = stacked.astype(np.float32)
+        return self._days[photograph, order]
 
     def __len__(self) -> int:
         return self.length
@@ -177,17 +185,14 @@ class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
-        day = self._days[rng.choice(len(self._days), p=self._shares())]
+        photograph = int(rng.choice(len(self._photographs), p=self._shares))
+        order = int(rng.integers(1, len(_COLOR_ORDERS))) if rng.integers(2) else 0
+        day = self._day(photograph, order)
         row, column = (int(rng.integers((side - self.size) // 2)) for side in day.shape[1:])
         up, left = (bool(flip) for flip in rng.integers(2, size=2))
         square = bayer_crop(day, row, column, self.size, (up, left))
         raw = self.camera.expose(square[:1], float(rng.choice(RATIOS)), rng)
         return _tensor(raw), (_tensor(square[1:2]), _tensor(square[2:]))
-
-    def _shares(self) -> FloatArray:
-        """Return each photograph's probability, by its area."""
-        areas = np.array([day[0].size for day in self._days], dtype=np.float64)
-        return np.asarray(areas / areas.sum())
 
 
 def _tensor(picture: FloatArray) -> Tensor:

@@ -13,7 +13,8 @@ from hessrank.errors import HessrankError, LoadError, OptionError, UnknownNameEr
 
 CODE = """
 from torch import nn
-def make(size=2, *, bias=True): return nn.Linear(size, size, bias=bias)
+def make(size=2, **rest): return nn.Linear(size, size, **rest)
+def exits(): raise SystemExit(3)
 def fails(): raise ValueError("no such\\nvariant")
 def nothing(): pass
 ready = nn.Linear(2, 2)
@@ -80,10 +81,35 @@ def test_factory_that_raises(weights, code):
     assert "raised ValueError: no such" in fails(LoadError, weights, arch=f"{code}:fails")
 
 
+def test_factory_that_exits(weights, code):
+    assert "calling it raised SystemExit: 3" in fails(LoadError, weights, arch=f"{code}:exits")
+
+
+def test_script_that_exits_when_imported(weights, tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(2)\n")
+    assert "importing it raised SystemExit: 2" in fails(LoadError, weights, arch=f"{tmp_path / 'script.py'}:f")
+
+
+def test_factory_on_the_meta_device(weights, code):
+    message = fails(LoadError, weights, arch=f"{code}:make", arch_args={"device": "meta"})
+    assert "Cannot copy out of meta tensor" in message
+
+
+def test_module_that_cannot_be_copied(weights):
+    ready = nn.Linear(2, 2)
+    ready.scale = torch.ones(1, requires_grad=True) * 2
+    assert "this module cannot be copied" in fails(LoadError, weights, arch=ready)
+
+
+@pytest.mark.parametrize("arch_args", [[1], "size", 3])
+def test_arguments_without_names(weights, code, arch_args):
+    assert "--arch-args: this is a" in fails(OptionError, weights, arch=f"{code}:make", arch_args=arch_args)
+
+
 def test_wrong_arguments_show_what_it_takes(weights, code):
     message = fails(LoadError, weights, arch=f"{code}:make", arch_args={"width": 3})
     assert '{"width": 3}' in message
-    assert "it takes (size=2, *, bias=True)" in message
+    assert "it takes (size=2, **rest)" in message
 
 
 def test_factory_that_returns_nothing(weights, code):

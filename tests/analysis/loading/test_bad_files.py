@@ -52,6 +52,14 @@ class TestHostilePickles:
         load_model_trusting(tmp_path / "m.pth")
         assert target.exists()  # the file is hostile indeed
 
+    def test_its_names_are_shown_without_their_control_characters(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
+            archive.writestr("m/data.pkl", b"\x80\x02}X\x01\0\0\0ac\x1b[31mevil\nEvil\n)\x81s.")
+            archive.writestr("m/version", "3")
+        message = refused(tmp_path / "m.pth")
+        assert "would run code (�[31mevil.Evil)" in message
+        assert message.isprintable()
+
     def test_plain_pickle(self, tmp_path):
         (tmp_path / "m.pkl").write_bytes(pickle.dumps(Hostile(tmp_path / "pwned")))
         assert "a plain Python pickle" in refused(tmp_path / "m.pkl", trust_pickle=True)
@@ -93,6 +101,12 @@ class TestPaths:
     def test_missing_folder(self, tmp_path):
         assert "there is no folder" in refused(tmp_path / "no" / "x.pth")
 
+    def test_home_of_nobody(self):
+        assert "cannot be looked up" in refused("~no-such-user-anywhere/m.pth")
+
+    def test_name_too_long(self, tmp_path):
+        assert "cannot be looked up: " in refused(tmp_path / ("m" * 300))
+
     def test_folder(self, tmp_path):
         assert "this is a folder" in refused(tmp_path)
 
@@ -121,6 +135,7 @@ CONTENTS = {
     "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x052.9.0:\x04", "ONNX"),
     "text": ("weights: ünïcode\n".encode() * 9, "a text file"),
     "one byte": (b"\x08", "not a model file"),
+    "tensorflow": (b"\x08\x01\x12\x10" + bytes(9), "not a model file"),
     "noise": (bytes(range(255, 90, -1)) + bytes(9), "not a model file"),
 }
 
@@ -179,6 +194,28 @@ class TestTruncated:
         save_file({"w": torch.zeros(9)}, path)
         path.write_bytes(path.read_bytes()[:kept])
         assert "cut short or damaged" in refused(path, arch=lambda: nn.Linear(1, 1))
+
+    def test_exported_program(self, tmp_path):
+        path = tmp_path / "m.pt2"
+        torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.rand(1, 2),)), path)
+        path.write_bytes(path.read_bytes()[:-30])
+        assert "cut short or damaged" in refused(path)
+
+    def test_trust_does_not_help(self, tmp_path):
+        path = tmp_path / "m.pth"
+        torch.save(nn.Linear(30, 30), path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "the pickle cannot be read" in refused(path, trust_pickle=True)
+
+    def test_more_claimed_than_memory_holds(self, tmp_path, monkeypatch):
+        torch.save({"w": torch.zeros(1)}, tmp_path / "m.pth")
+
+        def too_much(*args, **kwargs):
+            raise MemoryError
+
+        monkeypatch.setattr(torch, "load", too_much)
+        for trust in (False, True):
+            assert "does not fit into memory" in refused(tmp_path / "m.pth", trust_pickle=trust)
 
     def test_zip_with_a_damaged_pickle(self, tmp_path):
         with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:

@@ -105,6 +105,7 @@ class TestArchitectureOfTheFile:
             ("hessrank.plugins:import_attribute", {"reference": "evil_code:Net", "what": "x"}),
             ("hessrank.plugins:importlib.import_module", {"name": "evil_code"}),
             ("hessrank.plugins:sys", {}),
+            ("hessrank.__main__:Net", {}),
             ("hessrank.plugins:Registry", {"what": "x"}),
             ("hessrank.analysis.loading.architecture:nn.Identity", {}),
             ("hessrank_evil.evil_code:Net", {}),
@@ -118,6 +119,12 @@ class TestArchitectureOfTheFile:
         save(path, arch=arch, arch_args=arch_args)
         fails(path)
         assert not (tmp_path / "pwned").exists()
+
+    def test_arguments_of_the_file_that_it_does_not_take(self, path):
+        save(path, arch=LOWLIGHT, arch_args={"widht": 4})
+        message = fails(path)
+        assert message.startswith(f"{path}: its architecture {LOWLIGHT}: calling it with")
+        assert "it takes (" in message
 
     def test_network_that_this_version_lacks(self, path):
         save(path, arch="hessrank.distill.tasks.lowlight:Nonesuch")
@@ -148,6 +155,16 @@ class TestDamagedEntries:
 
 
 class TestWriting:
+    def test_a_slice_brings_no_more_than_itself(self, path, tmp_path):
+        save(path, inputs=torch.zeros(1000, 2)[:3])
+        save(tmp_path / "small.pth", inputs=torch.zeros(3, 2))
+        assert path.read_bytes() == (tmp_path / "small.pth").read_bytes()
+
+    def test_a_folder(self, path):
+        path.mkdir()
+        with pytest.raises(OutputError, match="folder"):
+            save(path)
+
     def test_values_that_are_not_plain(self, path):
         with pytest.raises(OutputError, match=r"plain values only, not numpy.*convert"):
             save(path, metadata={"psnr": np.float64(3.0)})

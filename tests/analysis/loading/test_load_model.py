@@ -104,9 +104,7 @@ class TestWeights:
         loaded = load_model(save({"optimizer": optimizer.state_dict(), "w": net.state_dict()}), arch=Net)
         assert loaded.notes == ("took the entry 'w'",)
 
-    @pytest.mark.parametrize(
-        "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model._orig_mod."]
-    )
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model._orig_mod."])
     def test_prefix_is_removed(self, net, save, prefix):
         state = OrderedDict((prefix + name, value) for name, value in net.state_dict().items())
         loaded = load_model(save(state), arch=Net)
@@ -121,9 +119,7 @@ class TestWeights:
 
     def test_prefix_that_belongs_to_the_network_stays(self, save):
         wrapped = nn.ModuleDict({"module": nn.Linear(2, 2)})
-        loaded = load_model(
-            save(wrapped.state_dict()), arch=lambda: nn.ModuleDict({"module": nn.Linear(2, 2)})
-        )
+        loaded = load_model(save(wrapped.state_dict()), arch=lambda: nn.ModuleDict({"module": nn.Linear(2, 2)}))
         assert loaded.notes == ()
 
     def test_two_keys_never_become_one(self, save):
@@ -190,6 +186,23 @@ class TestKeysThatDoNotMatch:
         assert "conv.weight is 3×1×3×3 in the file, 5×1×3×3 in the network" in message
         assert "--arch-args" in message
 
+    def test_no_tensor_under_a_name(self, net, save):
+        message = fails(save({**net.state_dict(), "head.bias": [1.0, 2.0]}), arch=Net)
+        assert "head.bias is of type list in the file, 2 in the network" in message
+
+    def test_integers_are_not_taken_for_weights(self, net, save):
+        message = fails(save({**net.state_dict(), "head.bias": torch.ones(2, dtype=torch.int8)}), arch=Net)
+        assert "not of a floating type, as the network's are: head.bias is int8" in message
+
+    def test_two_tensors_for_a_tied_one(self, save):
+        state = {"embed.weight": torch.zeros(4, 4), "head.weight": torch.ones(4, 4)}
+        message = fails(save(state), arch=Tied)
+        assert "one tensor in the network, two in the file: embed.weight and head.weight" in message
+
+    def test_weights_without_values(self, net, save):
+        state = {name: value.to("meta") for name, value in net.state_dict().items()}
+        assert "meta tensor" in fails(save(state), arch=Net)
+
     def test_many_are_counted(self, save):
         state = {f"layer{i}": torch.zeros(1) for i in range(12)}
         message = fails(save(state), arch=Net)
@@ -239,6 +252,19 @@ class TestPickledModules:
         loaded = load_model(save(nn.DataParallel(net)), trust_pickle=True)
         assert isinstance(loaded.model, Net)
         assert loaded.notes == ("took the network out of DataParallel",)
+
+    def test_compiled_module(self, net, save):
+        loaded = load_model(save(torch.compile(net)), trust_pickle=True)
+        assert isinstance(loaded.model, Net)
+        assert loaded.notes == ("took the network out of OptimizedModule",)
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_newer_pickle_protocol(self, net, save, zipped):
+        path = save(net.state_dict(), pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+        message = fails(path, arch=Net)
+        assert "newer pickle protocol" in message
+        assert "--trust-pickle" in message
+        assert same_weights(load_model(path, arch=Net, trust_pickle=True).model, net)
 
     def test_with_arch_its_weights_go_into_the_architecture(self, net, save):
         loaded = load_model(save(net), arch=Net, trust_pickle=True)
@@ -300,6 +326,7 @@ class TestExportedPrograms:
         assert torch.equal(loaded.model(x), model(x))
         assert torch.equal(loaded.inputs, x)
         assert loaded.input_shape == (1, 5, 5)
+        assert not loaded.model.training
         assert "2×1×5×5" in loaded.notes[0]
 
     def test_another_name_does_no_harm(self, exported):

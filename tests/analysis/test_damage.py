@@ -1,0 +1,67 @@
+"""Rounding to b bits and the predicted increase."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hessrank.analysis.damage import affine_parameters, quantize, quantize_weight
+from hessrank.analysis.rank import rank
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 10, 16])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 1.0), (0.5, 2.0), (-4.0, -1.0)])
+def test_the_grid_holds_zero_and_the_range(bits: int, low: float, high: float) -> None:
+    scale, zero_point = affine_parameters(low, high, bits)
+    steps = 2**bits - 1
+    assert 0 <= zero_point <= steps
+    assert quantize(torch.zeros(1), low, high, bits).item() == 0
+    ends = torch.tensor([low, high])
+    assert (quantize(ends, low, high, bits) - ends).abs().max() <= scale * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_rounding_error_of_a_uniform_activation_is_a_twelfth_of_a_squared_step(bits: int) -> None:
+    value = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
+    error = (quantize(value, 0, 1, bits) - value).square().mean().item()
+    assert error == pytest.approx((1 / (2**bits - 1)) ** 2 / 12, rel=0.02)
+
+
+def test_a_constant_zero_tensor_is_not_changed() -> None:
+    assert quantize(torch.zeros(4), 0, 0, 8).tolist() == [0] * 4
+    assert quantize_weight(torch.zeros(3, 4), 0, 8).abs().max() == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weights_are_rounded_channel_by_channel(axis: int) -> None:
+    weight = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    weight *= torch.logspace(-3, 3, weight.shape[axis]).reshape([-1 if d == axis else 1 for d in range(4)])
+    for channel in range(weight.shape[axis]):
+        one = weight.select(axis, channel)
+        found = quantize_weight(weight, axis, 4).select(axis, channel)
+        expected = quantize(one, float(one.min()), float(one.max()), 4)
+        torch.testing.assert_close(found, expected)
+
+
+def test_predicted_increase_is_half_the_trace_times_the_mean_squared_error() -> None:
+    """One linear layer, loss self: B = 2/m I, so at the output itself the prediction is the measured increase."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 80)), torch.randn(3, 6)
+    ranking = rank(model, x, loss="self-mse", max_probes=4, bits=[4, 8])
+    output = model(x).detach()
+    for bits in (4, 8):
+        error = (quantize(output, float(output.min()), float(output.max()), bits) - output).square().mean().item()
+        assert ranking["2"][f"act_increase_b{bits}"] == pytest.approx(error, rel=1e-4)
+
+
+def test_weight_columns_stand_at_the_first_call_and_fall_by_four_a_bit() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    frame = rank(model, torch.randn(2, 1, 8, 8), max_probes=8, bits=range(6, 13)).to_frame().set_index("layer")
+    assert np.isnan(frame.loc["1", "weight_trace"])
+    for layer in ("0", "2"):
+        row = frame.loc[layer]
+        steps = [row[f"weight_increase_b{b}"] / row[f"weight_increase_b{b + 1}"] for b in range(6, 12)]
+        assert np.mean(steps) == pytest.approx(4, rel=0.2)
+        assert row["weight_trace"] > 0
+        assert row["weight_sem"] > 0

@@ -1,0 +1,132 @@
+"""Losses: per sample, their curvature, and what they refuse."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hessrank.analysis.losses import LOSSES, curvature_times, detached, make_loss, output_tensors
+from hessrank.errors import LossError, UnknownNameError
+
+torch.manual_seed(0)
+LOGITS, OTHER = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+DENSE, DENSE_OTHER = (torch.randn(2, 4, 3, 2, dtype=torch.float64) for _ in range(2))
+SEQUENCE = torch.randn(2, 5, 4, dtype=torch.float64)
+LABELS, DENSE_LABELS = torch.tensor([0, 3, 1]), torch.tensor([[[0, 1], [2, 3], [-100, 0]], [[1, 1], [2, -100], [3, 0]]])
+
+FACTORED: list[tuple[str, str, Any, Any]] = [
+    ("self logits", "self", LOGITS, LOGITS),
+    ("self image", "self", DENSE, DENSE),
+    ("self one column", "self", LOGITS[:, :1], LOGITS[:, :1]),
+    ("self two outputs", "self", (LOGITS, SEQUENCE[:1].expand(3, 5, 4)), (LOGITS, SEQUENCE[:1].expand(3, 5, 4))),
+    ("self-kl dense", "self-kl", DENSE, DENSE),
+    ("self-kl sequence", "self-kl", SEQUENCE, SEQUENCE),
+    ("self-mse logits", "self-mse", LOGITS, LOGITS),
+    ("mse", "mse", DENSE, DENSE_OTHER),
+    ("charbonnier", "charbonnier", DENSE * 1e-3, DENSE_OTHER * 1e-3),
+    ("cross-entropy", "cross-entropy", LOGITS, LABELS),
+    ("cross-entropy soft labels", "cross-entropy", LOGITS, OTHER.softmax(1)),
+    ("cross-entropy dense ignored", "cross-entropy", DENSE, DENSE_LABELS),
+    ("cross-entropy mapping", "cross-entropy", {"hidden": OTHER, "logits": LOGITS}, LABELS),
+]
+
+
+@pytest.mark.parametrize(("name", "output", "target"), [c[1:] for c in FACTORED], ids=[c[0] for c in FACTORED])
+def test_factor_is_a_root_of_the_curvature(name: str, output: Any, target: Any) -> None:
+    """S Sᵀ w = B w for every unit vector w: Sᵀ by autograd through the linear map S."""
+    loss = make_loss(name)
+    shapes = output_tensors(output)
+    for index in range(sum(t.numel() for t in shapes)):
+        flat = torch.zeros(sum(t.numel() for t in shapes), dtype=torch.float64)
+        flat[index] = 1
+        w = [part.reshape(t.shape) for part, t in zip(flat.split([t.numel() for t in shapes]), shapes, strict=True)]
+        probe = [torch.zeros_like(part, requires_grad=True) for part in w]
+        mapped = loss.factor(detached(output), target, probe)
+        assert mapped is not None
+        transposed = [torch.zeros_like(part) for part in w]
+        for m, part in zip(mapped, w, strict=True):
+            if m.requires_grad:
+                found_part = torch.autograd.grad(m, probe, part, allow_unused=True, retain_graph=True)
+                transposed = [t if f is None else t + f for t, f in zip(transposed, found_part, strict=True)]
+        found = loss.factor(detached(output), target, transposed)
+        assert found is not None
+        for a, b in zip(found, curvature_times(loss, output, target, w), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_per_sample_values_are_torchs_own() -> None:
+    torch.testing.assert_close(
+        make_loss("cross-entropy").per_sample(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS, reduction="none")
+    )
+    dense = make_loss("cross-entropy").per_sample(DENSE, DENSE_LABELS)
+    torch.testing.assert_close(dense[1], F.cross_entropy(DENSE[1:], DENSE_LABELS[1:]))
+    torch.testing.assert_close(make_loss("mse").per_sample(DENSE, DENSE_OTHER)[0], F.mse_loss(DENSE[0], DENSE_OTHER[0]))
+    divergence = F.kl_div(LOGITS.log_softmax(1), OTHER.log_softmax(1), reduction="none", log_target=True).sum(1)
+    torch.testing.assert_close(make_loss("self").per_sample(LOGITS, OTHER), divergence)
+    both = make_loss("self").per_sample((LOGITS[:2], DENSE), (OTHER[:2], DENSE_OTHER))
+    torch.testing.assert_close(both, divergence[:2] + (DENSE - DENSE_OTHER).square().flatten(1).mean(1))
+
+
+@pytest.mark.parametrize("name", ["self", "self-kl", "self-mse"])
+def test_self_losses_are_zero_with_zero_slope_at_the_models_own_output(name: str) -> None:
+    z = LOGITS.clone().requires_grad_()
+    value = make_loss(name).per_sample(z, LOGITS)
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    assert value.abs().max() < 1e-15
+    assert slope.abs().max() < 1e-15
+
+
+def test_a_custom_loss_is_evaluated_sample_by_sample() -> None:
+    def mean(output: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(output, target)
+
+    torch.testing.assert_close(
+        make_loss(mean).per_sample(DENSE, DENSE_OTHER), make_loss("mse").per_sample(DENSE, DENSE_OTHER)
+    )
+
+
+def test_a_custom_loss_without_target_needs_none() -> None:
+    assert not make_loss(lambda output: output.square().sum()).needs_target
+    assert make_loss(F.mse_loss).needs_target
+
+
+@pytest.mark.parametrize("name", ["l1", "L1", "mae"])
+def test_l1_is_refused_with_the_reason_and_the_remedy(name: str) -> None:
+    with pytest.raises(LossError, match="zero second derivative.*self.*mse.*charbonnier"):
+        make_loss(name)
+
+
+def test_an_unknown_loss_gets_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="no loss named 'crossentropy'; nearest is 'cross-entropy'"):
+        make_loss("crossentropy")
+
+
+BAD: list[tuple[str, str, Any, Any, str]] = [
+    ("label too large", "cross-entropy", LOGITS, torch.tensor([0, 4, 1]), r"label 4 is out of range.*4 classes, 0 to 3"),
+    ("label negative", "cross-entropy", LOGITS, torch.tensor([0, -1, 1]), "label -1 is out of range"),
+    ("labels of another shape", "cross-entropy", LOGITS, torch.tensor([[0], [1], [2]]), "want labels 3, the target is 3×1"),
+    ("two outputs", "cross-entropy", (LOGITS, LOGITS), LABELS, "one tensor of logits"),
+    ("shapes differ", "mse", LOGITS, LOGITS[:, :2], "output is 3×4 and the target 3×2"),
+]
+
+
+@pytest.mark.parametrize(("name", "output", "target", "message"), [c[1:] for c in BAD], ids=[c[0] for c in BAD])
+def test_bad_targets_are_explained(name: str, output: Any, target: Any, message: str) -> None:
+    with pytest.raises(LossError, match=message):
+        make_loss(name).per_sample(output, target)
+
+
+def test_a_custom_loss_that_returns_no_number_is_explained() -> None:
+    with pytest.raises(LossError, match=r"returned shape \(1, 4\) for one sample"):
+        make_loss(lambda output, target: output - target).per_sample(LOGITS, LOGITS)
+
+
+def test_a_loss_that_ignores_the_output_is_explained() -> None:
+    with pytest.raises(LossError, match="does not depend on the network's output"):
+        curvature_times(make_loss(lambda output, target: target.sum()), LOGITS, LOGITS, [LOGITS])
+
+
+def test_every_registered_loss_is_tested_here() -> None:
+    assert set(LOSSES) == {case[1] for case in FACTORED}
