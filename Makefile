@@ -17,6 +17,7 @@ demo: .venv/installed
 
 test: lint
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 # Type checkers cannot see through the editable install: .typing has the shape of the installed package.
 lint: .venv/installed

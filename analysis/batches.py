@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
-from torch.utils.data import default_collate
+from torch.utils.data import IterableDataset, default_collate
 
 from hessrank.errors import DataError
 
@@ -64,7 +64,10 @@ class _Columns:
 
     def __init__(self, columns: Any) -> None:
         leaves, self._spec = tree_flatten(columns)
-        self._leaves = [torch.as_tensor(leaf) for leaf in leaves]
+        try:
+            self._leaves = [torch.as_tensor(leaf) for leaf in leaves]
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise DataError(f"the data holds something that is no tensor: {first_line(error)}") from error
         lengths = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in self._leaves})
         if not self._leaves or lengths[0] == 0:
             raise DataError("no data: give tensors whose first dimension counts the samples, one sample at least")
@@ -96,27 +99,29 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     """Return whatever holds data as samples by index.
 
     Args:
-        data: a tensor or array (N×…), a tuple or dict of them, a map-style dataset (a list of samples is one),
-            or any iterable of batches such as a data loader, of which the first ``num_samples`` are kept.
+        data: a tensor or array (N×…), a tuple or dict of them, a dataset (a list of samples is one), or any
+            iterable of batches such as a data loader, of which the first ``num_samples`` are kept.
         num_samples: how many to take from the front; None takes all.
 
     Raises:
         DataError: there is no sample, or the tensors disagree on how many there are.
     """
     samples: Any
+    if num_samples is not None and num_samples < 1:
+        raise DataError(f"num_samples is {num_samples}: one sample at least is needed")
     if isinstance(data, Tensor | np.ndarray | tuple | Mapping):
         samples = _Columns(data)
-    elif hasattr(data, "__getitem__") and isinstance(data, Sized):
+    elif hasattr(data, "__getitem__") and isinstance(data, Sized) and not isinstance(data, IterableDataset):
         samples = data
     elif hasattr(data, "__iter__"):
-        samples = list(islice(_unbatched(data), num_samples))
+        one_by_one = data if isinstance(data, IterableDataset) else _unbatched(data)
+        with torch.random.fork_rng(devices=[]):  # a data loader draws a seed
+            samples = list(islice(one_by_one, num_samples))
     else:
         raise DataError(f"no data in a {type(data).__name__}: give tensors, a dataset or a data loader")
     available = len(samples)
     if available == 0:
         raise DataError("no data: the data set is empty")
-    if num_samples is not None and num_samples < 1:
-        raise DataError(f"num_samples is {num_samples}: one sample at least is needed")
     return samples if num_samples is None else _First(samples, min(num_samples, available))
 
 
@@ -141,7 +146,7 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
     rows = [samples[index] for index in indices]
     try:
         fields = default_collate(rows)
-    except (RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"samples {list(indices)} do not stack into a batch: {first_line(error)}") from error
     args, kwargs, target = _bind(fields, rows[0], _Parameters.of(model), needs_target)
     if needs_target and target is None:

@@ -20,8 +20,8 @@ _LINEAR = """
     ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D PixelShuffle PixelUnshuffle AvgPool1D
     AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D
     UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D
-    UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D Repeat RepeatInterleave Roll Flip ToCopy Alias Copy AsStrided MaskedFill
-    MaskedScatter MaskedSelect Where Im2Col Col2Im Diagonal Tril Triu Unfold Embedding IndexAdd IndexCopy
+    UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D Repeat RepeatInterleave Roll Flip
+    ToCopy Alias Copy AsStrided MaskedFill MaskedScatter MaskedSelect Where Im2Col Col2Im Diagonal Tril Triu Unfold Embedding IndexAdd IndexCopy
     Scatter ScatterAdd SliceScatter SelectScatter Trace FusedDropout NativeDropout
 """.split()
 _PIECEWISE_LINEAR = """

@@ -83,8 +83,6 @@ class Network:
         self.traced = not self.why_hooks
         self._discover(example, reference)
         self.layers = list(self._by_name.values())
-        if not self.layers:
-            raise ModelError("the network has no activation that depends on its input and reaches its output")
 
     def run(self, batch: Batch, tap: Tap, *, differentiable: bool = False) -> Run:
         """Run the network on ``batch`` with every layer shown to ``tap``.
@@ -137,19 +135,22 @@ class Network:
         with torch.enable_grad():
             output = _explained(lambda: self._walk(_copied(example), visit), example)
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        if not any(tensor.requires_grad for tensor in tensors):
+            raise ModelError("the network has no activation that depends on its input and reaches its output")
         self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
         self._by_name = {name: one.layer for name, one in seen.items()}
         self._overwritten = frozenset(name for name, one in seen.items() if one.value._version != one.version)
         self._stale_inputs = frozenset(
             name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
         )
-        self._drop_aliases(example, reference, {name for name, one in seen.items() if one.value._is_view()})
+        self._drop_aliases(example, reference, {name: one.value for name, one in seen.items()})
 
-    def _drop_aliases(self, example: Batch, reference: Any, views: set[str]) -> None:
+    def _drop_aliases(self, example: Batch, reference: Any, values: dict[str, Tensor]) -> None:
         """Leave out views through which the network writes into something else: a copy would cut the tie."""
         if _same(self.run(example, lambda *_: None).output, reference):
             return
-        aliases = self._overwritten & views
+        written = {id(values[name]) for name in self._overwritten if values[name]._is_view()}
+        aliases = {name for name, value in values.items() if id(value) in written}
         self._overwritten -= aliases
         kept = [layer for name, layer in self._by_name.items() if name not in aliases]
         self._by_name = {layer.name: replace(layer, execution_index=i) for i, layer in enumerate(kept)}
@@ -207,8 +208,8 @@ def _check_output(output: Any) -> None:
         return
     what = sorted({_kind(leaf) for leaf in leaves})
     raise ModelError(
-        f"the network returns {', '.join(what) or 'nothing'}: it should return a floating-point tensor with the samples "
-        "along its first dimension, or a tuple or dict of such"
+        f"the network returns {', '.join(what) or 'nothing'}: it should return a floating-point tensor "
+        "with the samples along its first dimension, or a tuple or dict of such"
     )
 
 

@@ -185,7 +185,9 @@ def never_run(network: Network) -> list[str]:
     """Return the paths of modules with parameters of their own that no call reaches."""
     modules = dict(network.model.named_modules())
     # Attention multiplies with the weights of a module inside it that it does not call.
-    whole = tuple(f"{path}." for path, m in modules.items() if m in network.called and isinstance(m, nn.MultiheadAttention))
+    whole = tuple(
+        f"{path}." for path, m in modules.items() if m in network.called and isinstance(m, nn.MultiheadAttention)
+    )
     return [
         path
         for path, module in modules.items()

@@ -62,7 +62,7 @@ def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _values_kept(model: nn.Module) -> Iterator[None]:
-    """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): write the old values back."""
+    """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): put the values back."""
     tensors = [*model.buffers(), *(m.weight for m in model.modules() if getattr(m, "max_norm", None) is not None)]
     kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if isinstance(tensor, Tensor)]
     try:

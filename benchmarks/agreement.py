@@ -69,23 +69,26 @@ def summary(width: int, predicted: pd.Series[float], measured: pd.Series[float])
 
 def worst(frame: pd.DataFrame, measured: pd.DataFrame, bits: Sequence[int], count: int = 4) -> list[Row]:
     """Return the layers whose places differ most, at each bit-width."""
-    rows: list[Row] = []
-    for b in bits:
-        predicted = frame[f"act_increase_b{b}"]
-        places = pd.DataFrame({"p": predicted.rank(ascending=False), "m": measured[b].rank(ascending=False)})
-        for name in (places["p"] - places["m"]).abs().nlargest(count).index:
-            rows.append(
-                {
-                    "bits": b,
-                    "layer": name,
-                    "kind": frame["kind"][name],
-                    "place predicted": int(places["p"][name]),
-                    "place measured": int(places["m"][name]),
-                    "predicted": float(predicted[name]),
-                    "measured": float(measured[b][name]),
-                }
-            )
-    return rows
+    return [_pair(frame, measured, b, name) for b in bits for name in _apart(frame, measured, b).index[:count]]
+
+
+def _apart(frame: pd.DataFrame, measured: pd.DataFrame, width: int) -> pd.Series[float]:
+    """Return by how many places prediction and measurement differ, the most first."""
+    places = frame[f"act_increase_b{width}"].rank() - measured[width].rank()
+    return places.abs().sort_values(ascending=False)
+
+
+def _pair(frame: pd.DataFrame, measured: pd.DataFrame, width: int, name: str) -> Row:
+    predicted, found = frame[f"act_increase_b{width}"], measured[width]
+    return {
+        "bits": width,
+        "layer": name,
+        "kind": frame["kind"][name],
+        "place predicted": int(predicted.rank(ascending=False)[name]),
+        "place measured": int(found.rank(ascending=False)[name]),
+        "predicted": float(predicted[name]),
+        "measured": float(found[name]),
+    }
 
 
 def draw(frame: pd.DataFrame, measured: pd.DataFrame, path: Path) -> None:
@@ -98,7 +101,8 @@ def draw(frame: pd.DataFrame, measured: pd.DataFrame, path: Path) -> None:
         order = spearmanr(frame[f"act_increase_b{b}"], measured[b]).statistic
         label = f"{b} bits, Spearman {order:.3f}"
         axes.loglog(measured[b], frame[f"act_increase_b{b}"], ".", alpha=0.7, label=label)
-    axes.axline((1e-6, 1e-6), slope=1, color="gray", linewidth=0.8)
+    ends = [float(measured[measured > 0].min().min()), float(measured.max().max())]
+    axes.plot(ends, ends, color="gray", linewidth=0.8)
     axes.set(xlabel="measured increase of the loss", ylabel="predicted increase", title="One activation quantized")
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -126,7 +130,7 @@ def main() -> None:
     frame = rank(model, inputs, bits=options.bits, weights=False).to_frame().set_index("layer")
     measured = measured_increases(model, inputs, options.bits).loc[frame.index]
     rows = [summary(b, frame[f"act_increase_b{b}"], measured[b]) for b in options.bits]
-    report(f"Predicted against measured increase of the loss, {len(inputs)} samples", rows, options.out)
+    report(f"Predicted against measured increase of the loss (samples: {len(inputs)})", rows, options.out)
     report("Where the places differ most", worst(frame, measured, options.bits))
     if options.plot:
         draw(frame, measured, options.plot)

@@ -101,19 +101,11 @@ def interleaved(tasks: Mapping[str, Callable[[], float]], repeats: int) -> dict[
     return taken
 
 
-def work_for(
-    network: Network,
-    batch: Batch,
-    probes: range,
-    *,
-    seed: int = 0,
-    weights: Sequence[Weight] = (),
-    loss: str = "self",
-) -> Work:
-    """Return the work of some probes on one batch, for all layers."""
+def work_for(network: Network, batch: Batch, probes: range, *, seed: int = 0, weights: Sequence[Weight] = ()) -> Work:
+    """Return the work of some probes on one batch, for all layers, with the `self` loss."""
     names = [layer.name for layer in network.layers]
-    made: Loss = make_loss(loss)
-    return Work(network, made, batch, Rademacher(seed), probes, names, weights, dict.fromkeys(names, SampleAxis()))
+    axes = dict.fromkeys(names, SampleAxis())
+    return Work(network, make_loss("self"), batch, Rademacher(seed), probes, names, weights, axes)
 
 
 def batch_of(x: Tensor, first: int = 0) -> Batch:

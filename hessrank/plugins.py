@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -89,25 +91,32 @@ def import_attribute(reference: str, *, what: str) -> Any:
 def _import_file(path: Path, what: str) -> ModuleType:
     if not path.is_file():
         raise UnknownNameError(f"{what} {path}: there is no such file")
-    name = f"_hessrank_plugin_{path.stem}"
+    name = f"_hessrank_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UnknownNameError(f"{what} {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up here
-    spec.loader.exec_module(module)
+    with _importable(path.resolve().parent):  # the file's own folder, as `python file.py` has it
+        spec.loader.exec_module(module)
     return module
 
 
 def _import_module(name: str, what: str) -> ModuleType:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    with _importable(Path.cwd()):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+                raise UnknownNameError(f"{what} {name!r}: there is no module named {error.name!r}") from error
+            raise
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise UnknownNameError(f"{what} {name!r}: there is no module named {error.name!r}") from error
-        raise
+        yield
     finally:
-        if here in sys.path:
-            sys.path.remove(here)
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))

@@ -12,7 +12,7 @@ from hessrank.analysis.loading import load_model
 from hessrank.distill.tasks.lowlight import LowLight, held_out, psnr_8bit
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lowlight"
-MARGIN = {"rgb": 7.0, "mono": 1.5}  # dB over the naive development, on every held-out photograph
+MARGIN = {"rgb": 9.0, "mono": 2.9}  # dB over the naive development, on every held-out photograph
 
 
 @pytest.fixture(scope="module")

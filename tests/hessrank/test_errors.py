@@ -52,3 +52,12 @@ def test_a_missing_import_inside_a_users_module_is_not_hidden(tmp_path: Path) ->
     (tmp_path / "broken.py").write_text("import no_such_thing_at_all\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_thing_at_all"):
         import_attribute(f"{tmp_path}/broken.py:x", what="thing")
+
+
+def test_a_file_may_import_its_neighbors_and_two_may_have_one_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"blocks_{name}.py").write_text(f"value = {name!r}\n")
+        (tmp_path / name / "net.py").write_text(f"from blocks_{name} import value\n")
+    found = [import_attribute(f"{tmp_path}/{name}/net.py:value", what="thing") for name in ("a", "b", "a")]
+    assert found == ["a", "b", "a"]
