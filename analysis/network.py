@@ -220,7 +220,7 @@ def _kind(leaf: Any) -> str:
 
 
 def _copied(batch: Batch) -> Batch:
-    return batch.map(torch.clone)
+    return batch.map(lambda tensor: tensor.detach().clone())
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -251,7 +251,7 @@ def _verdict(rounds: Rounds, options: Options) -> list[str]:
             if rounds.stopped_by == "max-probes"
             else "the samples differ, more probes would not help: raise --num-samples"
         )
-        notes.append(f"{rounds.open} of {of} neighboring pairs are still open; {remedy}")
+        notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
     return notes
 
 

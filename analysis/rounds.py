@@ -14,11 +14,11 @@ from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
-from hessrank.analysis.statistics import Array, Replicates, open_pairs
+from hessrank.analysis.statistics import Array, Gaps, Replicates
 from hessrank.analysis.survey import Facts
 
 _AT_ONCE = 16  # probes for one forward pass; their estimates wait until the batch is done
-_NEGLIGIBLE = 0.1  # share of the squared error below which more probes are in vain
+_NOT_WORTH_IT = 0.01  # doubling the probes should settle more than this share of the pairs
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
@@ -68,6 +68,7 @@ class Rounds:
     open: int = 0
     settled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     stopped_by: str = ""
+    _hope: bool = True
 
     def run(self, tolerance: float, max_probes: int, progress: Progress) -> None:
         """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
@@ -127,26 +128,32 @@ class Rounds:
         return list(part.estimator(work))
 
     def _judge(self, tolerance: float) -> None:
+        """See which neighbors are open, and whether more probes could settle any of them."""
+        if self._all_exact() and len(self.feed) == 1:
+            self.settled = np.ones(len(self.network.layers), dtype=np.bool_)
+            return
         values = self.key_replicates()
         order = np.argsort(-values.mean(1), kind="stable")
-        pairs = self._open_pairs(values, order, tolerance)
+        gaps = Gaps.between(values, order)
+        pairs = gaps.open(tolerance)
         self.open = int(pairs.sum())
         unsettled = np.zeros(len(order), dtype=np.bool_)
         unsettled[order[:-1][pairs]] = unsettled[order[1:][pairs]] = True
         self.settled = ~unsettled
+        share = self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[order, 0]
+        after_doubling = np.sqrt(1 - np.maximum(share[:-1], share[1:]) / 2)
+        within_reach = int((pairs & ~gaps.open(tolerance, after_doubling)).sum())
+        self._hope = within_reach > _NOT_WORTH_IT * len(pairs)
 
-    def _open_pairs(self, values: Array, order: NDArray[np.int64], tolerance: float) -> NDArray[np.bool_]:
-        if values.shape[1] == 1 and all(part.estimator.deterministic for part in self.parts):
-            return np.zeros(max(0, len(order) - 1), dtype=np.bool_)
-        return open_pairs(values, order, tolerance)
+    def _all_exact(self) -> bool:
+        return all(part.estimator.deterministic for part in self.parts)
 
     def _reason(self, done: int, max_probes: int) -> str:
-        if all(part.estimator.deterministic for part in self.parts):
+        if self._all_exact():
             return "exact"
         if not self.open:
             return "settled"
-        share = self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[:, 0]
-        if share[~self.settled].max(initial=0.0) < _NEGLIGIBLE:
+        if not self._hope:
             return "samples"
         return "max-probes" if done >= max_probes else ""
 

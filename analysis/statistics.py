@@ -158,27 +158,39 @@ def difference_errors(some: Array, others: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(variance, 0) / (count - 1) / count))
 
 
-def open_pairs(values: Array, order: NDArray[np.int64], tolerance: float) -> NDArray[np.bool_]:
-    """Return which neighbors in ``order`` are not settled: their order is not certain, nor that they are equal.
+@dataclass(frozen=True)
+class Gaps:
+    """The differences between neighbors in an order, entry i between places i and i + 1.
 
-    Two neighbors count as equal when their difference is certainly below ``tolerance`` times the larger one.
-
-    Args:
-        values: independent replicates, shape (rows, replicates).
-        order: row indices, the largest mean first.
-        tolerance: relative difference that does not matter.
-
-    Returns:
-        shape (rows − 1,); entry i speaks of places i and i + 1.
+    Attributes:
+        size: difference of the means, not negative.
+        bound: how far from zero it must be to be certain, at 95 % for all neighbors together.
+        scale: the larger of the two means, in absolute value.
     """
-    ordered = values[order]
-    means = ordered.mean(1)
-    if len(order) < 2:
-        return np.zeros(0, dtype=np.bool_)
-    difference = np.abs(means[:-1] - means[1:])
-    scale = np.maximum(np.abs(means[:-1]), np.abs(means[1:]))
-    steps = ordered[:-1] - ordered[1:]
-    count = values.shape[1]
-    error = steps.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(steps), np.inf)
-    bound = critical(count, len(steps)) * error
-    return np.asarray(~((difference > bound) | (difference + bound <= tolerance * scale)))
+
+    size: Array
+    bound: Array
+    scale: Array
+
+    @classmethod
+    def between(cls, values: Array, order: NDArray[np.int64]) -> Gaps:
+        """Return the gaps in ``order`` (row indices, the largest mean first) of replicates (rows, replicates)."""
+        ordered = values[order]
+        means, count = ordered.mean(1), values.shape[1]
+        steps = ordered[:-1] - ordered[1:]
+        error = steps.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(steps), np.inf)
+        return cls(
+            np.abs(means[:-1] - means[1:]),
+            critical(count, len(steps)) * error,
+            np.maximum(np.abs(means[:-1]), np.abs(means[1:])),
+        )
+
+    def open(self, tolerance: float, noise: float | Array = 1.0) -> NDArray[np.bool_]:
+        """Return which neighbors are neither certainly ordered nor certainly closer than ``tolerance`` allows.
+
+        Args:
+            tolerance: difference, relative to the larger mean, that does not matter.
+            noise: what the bounds are multiplied by first, to ask what less noise would settle.
+        """
+        bound = self.bound * noise
+        return np.asarray(~((self.size > bound) | (self.size + bound <= tolerance * self.scale)))

@@ -17,30 +17,35 @@ if TYPE_CHECKING:
 
     from hessrank.analysis.ranking import Ranking
 
+_WIDE = 110
 _BAR = 10  # characters for a bar over all decades
 
 
-def as_table(ranking: Ranking, top: int | None = 20) -> Table:
-    """Return the first ``top`` layers (None: all) as a rich table."""
+def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
+    """Return the first ``top`` layers (None: all) as a rich table; below 110 characters it has fewer columns."""
     frame = ranking.to_frame()
-    increases = _shown_increases(list(frame.columns))
+    increases = _shown_increases(list(frame.columns))[: 2 if width >= _WIDE else 1]
     shown = frame.head(top) if top else frame
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
     table.title = f"{len(frame)} layers by {ranking.by}, most sensitive first"
-    table.add_column("rank", justify="right")
-    table.add_column("layer", overflow="fold", min_width=min(40, int(shown["layer"].str.len().max())))
-    table.add_column("kind", overflow="ellipsis", no_wrap=True)
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("layer", overflow="fold", min_width=min(36, int(shown["layer"].str.len().max())))
+    if width >= _WIDE:
+        table.add_column("kind", overflow="ellipsis", no_wrap=True)
     table.add_column("trace", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column("", no_wrap=True)
     for column in increases:
-        table.add_column("loss + at\n" + column.removeprefix("act_increase_b") + " bits", justify="right")
+        bits = column.removeprefix("act_increase_b")
+        table.add_column(f"loss + at\n{bits} bits", justify="right", no_wrap=True)
     for _, row in shown.iterrows():
-        bar = _bar(row["trace"], shown["trace"])
+        wide = [row["kind"]], [_bar(row["trace"], shown["trace"])]
+        kind, bar = wide if width >= _WIDE else ([], [])
         numbers = [_number(row[column]) for column in increases]
-        table.add_row(_rank(row), Text(row["layer"]), row["kind"], _trace(row), bar, *numbers)
+        table.add_row(_rank(row), Text(row["layer"]), *kind, _trace(row), *bar, *numbers)
     left = len(frame) - len(shown)
     caption = [f"… and {left} more (--top {len(frame)} shows all, ranking.csv has all)"] if left else []
-    caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval; bar: decades")
+    caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval")
     table.caption = "\n".join(caption)
     return table
 
@@ -90,7 +95,7 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
 def as_text(ranking: Ranking, top: int | None = 20, width: int = 120) -> str:
     """Return the table and the warnings as plain text."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(as_table(ranking, top))
+    console.print(as_table(ranking, top, width))
     for warning in ranking.warnings:
         console.print(f"note: {warning}")
     assert isinstance(console.file, io.StringIO)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -66,9 +67,7 @@ def backward_times(name: str, example: Example, repeats: int) -> Row:
         series = {which: probes(network, x, repeats + 3, weights=which == "weights too") for which in _PROBES}
         for one in series.values():
             next(one)
-        tasks: dict[str, Callable[[], float]] = {
-            which: lambda one=one: seconds(lambda: next(one)) for which, one in series.items()
-        }
+        tasks = {which: partial(_timed_next, one) for which, one in series.items()}
         taken = interleaved({**tasks, "plain": plain}, repeats)
     median = {which: statistics.median(times) for which, times in taken.items()}
     return {
@@ -80,6 +79,10 @@ def backward_times(name: str, example: Example, repeats: int) -> Row:
         "probe / plain": median["activations"] / median["plain"],
         "with weights / plain": median["weights too"] / median["plain"],
     }
+
+
+def _timed_next(series: Iterator[Estimates]) -> float:
+    return seconds(lambda: next(series))
 
 
 _PROBES = ("activations", "weights too")

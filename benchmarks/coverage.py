@@ -9,18 +9,17 @@ with random numbers of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.stats import skew
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.common import Row, batch_of, parsed, parser, report, work_for
+from benchmarks.digits import trained_networks
 from hessrank import rank
 from hessrank.analysis.estimators import ESTIMATORS
 from hessrank.analysis.network import Network
@@ -55,37 +54,6 @@ class Subject:
         exact = estimates(network, population, 1, "exact")[:, :, 0]
         pilot = estimates(network, population[:4], 8)
         return cls(name, network, population, exact, (pilot.std(2) > 1e-5 * pilot.mean(2)).any(1))
-
-
-def classifier() -> nn.Module:
-    """Return 64 pixels → 10 logits, with max pooling between two convolutions."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10),
-    )  # fmt: skip
-
-
-def denoiser() -> nn.Module:
-    """Return picture → picture: three convolutions."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.LeakyReLU(0.2),
-        nn.Conv2d(8, 8, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 3, padding=1),
-    )  # fmt: skip
-
-
-def learn(model: nn.Module, loss: Callable[[Tensor, Tensor, Tensor], Tensor], steps: int) -> tuple[nn.Module, Tensor]:
-    """Train on all digits with Adam; return the model and the digits, 1797×1×8×8."""
-    digits = load_digits()
-    pictures = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-    labels = torch.tensor(digits.target)
-    torch.manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(steps):
-        pick = torch.randint(len(labels), (64,))
-        optimizer.zero_grad()
-        loss(model(pictures[pick]), labels[pick], pictures[pick]).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return model.eval(), pictures
 
 
 def estimates(network: Network, x: Tensor, probes: int, estimator: str = "gauss-newton", first: int = 0) -> Array:
@@ -189,20 +157,13 @@ def by_rank(subject: Subject, samples: int, seeds: int) -> Row:
     return {**row, "skewness of a replicate": ""}
 
 
-def subjects(steps: int) -> list[tuple[str, nn.Module, Tensor]]:
-    """Train both networks."""
-    logits = learn(classifier(), lambda out, label, _: F.cross_entropy(out, label), steps)
-    pictures = learn(denoiser(), lambda out, _, picture: F.mse_loss(out, picture), steps)
-    return [("classifier", *logits), ("denoiser", *pictures)]
-
-
 def main() -> None:
     """Run all cases on both networks and print the table."""
     options = parsed(parser(__doc__))
     torch.manual_seed(0)
     seeds, steps = (40, 50) if options.quick else (500, 400)
-    rows = []
-    for name, model, population in subjects(steps):
+    rows: list[Row] = []
+    for name, model, population in trained_networks(steps):
         with untouched(model):
             network = Network(model, batch_of(population[:1]))
             subject = Subject.of(name, network, population)

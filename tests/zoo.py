@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import register_pytree_node
+from torch.utils._pytree import register_pytree_node, tree_leaves
 
 from hessrank.errors import DataError, HessrankError, LossError, ModelError
 
@@ -414,7 +415,7 @@ class NoTensorOutput(Heads):
 @animal(vectors, error=(ModelError, "no activation that depends on its input"))
 class ConstantOutput(Heads):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ones(len(x), 2)
+        return torch.ones_like(x)
 
 
 class Scaled(nn.Module):
@@ -901,3 +902,49 @@ def wrapped() -> nn.Module:
 @animal(images, "inputs module.conv1 module.relu module.conv2 module.relu_dup1", traced=False)
 def data_parallel() -> nn.Module:
     return nn.DataParallel(Reused())
+
+
+# What a ranking must leave as it was
+
+
+def state(model: nn.Module, data: Any = None) -> dict[str, Any]:
+    """Return all that a ranking must not change: of the model, of the user's data, of the whole process."""
+    hooks = [name for name in vars(nn.Module()) if name.endswith("_hooks")]
+    return {
+        "weights and buffers": {
+            name: (tensor.dtype, tensor.stride(), _bytes(tensor)) if not _is_lazy(tensor) else None
+            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        },
+        "identity": [id(tensor) for tensor in [*model.parameters(), *model.buffers()]],
+        "requires_grad": [tensor.requires_grad for tensor in [*model.parameters(), *model.buffers()]],
+        "gradients": [parameter.grad is None for parameter in model.parameters()],
+        "modes": {path: module.training for path, module in model.named_modules()},
+        "hooks": {
+            (path, name): len(getattr(module, name)) for path, module in model.named_modules() for name in hooks
+        },
+        "global hooks": [len(found) for found in vars(nn.modules.module).values() if isinstance(found, OrderedDict)],
+        "in-place flags": {path: getattr(module, "inplace", None) for path, module in model.named_modules()},
+        "attributes": {path: {n: id(v) for n, v in vars(m).items()} for path, m in model.named_modules()},
+        "forward": {path: id(getattr(module.forward, "__func__", None)) for path, module in model.named_modules()},
+        "class": {path: type(module) for path, module in model.named_modules()},
+        "torch's random numbers": _bytes(torch.get_rng_state()),
+        "numpy's random numbers": str(np.random.get_state()),
+        "Python's random numbers": random.getstate(),
+        "gradients on": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "attention's fast path": torch.backends.mha.get_fastpath_enabled(),
+        "data": [(_bytes(leaf), leaf.requires_grad) for leaf in tree_leaves(data) if isinstance(leaf, Tensor)],
+    }
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what differs between two states."""
+    return [what for what in before if before[what] != after[what]]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _is_lazy(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)

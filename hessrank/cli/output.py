@@ -44,7 +44,7 @@ def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int) -> 
         save_plot(ranking, plot)
         written.append(plot)
     console, stderr = Console(), Console(stderr=True)
-    console.print(as_table(ranking, top))
+    console.print(as_table(ranking, top, console.width))
     for warning in ranking.warnings:
         stderr.print(f"note: {warning}", markup=False, highlight=False)
     if written:

@@ -196,9 +196,9 @@ class GatedBlock(nn.Module):
 
 def test_only_what_lies_before_something_curved_is_curved():
     curved = _network(GatedBlock(), noise(1, 4)).curved
-    assert set(curved) == {"x", "inner", "gate", "sigmoid"}
-    assert curved["sigmoid"] == "Mul"
-    assert curved["gate"] in ("Sigmoid", "Mul")
+    assert {"x", "inner", "gate"} <= set(curved)
+    assert not {"mul", "out", "relu"} & set(curved)
+    assert set(curved.values()) <= {"Sigmoid", "Mul"}
 
 
 def test_a_branch_beside_something_curved_is_not():

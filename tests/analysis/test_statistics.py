@@ -5,10 +5,10 @@ import pytest
 
 from hessrank.analysis.statistics import (
     BLOCKS,
+    Gaps,
     Replicates,
     critical,
     difference_errors,
-    open_pairs,
     rank_intervals,
     summarize,
 )
@@ -84,7 +84,7 @@ def test_paired_differences_ignore_what_layers_share() -> None:
     values = np.stack([shared + 1, shared + rng.normal(scale=1e-3, size=20)])
     assert summarize(values).sem[0] > 10
     assert difference_errors(values, values)[0, 1] < 1e-3
-    assert not open_pairs(values, np.array([0, 1]), tolerance=0.01).any()
+    assert not Gaps.between(values, np.array([0, 1])).open(tolerance=0.01).any()
 
 
 def test_difference_errors_against_the_textbook() -> None:
@@ -125,12 +125,19 @@ def test_neighbors_that_are_certainly_close_are_settled() -> None:
     rng = np.random.default_rng(7)
     values = np.array([[10.0], [10.0]]) + rng.normal(scale=0.02, size=(2, 30))
     order = np.argsort(-values.mean(1))
-    assert not open_pairs(values, order, tolerance=0.1).any()
-    assert open_pairs(values, order, tolerance=1e-6).any()
+    gaps = Gaps.between(values, order)
+    assert not gaps.open(tolerance=0.1).any()
+    assert gaps.open(tolerance=1e-6).any()
 
 
 def test_a_single_replicate_settles_nothing() -> None:
-    assert open_pairs(np.array([[2.0], [1.0]]), np.array([0, 1]), tolerance=0.5).all()
+    assert Gaps.between(np.array([[2.0], [1.0]]), np.array([0, 1])).open(tolerance=0.5).all()
+
+
+def test_what_less_noise_would_settle() -> None:
+    gaps = Gaps(size=np.array([1.0, 1.0]), bound=np.array([2.0, 2.0]), scale=np.array([10.0, 10.0]))
+    assert gaps.open(tolerance=0.01).tolist() == [True, True]
+    assert gaps.open(tolerance=0.01, noise=np.array([0.4, 0.6])).tolist() == [False, True]
 
 
 def test_critical_value_is_bonferroni_corrected() -> None:

@@ -40,7 +40,7 @@ def figures(saved):
 def test_format(saved):
     assert list(saved) == ["hessrank", "arch", "arch_args", "input_shape", "inputs", "metadata", "model"]
     assert saved["hessrank"] == 1
-    assert saved["inputs"].shape == (8, *saved["input_shape"]) == (8, 1, 128, 128)
+    assert saved["inputs"].shape == (24, *saved["input_shape"]) == (24, 1, 96, 96)
     assert saved["inputs"].dtype == torch.float16
     assert all(type(value) in (str, int, float) for value in saved["metadata"].values())
     assert (FOLDER / "model.pth").stat().st_size < 5_000_000
@@ -54,14 +54,14 @@ def test_inputs_are_squares_of_the_held_out_nights_in_phase(saved):
     metadata = saved["metadata"]
     nights = held_out(ratio=metadata["ratio"], seed=metadata["seed"])
     for i, square in enumerate(saved["inputs"]):
-        raw = nights[i // 4].raw.half()[0]
+        raw = nights[i // 12].raw.half()[0]
         places = [
             (top, left)
-            for top in range(0, raw.shape[0] - 127, 2)
-            for left in range(0, raw.shape[1] - 127, 2)
+            for top in range(0, raw.shape[0] - 95, 2)
+            for left in range(0, raw.shape[1] - 95, 2)
             if torch.equal(raw[top, left : left + 8], square[0, 0, :8])
         ]
-        assert any(torch.equal(raw[t : t + 128, c : c + 128], square[0]) for t, c in places)
+        assert any(torch.equal(raw[t : t + 96, c : c + 96], square[0]) for t, c in places)
 
 
 def test_loads_without_arch():
