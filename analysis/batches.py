@@ -204,7 +204,9 @@ def _bind_by_name(
 ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     targets = [name for name in TARGET_NAMES if name in fields]
     if takes.any_name or any(name in takes.names for name in fields):
-        taken = [n for n in fields if n in takes.names and not (needs_target and n in targets)]
+        free = [name for name in targets if name not in takes.names]
+        held_back = targets[:1] if needs_target and not free else []
+        taken = [n for n in fields if n in takes.names and n not in held_back]
         if takes.any_name:
             taken += [n for n in fields if n not in takes.names and n not in targets]
         extra = [name for name in fields if name not in taken]

@@ -15,14 +15,15 @@ from torch.autograd.graph import Node
 
 _LINEAR = """
     Add Sub Rsub Neg Sum Mean Nansum Cumsum View Reshape ReshapeAlias UnsafeView Permute Transpose T Swapaxes
-    Expand Clone Contiguous Cat Stack Split SplitWithSizes UnsafeSplit Chunk Unbind Slice Select Index IndexSelect
-    Gather TakeAlongDim Narrow Squeeze Unsqueeze Flatten Unflatten ConstantPadNd ReflectionPad1D ReflectionPad2D
-    ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D PixelShuffle PixelUnshuffle AvgPool1D
-    AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D
-    UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D
-    UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D Repeat RepeatInterleave Roll Flip
-    ToCopy Alias Copy AsStrided MaskedFill MaskedScatter MaskedSelect Where Im2Col Col2Im Diagonal Tril Triu Unfold Embedding IndexAdd IndexCopy
-    Scatter ScatterAdd SliceScatter SelectScatter Trace FusedDropout NativeDropout
+    Expand Clone Contiguous Cat Stack Split SplitWithSizes UnsafeSplit Chunk Unbind Slice Select Index
+    IndexSelect Gather TakeAlongDim Narrow Squeeze Unsqueeze Flatten Unflatten ConstantPadNd ReflectionPad1D
+    ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D PixelShuffle
+    PixelUnshuffle AvgPool1D AvgPool2D AvgPool3D AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D
+    MkldnnAdaptiveAvgPool2D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D
+    UpsampleNearestExact2D UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D Repeat
+    RepeatInterleave Roll Flip ToCopy Alias Copy AsStrided MaskedFill MaskedScatter MaskedSelect Where Im2Col
+    Col2Im Diagonal Tril Triu Unfold Embedding IndexAdd IndexCopy Scatter ScatterAdd SliceScatter SelectScatter
+    Trace FusedDropout NativeDropout
 """.split()
 _PIECEWISE_LINEAR = """
     Relu LeakyRelu RreluWithNoise Threshold Hardtanh Hardsigmoid Hardshrink Softshrink Abs MaxPool2DWithIndices

@@ -26,6 +26,7 @@ class GraphWalk(fx.Interpreter):
             Exception: whatever torch.fx raises on control flow it cannot follow.
         """
         super().__init__(model, graph=_trace(model, batch))
+        self.extra_traceback = False  # or else torch.fx adds lines to the message of whatever is raised
         names = Names(module_paths(model))
         self._name = {
             node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(_own_name(node))

@@ -316,7 +316,7 @@ def _check_labels(target: Tensor, logits: Tensor) -> None:
     outside = target[(target != -100) & ((target < 0) | (target >= classes))]
     if outside.numel():
         raise LossError(
-            f"label {int(outside.flatten()[0])} is out of range: the network has {classes} classes, 0 to {classes - 1}"
+            f"label {int(outside.flatten()[0])} is out of range: there are {classes} classes, 0 to {classes - 1}"
         )
 
 

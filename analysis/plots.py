@@ -150,14 +150,13 @@ def depth_profile(ranking: Ranking, peaks: int = 6) -> Profile:
 
 
 def _spread(frame: pd.DataFrame, most: int) -> list[tuple[int, float, str]]:
-    """Return up to ``most`` of the highest points, as (index, trace, label), that do not crowd one another."""
-    apart = max(1, len(frame) // (2 * most))
-    chosen: list[tuple[int, float, str]] = []
-    for rank, index, trace, name in zip(
-        frame["rank"], frame["execution_index"], frame["trace"], frame["layer"], strict=True
-    ):
-        if len(chosen) < most and all(abs(index - other) > apart for other, _, _ in chosen):
-            chosen.append((int(index), float(trace), f"{rank}. {name}"))
+    """Return up to ``most`` summits, as (index, trace, label): the highest of all around them, so they don't crowd."""
+    around = max(1, len(frame) // (2 * most))
+    by_index = frame.set_index("execution_index")["trace"].sort_index()
+    chosen = []
+    for rank, index, name in zip(frame["rank"], frame["execution_index"], frame["layer"], strict=True):
+        if by_index[index] >= by_index.loc[index - around : index + around].max() and len(chosen) < most:
+            chosen.append((int(index), float(by_index[index]), f"{rank}. {name}"))
     return chosen
 
 

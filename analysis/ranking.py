@@ -127,7 +127,7 @@ class Ranking:
         """
         path = Path(path)
         try:
-            frame = pd.read_csv(path)
+            frame = pd.read_csv(path, dtype={"layer": str})
         except (OSError, ValueError) as error:
             raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
         missing = [column for column in COLUMNS if column not in frame.columns]

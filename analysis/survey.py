@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
@@ -35,6 +37,22 @@ def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
     if batch_size == 1:
         return torch.linalg.vector_norm(value).reshape(1)  # type: ignore[no-any-return]
     return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1)  # type: ignore[no-any-return]
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _recurrent_flops(
+    given: Sequence[int], weight: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any
+) -> int:
+    return 2 * given[0] * given[1] * (math.prod(weight) + math.prod(recurrent))
+
+
+_MORE_FLOPS = {  # kernels of the CPU that torch's counter does not know
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+}
 
 
 @dataclass
@@ -66,7 +84,7 @@ def first_look(network: Network, one: Batch) -> dict[str, Facts]:
         one: a batch that holds a single sample.
     """
     facts: dict[str, Facts] = {}
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     counted = 0
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from hessrank.analysis.ranking import Ranking
 
-_WIDE = 110
+_WIDE = 116
 _BAR = 10  # characters for a bar over all decades
 
 
 def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
-    """Return the first ``top`` layers (None: all) as a rich table; below 110 characters it has fewer columns."""
+    """Return the first ``top`` layers (None: all) as a rich table; below 116 characters it has fewer columns."""
     frame = ranking.to_frame()
     increases = _shown_increases(list(frame.columns))[: 2 if width >= _WIDE else 1]
     shown = frame.head(top) if top else frame

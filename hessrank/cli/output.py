@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from hessrank.analysis.ranking import Ranking
 
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
-def check_outputs(out: Path | None, plot: Path | None) -> None:
+def check_outputs(out: Path | None, *plots: Path | None) -> None:
     """Refuse paths that could not be written to, before hours of work.
 
     Raises:
@@ -26,13 +29,15 @@ def check_outputs(out: Path | None, plot: Path | None) -> None:
         check_writable(out)
         if out.suffix == ".json":
             raise OutputError(f"{out}: the record beside the table is called that: let --out end in .csv")
-    if plot is not None:
+    for plot in plots:
+        if plot is None:
+            continue
         check_writable(plot)
         if plot.suffix.lower() not in _PICTURES:
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
 
 
-def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int) -> None:
+def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int, depth: Path | None = None) -> None:
     """Write the files, then print the table, the warnings and what was written."""
     from hessrank.analysis.tables import as_table
 
@@ -40,9 +45,10 @@ def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int) -> 
     if out is not None:
         ranking.to_csv(out)
         written += [out, out.with_suffix(".json")]
-    if plot is not None:
-        save_plot(ranking, plot)
-        written.append(plot)
+    for path, draw in ((plot, ranking.plot), (depth, ranking.plot_depth)):
+        if path is not None:
+            save_plot(draw, path)
+            written.append(path)
     console, stderr = Console(), Console(stderr=True)
     console.print(as_table(ranking, top, console.width))
     for warning in ranking.warnings:
@@ -51,15 +57,13 @@ def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int) -> 
         stderr.print(f"wrote {', '.join(map(str, written))}", markup=False, highlight=False)
 
 
-def save_plot(ranking: Ranking, path: Path) -> None:
-    """Write the bar chart of ``ranking``, whole or not at all.
+def save_plot(draw: Callable[[], Axes], path: Path) -> None:
+    """Write the picture that ``draw`` draws, whole or not at all.
 
     Raises:
         OutputError: the path cannot be written to.
     """
-    from matplotlib.figure import Figure
-
-    figure = ranking.plot().figure
-    assert isinstance(figure, Figure)
+    figure = draw().get_figure(root=True)
+    assert figure is not None
     with written_whole(path) as beside:
         figure.savefig(beside)

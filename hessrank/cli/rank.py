@@ -152,7 +152,7 @@ def _data(
         return load_data(spec, input_shape=shape or loaded.input_shape, num_samples=num_samples, seed=seed, gain=gain)
     if loaded.inputs is None:
         raise DataError(
-            f"{loaded.path}: no data to run it on: give --data FILE_OR_FOLDER, or --data random --input-shape 3,224,224"
+            f"{loaded.path}: no data: give --data FILE_OR_FOLDER, or --data random --input-shape 3,224,224"
         )
     if shape and shape != tuple(loaded.inputs.shape[1:]):
         raise DataError(f"--input-shape {shape} does not fit the inputs in {loaded.path}: give --data")

@@ -12,12 +12,13 @@ def show(
     ranking: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
     by: Annotated[str | None, typer.Option(help="Order by another column, as act_increase_b4.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="Picture of the traces from input to output.")] = None,
     top: Annotated[int, typer.Option(help="Rows to print.")] = 20,
 ) -> None:
     """Print a saved ranking, or draw it."""
     from hessrank.analysis.ranking import Ranking
     from hessrank.cli.output import check_outputs, present
 
-    check_outputs(None, plot)
+    check_outputs(None, plot, depth)
     found = Ranking.read(ranking)
-    present(found.sorted_by(by) if by else found, None, plot, top)
+    present(found.sorted_by(by) if by else found, None, plot, top, depth)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from zoo import ZOO, named_vectors, noise
 
 from hessrank.analysis.batches import Batch, as_samples, describe, first_line, make_batch, single_samples
 from hessrank.analysis.rank import rank
 from hessrank.errors import DataError
-from zoo import ZOO, named_vectors, noise
 
 X, Y = noise(5, 4), torch.arange(5)
 
@@ -46,7 +46,7 @@ def _generator() -> Iterator[Tensor]:
     ("make", "first"),
     [
         pytest.param(lambda: X, X[0], id="tensor"),
-        pytest.param(lambda: X.numpy(), X[0], id="array"),
+        pytest.param(X.numpy, X[0], id="array"),
         pytest.param(lambda: (X, Y), (X[0], Y[0]), id="tuple"),
         pytest.param(lambda: {"x": X, "y": Y}, {"x": X[0], "y": Y[0]}, id="dict"),
         pytest.param(lambda: {"x": (X, Y)}, {"x": (X[0], Y[0])}, id="nest"),
@@ -270,7 +270,7 @@ def test_map_and_single_samples():
 def test_words():
     batch = Batch((torch.zeros(1, 3, 8, 8),), {"ids": torch.zeros(1, 4, dtype=torch.int64)})
     assert describe(batch) == "float32 1×3×8×8, int64 1×4"
-    assert first_line(ValueError(" one \n two")) == "one"
+    assert first_line(ValueError("\none\n two")) == "one"
     assert first_line(ValueError()) == "ValueError"
 
 
@@ -283,7 +283,7 @@ def test_words():
         pytest.param(lambda a, b: (a, b), id="tuple"),
         pytest.param(lambda a, b: {"b": b, "a": a}, id="dict"),
         pytest.param(lambda a, b: {"a": a.numpy(), "b": b.numpy()}, id="dict-of-arrays"),
-        pytest.param(lambda a, b: TensorDataset(a, b), id="dataset"),
+        pytest.param(TensorDataset, id="dataset"),
         pytest.param(lambda a, b: list(zip(a, b, strict=True)), id="list-of-tuples"),
         pytest.param(lambda a, b: [{"a": x, "b": y} for x, y in zip(a, b, strict=True)], id="list-of-dicts"),
         pytest.param(lambda a, b: DataLoader(TensorDataset(a, b), batch_size=2), id="loader"),

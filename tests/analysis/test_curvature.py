@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from zoo import noise
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.curvature import curved_downstream
 from hessrank.analysis.network import Network
 from hessrank.analysis.untouched import untouched
-from zoo import noise
 
 
 class TimesTwo(torch.autograd.Function):

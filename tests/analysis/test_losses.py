@@ -14,7 +14,8 @@ torch.manual_seed(0)
 LOGITS, OTHER = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
 DENSE, DENSE_OTHER = (torch.randn(2, 4, 3, 2, dtype=torch.float64) for _ in range(2))
 SEQUENCE = torch.randn(2, 5, 4, dtype=torch.float64)
-LABELS, DENSE_LABELS = torch.tensor([0, 3, 1]), torch.tensor([[[0, 1], [2, 3], [-100, 0]], [[1, 1], [2, -100], [3, 0]]])
+LABELS = torch.tensor([0, 3, 1])
+DENSE_LABELS = torch.tensor([[[0, 1], [2, 3], [-100, 0]], [[1, 1], [2, -100], [3, 0]]])
 
 FACTORED: list[tuple[str, str, Any, Any]] = [
     ("self logits", "self", LOGITS, LOGITS),
@@ -62,7 +63,8 @@ def test_per_sample_values_are_torchs_own() -> None:
     )
     dense = make_loss("cross-entropy").per_sample(DENSE, DENSE_LABELS)
     torch.testing.assert_close(dense[1], F.cross_entropy(DENSE[1:], DENSE_LABELS[1:]))
-    torch.testing.assert_close(make_loss("mse").per_sample(DENSE, DENSE_OTHER)[0], F.mse_loss(DENSE[0], DENSE_OTHER[0]))
+    mse = make_loss("mse").per_sample(DENSE, DENSE_OTHER)
+    torch.testing.assert_close(mse[0], F.mse_loss(DENSE[0], DENSE_OTHER[0]))
     divergence = F.kl_div(LOGITS.log_softmax(1), OTHER.log_softmax(1), reduction="none", log_target=True).sum(1)
     torch.testing.assert_close(make_loss("self").per_sample(LOGITS, OTHER), divergence)
     both = make_loss("self").per_sample((LOGITS[:2], DENSE), (OTHER[:2], DENSE_OTHER))
@@ -94,7 +96,7 @@ def test_a_custom_loss_without_target_needs_none() -> None:
 
 @pytest.mark.parametrize("name", ["l1", "L1", "mae"])
 def test_l1_is_refused_with_the_reason_and_the_remedy(name: str) -> None:
-    with pytest.raises(LossError, match="zero second derivative.*self.*mse.*charbonnier"):
+    with pytest.raises(LossError, match=r"zero second derivative.*self.*mse.*charbonnier"):
         make_loss(name)
 
 
@@ -104,9 +106,9 @@ def test_an_unknown_loss_gets_the_nearest_name() -> None:
 
 
 BAD: list[tuple[str, str, Any, Any, str]] = [
-    ("label too large", "cross-entropy", LOGITS, torch.tensor([0, 4, 1]), r"label 4 is out of range.*4 classes, 0 to 3"),
+    ("label too large", "cross-entropy", LOGITS, torch.tensor([0, 4, 1]), r"label 4 is .*4 classes, 0 to 3"),
     ("label negative", "cross-entropy", LOGITS, torch.tensor([0, -1, 1]), "label -1 is out of range"),
-    ("labels of another shape", "cross-entropy", LOGITS, torch.tensor([[0], [1], [2]]), "want labels 3, the target is 3×1"),
+    ("labels of another shape", "cross-entropy", LOGITS, torch.tensor([[0], [1], [2]]), "want labels 3,.* 3×1"),
     ("two outputs", "cross-entropy", (LOGITS, LOGITS), LABELS, "one tensor of logits"),
     ("shapes differ", "mse", LOGITS, LOGITS[:, :2], "output is 3×4 and the target 3×2"),
 ]

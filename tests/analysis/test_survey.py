@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zoo import ZOO, images, noise, sequences, vectors
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.network import Network
@@ -25,7 +26,6 @@ from hessrank.analysis.survey import (
 )
 from hessrank.analysis.untouched import untouched
 from hessrank.errors import ModelError
-from zoo import ZOO, images, noise, sequences, vectors
 
 
 class Matmuls(nn.Module):
@@ -102,6 +102,12 @@ def _facts(model: nn.Module, *inputs: Tensor) -> dict[str, Facts]:
         pytest.param(Functional(), (noise(1, 3, 7, 7),), {"conv2d": 9 * 6 * 27, "relu": 0}, id="function"),
         pytest.param(
             Attention(), (noise(1, 2, 5, 4),), {"scaled_dot_product_attention": 2 * 2 * 5 * 5 * 4}, id="attention"
+        ),
+        pytest.param(
+            nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True),
+            (noise(1, 5, 4),),
+            {"output[0]": 2 * 5 * 12 * (4 + 3) + 2 * 5 * 12 * (6 + 3)},
+            id="lstm",
         ),
         pytest.param(nn.Sequential(nn.Embedding(11, 4)), (torch.tensor([[1, 2]]),), {"0": 0}, id="embedding"),
         pytest.param(nn.Sequential(nn.BatchNorm2d(3), nn.MaxPool2d(2)), (images()[:1],), {"0": 0, "1": 0}, id="none"),
@@ -198,9 +204,7 @@ def test_masked_scores_in_a_ranking():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        pytest.param(
-            lambda x: torch.log(x), r"^layer 'log' \(log\) is the first that is NaN, in samples 0: look at", id="nan"
-        ),
+        pytest.param(torch.log, r"^layer 'log' \(log\) is the first that is NaN, in samples 0: look at", id="nan"),
         pytest.param(
             lambda x: torch.exp(200 * x.abs()), r"^layer 'exp' \(exp\) is the first that is infinite", id="inf"
         ),

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = {"hessrank": "hessrank", "analysis": "hessrank.analysis", "quant": "hessrank.quant", "distill": "hessrank.distill"}
+FOLDERS = {"hessrank": "hessrank", "analysis": "hessrank.analysis", "distill": "hessrank.distill"}
 
 
 def test_every_folder_with_code_is_installed_under_hessrank() -> None:

@@ -111,7 +111,7 @@ def test_show_prints_and_draws_a_saved_ranking(folder: Path, capsys: pytest.Capt
     main([*GOOD, "--out", "r.csv"])
     capsys.readouterr()
     assert main(["show", "r.csv", "--by", "act_increase_b4", "--plot", "r.svg", "--top", "2"]) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     assert "5 layers by act_increase_b4" in out
     assert "3 more" in out
     assert Path("r.svg").read_text().startswith("<?xml")
@@ -215,9 +215,21 @@ def test_debug_shows_the_traceback(folder: Path) -> None:
 
 def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(folder: Path) -> None:
     _spoiled(folder)
-    command = ["body.pth", "--arch", "nets.py:Slow", "--data", "x.npy", "--max-probes", "4096", "--num-samples", "1"]
+    command = ["body.pth", "--arch", "nets.py:Slow", "--data", "x.npy"]
+    command += ["--max-probes", "4096", "--num-samples", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hessrank", *command, "--tolerance", "1e-9", "--estimator", "hutchinson", "--out", "r.csv"],
+        [
+            sys.executable,
+            "-m",
+            "hessrank",
+            *command,
+            "--tolerance",
+            "1e-9",
+            "--estimator",
+            "hutchinson",
+            "--out",
+            "r.csv",
+        ],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -36,6 +36,6 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         with written_whole(tmp_path / "a.txt"), Path("/dev/full").open("w") as full:
             full.write("x" * 100_000)
 
-    with pytest.raises(OutputError, match="a.txt: cannot be written: No space left on device"):
+    with pytest.raises(OutputError, match=r"a\.txt: cannot be written: No space left on device"):
         write()
     assert list(tmp_path.iterdir()) == []
