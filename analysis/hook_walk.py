@@ -36,11 +36,11 @@ class HookWalk:
         arguments = inspect.signature(self._model.forward).bind(*batch.args, **batch.kwargs)
         names = Names(self._reserved)
         for parameter, value in arguments.arguments.items():
-            arguments.arguments[parameter] = visit_nest(
-                value,
-                lambda place, p=parameter: Call(names.for_node(p + place), "input", None, None, None),
-                visit,
-            )
+
+            def call_at(place: str, parameter: str = parameter) -> Call:
+                return Call(names.for_node(parameter + place), "input", None, None, None)
+
+            arguments.arguments[parameter] = visit_nest(value, call_at, visit)
         with hooked(self._modules, visit):
             return self._model(*arguments.args, **arguments.kwargs)
 

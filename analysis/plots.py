@@ -150,7 +150,7 @@ def depth_profile(ranking: Ranking, peaks: int = 6) -> Profile:
 
 
 def _spread(frame: pd.DataFrame, most: int) -> list[tuple[int, float, str]]:
-    """Return up to ``most`` summits, as (index, trace, label): the highest of all around them, so they don't crowd."""
+    """Return up to ``most`` summits, as (index, trace, label): the highest of all around them, so not crowded."""
     around = max(1, len(frame) // (2 * most))
     by_index = frame.set_index("execution_index")["trace"].sort_index()
     chosen = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
@@ -40,7 +40,7 @@ def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
 
 
 def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _recurrent_flops(
