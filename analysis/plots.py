@@ -153,7 +153,7 @@ def _spread(frame: pd.DataFrame, most: int) -> list[tuple[int, float, str]]:
     """Return up to ``most`` summits, as (index, trace, label): the highest of all around them, so not crowded."""
     around = max(1, len(frame) // (2 * most))
     by_index = frame.set_index("execution_index")["trace"].sort_index()
-    chosen = []
+    chosen: list[tuple[int, float, str]] = []
     for rank, index, name in zip(frame["rank"], frame["execution_index"], frame["layer"], strict=True):
         if by_index[index] >= by_index.loc[index - around : index + around].max() and len(chosen) < most:
             chosen.append((int(index), float(by_index[index]), f"{rank}. {name}"))

@@ -17,8 +17,9 @@ from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.statistics import Array, Gaps, Replicates
 from hessrank.analysis.survey import Facts
 
+_AT_FIRST = 16  # probes of all samples together, before the first look
 _AT_ONCE = 16  # probes for one forward pass; their estimates wait until the batch is done
-_NOT_WORTH_IT = 0.01  # doubling the probes should settle more than this share of the pairs
+_NOT_WORTH_IT = 0.02  # endless probes should settle more than this share of the pairs, or they are in vain
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
@@ -72,7 +73,7 @@ class Rounds:
 
     def run(self, tolerance: float, max_probes: int, progress: Progress) -> None:
         """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
-        done, goal = 0, min(max_probes, max(2, 8 * 4 // max(4, len(self.feed))))
+        done, goal = 0, min(max_probes, max(2, _AT_FIRST // len(self.feed)))
         while not self.stopped_by:
             self._sample(range(done, goal), max_probes, progress)
             done, goal = goal, min(2 * goal, max_probes)
@@ -141,8 +142,8 @@ class Rounds:
         unsettled[order[:-1][pairs]] = unsettled[order[1:][pairs]] = True
         self.settled = ~unsettled
         share = self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[order, 0]
-        after_doubling = np.sqrt(1 - np.maximum(share[:-1], share[1:]) / 2)
-        within_reach = int((pairs & ~gaps.open(tolerance, after_doubling)).sum())
+        without_probe_noise = np.sqrt(1 - np.maximum(share[:-1], share[1:]))
+        within_reach = int((pairs & ~gaps.open(tolerance, without_probe_noise)).sum())
         self._hope = within_reach > _NOT_WORTH_IT * len(pairs)
 
     def _all_exact(self) -> bool:

@@ -9,6 +9,7 @@ without G from two T×T matrices: ‖G‖² = Σₛₜ ⟨gₛ, gₜ⟩⟨aₛ, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A weight whose trace is wanted.
+
+    Attributes:
+        parameter: the tensor itself, which several modules and several calls may share.
+        calls: names of the layers whose calls multiply with it, in the order of execution.
+    """
+
+    parameter: nn.Parameter
+    calls: tuple[str, ...]
 
 
 def own_weight(call: Call) -> nn.Parameter | None:
@@ -24,6 +41,8 @@ def own_weight(call: Call) -> nn.Parameter | None:
     module = call.module
     if not isinstance(module, _ConvNd | nn.Linear | nn.Embedding) or call.input is None:
         return None
+    if isinstance(module, _ConvNd) and call.input.ndim != module.weight.ndim:
+        return None  # a single sample without a batch dimension
     weight = module._parameters.get("weight")
     return weight if isinstance(weight, nn.Parameter) else None  # a parametrized weight is computed, not stored
 
@@ -47,7 +66,10 @@ def weight_gradient(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
     assert isinstance(weight, Tensor)
     if isinstance(module, nn.Embedding):
         rows = slope.reshape(-1, weight.shape[1])
-        return torch.zeros_like(weight).index_add_(0, given.reshape(-1), rows.to(weight.dtype))
+        gradient = torch.zeros_like(weight).index_add_(0, given.reshape(-1), rows.to(weight.dtype))
+        if module.padding_idx is not None:
+            gradient[module.padding_idx] = 0  # never trained, as autograd has it
+        return gradient
     return slope.reshape(-1, weight.shape[0]).T @ given.reshape(-1, weight.shape[1])
 
 
@@ -100,3 +122,21 @@ def weight_norms(module: nn.Module, given: Tensor, slope: Tensor, batch_size: in
 def _positions(given: Tensor, batch_size: int) -> int:
     """Return T, how often a linear layer's weight meets one sample's input."""
     return given.numel() // given.shape[-1] // batch_size
+
+
+def find_weights(network: Network, one: Batch) -> list[Weight]:
+    """Return the weights that the network's calls multiply with, each once, in the order of first use.
+
+    Args:
+        network: the network.
+        one: a batch to run it on.
+    """
+    calls: dict[nn.Parameter, list[str]] = {}
+
+    def tap(layer: Layer, call: Call, value: Tensor) -> None:
+        weight = own_weight(call)
+        if weight is not None:
+            calls.setdefault(weight, []).append(layer.name)
+
+    network.run(one, tap)
+    return [Weight(weight, tuple(names)) for weight, names in calls.items()]

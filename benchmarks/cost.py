@@ -27,8 +27,8 @@ from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
 from hessrank.analysis.estimators import Estimates, GaussNewton
 from hessrank.analysis.losses import make_loss, output_tensors
 from hessrank.analysis.network import Network
-from hessrank.analysis.rank import _find_weights
 from hessrank.analysis.untouched import untouched
+from hessrank.analysis.weights import find_weights
 
 MEMORY_EXAMPLES: dict[str, Callable[[], Example]] = {
     **EXAMPLES,
@@ -46,7 +46,7 @@ def plain_loss(model: nn.Module, x: Tensor) -> Tensor:
 
 def probes(network: Network, x: Tensor, count: int, *, weights: bool) -> Iterator[Estimates]:
     """Return Gauss-Newton's probes one by one; the first runs the network forward."""
-    held = _find_weights(network, batch_of(x)) if weights else []
+    held = find_weights(network, batch_of(x)) if weights else []
     return iter(GaussNewton()(work_for(network, batch_of(x), range(count), weights=held)))
 
 

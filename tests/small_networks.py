@@ -1,6 +1,7 @@
 """Small float64 networks, one for each thing that can go wrong with curvature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -135,6 +136,14 @@ CASES = [
 ]
 
 
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Let torch.func differentiate hardsigmoid and attention twice."""
+    by_definition = mock.patch("torch.nn.functional.hardsigmoid", lambda t, inplace=False: F.relu6(t + 3) / 6)
+    with by_definition, sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 def exact_traces(
     model: nn.Module, x: Tensor, loss: Callable[[Any, Any], Tensor], target: Any
 ) -> dict[str, list[float]]:
@@ -149,11 +158,10 @@ def exact_traces(
         target: one entry a sample; None gives each sample the model's own output.
     """
     calls = _module_calls(model, x[:1])
-    twice = mock.patch("torch.nn.functional.hardsigmoid", lambda t, inplace=False: F.relu6(t + 3) / 6)
     with torch.no_grad():
         own = [model(x[i : i + 1]) for i in range(len(x))]
     result: dict[str, list[float]] = {}
-    with twice, sdpa_kernel(SDPBackend.MATH):
+    with twice_differentiable():
         for name, path, repeat in calls:
             result[name] = [
                 _one_trace(model, path, repeat, x[i : i + 1], loss, own[i] if target is None else target[i : i + 1])

@@ -1,10 +1,11 @@
 """Estimators of the trace of the activation Hessian, by name."""
 
 from hessrank.analysis.estimators.auto import Choice, plan
-from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Estimator, Weight, Work
+from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Estimator, Work
 from hessrank.analysis.estimators.gauss_newton import Exact, GaussNewton
 from hessrank.analysis.estimators.hutchinson import Hutchinson
 from hessrank.analysis.estimators.pyhessian import PyHessian
+from hessrank.analysis.weights import Weight
 
 __all__ = [
     "ESTIMATORS",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hessrank.analysis.estimators.base import ESTIMATORS, Weight
+from hessrank.analysis.estimators.base import ESTIMATORS
 from hessrank.analysis.losses import Loss, Self
 from hessrank.analysis.network import Network
+from hessrank.analysis.weights import Weight
 
 FEW_OUTPUTS = 64  # below this, every output gets a backward pass of its own and there is no probe noise
 

@@ -7,28 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.losses import Loss, curvature_times, detached, no_curvature, output_tensors
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Probes, output_probes
 from hessrank.analysis.survey import SampleAxis
+from hessrank.analysis.weights import Weight
 from hessrank.errors import LossError
 from hessrank.plugins import Registry
-
-
-@dataclass(frozen=True, eq=False)
-class Weight:
-    """A weight whose trace is wanted.
-
-    Attributes:
-        parameter: the tensor itself, which several modules and several calls may share.
-        calls: names of the layers whose calls multiply with it, in the order of execution.
-    """
-
-    parameter: nn.Parameter
-    calls: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +77,8 @@ class Estimator(Protocol):
         ...
 
 
+_PROBES_TO_BE_SURE = 32
+
 ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 
@@ -116,19 +106,26 @@ def differentiable_outputs(loss: Loss, batch: Batch, output: Any) -> list[Tensor
 
 
 def check_curvature(work: Work) -> None:
-    """Refuse a loss whose curvature takes a random probe to zero, or to NaN.
+    """Refuse a loss whose curvature takes random probes to zero, or to NaN.
+
+    A single probe would not do: at even odds between two classes every other one has no image.
 
     Raises:
         LossError: saying why, and what to use instead.
     """
-    output = work.network.run(work.batch, lambda *_: None).output
+    output = work.network.run(work.batch, lambda *_: None, differentiable=True).output
+    tensors = differentiable_outputs(work.loss, work.batch, output)
     target = target_of(work.loss, work.batch, output)
-    w = output_probes(work.probes, output_tensors(output), work.batch.samples, 0)
-    product = work.loss.factor(output, target, w) or curvature_times(work.loss, output, target, w)
-    if not any(bool(part.count_nonzero()) for part in product):
-        raise no_curvature(work.loss.name)
-    if not all(bool(part.isfinite().all()) for part in product):
-        raise LossError(f"loss {work.loss.name!r} has NaN or infinite curvature at the network's output")
+    for probe in range(_PROBES_TO_BE_SURE):
+        w = output_probes(work.probes, tensors, work.batch.samples, probe)
+        with torch.no_grad():
+            product = work.loss.factor(output, target, w)
+        product = curvature_times(work.loss, output, target, w) if product is None else product
+        if not all(bool(part.isfinite().all()) for part in product):
+            raise LossError(f"loss {work.loss.name!r} has NaN or infinite curvature at the network's output")
+        if any(bool(part.count_nonzero()) for part in product):
+            return
+    raise no_curvature(work.loss.name)
 
 
 def zeros(rows: int, batch: Batch) -> Tensor:

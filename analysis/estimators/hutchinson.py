@@ -18,13 +18,13 @@ from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import (
     ESTIMATORS,
     Estimates,
-    Weight,
     Work,
     differentiable_outputs,
     target_of,
 )
 from hessrank.analysis.estimators.twice import twice_differentiable
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.weights import Weight
 from hessrank.errors import ModelError
 
 

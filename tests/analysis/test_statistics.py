@@ -78,6 +78,27 @@ def test_interval_coverage_is_95_percent() -> None:
     assert inside.mean() == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 4000))
 
 
+def test_skewed_replicates_get_a_lopsided_interval_that_covers_better() -> None:
+    """Log-normal replicates: Student's t misses the mean from below more than twice as often as it should."""
+    values = np.random.default_rng(8).lognormal(sigma=1.0, size=(4000, 32))
+    found, truth, t = summarize(values), np.exp(0.5), critical(32)
+    covered = ((found.low <= truth) & (truth <= found.high)).mean()
+    by_student = (np.abs(found.mean - truth) <= t * found.sem).mean()
+    assert by_student < 0.91
+    assert covered > by_student + 0.02
+    assert np.median((found.high - found.mean) / (found.mean - found.low)) > 1.3
+
+
+def test_symmetric_and_constant_replicates_keep_students_interval() -> None:
+    rng = np.random.default_rng(9)
+    half = rng.normal(size=(5, 16))
+    symmetric = np.concatenate([half, -half], axis=1) + 100
+    found = summarize(np.concatenate([symmetric, np.full((1, 32), 7.0)]))
+    expected = critical(32) * found.sem
+    np.testing.assert_allclose(found.high - found.mean, expected, rtol=1e-2, atol=1e-12)
+    np.testing.assert_allclose(found.mean - found.low, expected, rtol=1e-2, atol=1e-12)
+
+
 def test_paired_differences_ignore_what_layers_share() -> None:
     rng = np.random.default_rng(2)
     shared = rng.normal(scale=100, size=20)
