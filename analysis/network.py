@@ -42,10 +42,6 @@ class Run:
     output: Any
     roots: tuple[Tensor, ...]
 
-    def differentiable_outputs(self) -> list[Tensor]:
-        """Return the output tensors that gradients can start from, in order."""
-        return [leaf for leaf in tree_leaves(self.output) if isinstance(leaf, Tensor) and leaf.requires_grad]
-
 
 class Network:
     """A model, the names of its layers, and a way to run it under a tap.

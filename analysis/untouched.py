@@ -38,8 +38,9 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for space, content in kept:
-            space.clear()
             space.update(content)
+            for name in space.keys() - content.keys():
+                del space[name]
 
 
 def _namespaces(module: nn.Module) -> Iterator[dict[str, Any]]:
