@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.batches import Batch, Samples, make_batch
 from hessrank.analysis.memory import is_out_of_memory
-from hessrank.errors import DataError, ModelError
+from hessrank.errors import DataError
 
 
 class Feed:
@@ -40,21 +40,15 @@ class Feed:
         return batch.map(self._converted)
 
     def each(self, work: Callable[[Batch], None]) -> None:
-        """Do ``work`` on every batch in turn; what fails for lack of memory is done again in halves.
-
-        Raises:
-            ModelError: memory does not suffice for a single sample.
-        """
+        """Do ``work`` on every batch in turn; what fails for lack of memory is done again in halves."""
         start = 0
         while start < len(self):
             stop = min(start + self.batch_size, len(self))
             try:
                 work(self.batch(*range(start, stop)))
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or self.batch_size == 1:
                     raise
-                if self.batch_size == 1:
-                    raise ModelError("out of memory with one sample a batch: use a smaller --input-shape") from error
                 self.batch_size, self.halved = self.batch_size // 2, True
             else:
                 start = stop

@@ -19,6 +19,7 @@ from hessrank.analysis.estimators import plan
 from hessrank.analysis.estimators.base import Work, check_curvature
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss, make_loss, output_tensors
+from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.ranking import Ranking
@@ -119,7 +120,7 @@ def rank(
         data.dataset if isinstance(data, Data) else data, DEFAULT_SAMPLES if num_samples is None else num_samples
     )
     model, notes = _in_full_precision(model)
-    with untouched(model):
+    with untouched(model), memory_errors_explained():
         job = _Job(
             model,
             Feed(samples, model, batch_size, needs_target=made.needs_target),
