@@ -25,8 +25,8 @@ def assemble(rounds: Rounds, errors: Array, bits: Sequence[int]) -> pd.DataFrame
         errors: mean squared rounding error, shape (layers, bits, samples).
         bits: the bit-widths of ``errors``.
     """
-    exact = rounds.stopped_by == "exact"
-    traces = summarize(rounds.trace_replicates(), deterministic=exact)
+    exact, several = rounds.stopped_by == "exact", len(rounds.feed) > 1
+    traces = summarize(rounds.trace_replicates(), deterministic=exact, of_samples=several)
     keys = rounds.key_replicates()
     low, high = rank_intervals(keys)
     table = _layer_columns(rounds)
@@ -70,7 +70,8 @@ def _weight_columns(rounds: Rounds, bits: Sequence[int]) -> dict[str, Array]:
     names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in bits)]
     columns = {name: np.full(len(row), np.nan) for name in names}
     for part in rounds.parts:
-        found = summarize(part.weights.values(), deterministic=part.estimator.deterministic)
+        fixed, several = part.estimator.deterministic, len(rounds.feed) > 1
+        found = summarize(part.weights.values(), deterministic=fixed, of_samples=several)
         for i, weight in enumerate(part.choice.weights):
             place = row[weight.calls[0]]
             columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]

@@ -17,7 +17,7 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 BLOCKS = 32
-_ENOUGH_TO_SEE_SKEWNESS = 16
+_ENOUGH_TO_SEE_SKEWNESS = 32
 CONFIDENCE = 0.95
 
 
@@ -94,7 +94,7 @@ class Summary:
     Attributes:
         mean: mean over the replicates.
         sem: its standard error; NaN if a single replicate tells nothing about it.
-        low: lower end of the 95 % interval (Student's t; Hall's correction for skewness from 16 replicates on).
+        low: lower end of the 95 % interval (Student's t; Hall's correction for skewness from 32 samples on).
         high: upper end.
     """
 
@@ -104,12 +104,13 @@ class Summary:
     high: Array
 
 
-def summarize(values: Array, *, deterministic: bool = False) -> Summary:
+def summarize(values: Array, *, deterministic: bool = False, of_samples: bool = True) -> Summary:
     """Return mean, standard error and 95 % interval of each row.
 
     Args:
         values: independent replicates, shape (rows, replicates).
         deterministic: a single replicate is exact.
+        of_samples: each replicate is a sample; blocks of probes, means of alike draws, are hardly skewed.
     """
     count = values.shape[1]
     mean = values.mean(1)
@@ -117,20 +118,20 @@ def summarize(values: Array, *, deterministic: bool = False) -> Summary:
         sem = values.std(1, ddof=1) / np.sqrt(count)
     else:
         sem = np.where(np.isnan(mean), np.nan, 0.0) if deterministic else np.full_like(mean, np.nan)
-    below, above = _reach(values)
+    below, above = _reach(values, of_samples=of_samples)
     return Summary(mean, sem, mean - below * sem, mean + above * sem)
 
 
-def _reach(values: Array) -> tuple[Array, Array]:
+def _reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
     """Return how many standard errors the interval reaches below and above each row's mean.
 
-    Student's t is lopsided for skewed replicates: a few large ones are missed too often, and the mean and its
-    error are both too small then. Hall's transformation (1992, "On the removal of skewness by transformation")
-    corrects that; it needs some replicates to see the skewness by.
+    Student's t misses the mean of very unequal samples: a few large ones are often not among them, and the mean
+    and its error are both too small then. Hall's transformation (1992, "On the removal of skewness by transformation")
+    corrects that; it needs some samples to see the skewness by.
     """
     count = values.shape[1]
     t = np.full(len(values), critical(count))
-    if count < _ENOUGH_TO_SEE_SKEWNESS:
+    if count < _ENOUGH_TO_SEE_SKEWNESS or not of_samples:
         return t, t
     skewness = _skewness(values) / np.sqrt(count)
 

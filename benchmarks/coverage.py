@@ -90,11 +90,11 @@ def some_samples(subject: Subject, samples: int, probes: int, seeds: int) -> Ite
     yield from ((replicates(part), truth) for part in np.split(table, seeds, axis=1))
 
 
-def score(case: str, subject: Subject, drawn: Iterable[tuple[Array, Array]]) -> Row:
+def score(case: str, subject: Subject, drawn: Iterable[tuple[Array, Array]], *, of_samples: bool) -> Row:
     """Return how many of the intervals hold the truth."""
     traces, ranks, above, skews = [], [], [], []
     for values, exact in drawn:
-        found, (low, high) = summarize(values), rank_intervals(values)
+        found, (low, high) = summarize(values, of_samples=of_samples), rank_intervals(values)
         true_low, true_high = true_ranks(exact)
         traces.append((found.low <= exact) & (exact <= found.high))
         above.append(found.high < exact)
@@ -130,10 +130,10 @@ def _row(case: str, subject: Subject, traces: Array, ranks: Array, above: Array,
 def with_fixed_probes(subject: Subject, seeds: int) -> Iterator[Row]:
     """Score given numbers of probes and samples."""
     for probes in (8, 32, 64, 256):
-        yield score(f"1 sample, {probes} probes", subject, one_sample(subject, probes, seeds))
+        yield score(f"1 sample, {probes} probes", subject, one_sample(subject, probes, seeds), of_samples=False)
     for samples, probes in ((4, 8), (8, 4), (32, 2), (128, 2)):
         case = f"{samples} samples, {probes} probe{'s'[: probes > 1]} each"
-        yield score(case, subject, some_samples(subject, samples, probes, seeds))
+        yield score(case, subject, some_samples(subject, samples, probes, seeds), of_samples=True)
 
 
 def by_rank(subject: Subject, samples: int, seeds: int) -> Row:

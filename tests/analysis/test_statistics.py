@@ -87,6 +87,8 @@ def test_skewed_replicates_get_a_lopsided_interval_that_covers_better() -> None:
     assert by_student < 0.91
     assert covered > by_student + 0.02
     assert np.median((found.high - found.mean) / (found.mean - found.low)) > 1.3
+    of_probes = summarize(values, of_samples=False)
+    np.testing.assert_allclose(of_probes.high - of_probes.mean, t * of_probes.sem)
 
 
 def test_symmetric_and_constant_replicates_keep_students_interval() -> None:
