@@ -126,8 +126,8 @@ def _reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
     """Return how many standard errors the interval reaches below and above each row's mean.
 
     Student's t misses the mean of very unequal samples: a few large ones are often not among them, and the mean
-    and its error are both too small then. Hall's transformation (1992, "On the removal of skewness by transformation")
-    corrects that; it needs some samples to see the skewness by.
+    and its error are both too small then. Hall's transformation ("On the removal of skewness by transformation",
+    1992) corrects that; it needs some samples to see the skewness by.
     """
     count = values.shape[1]
     t = np.full(len(values), critical(count))
