@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hessrank.errors import LossError
+from hessrank.analysis.memory import is_out_of_memory
+from hessrank.errors import HessrankError, LossError
 from hessrank.plugins import Registry
 
 
@@ -176,6 +177,7 @@ class CrossEntropy:
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the mean cross-entropy over each sample's positions, shape (batch,)."""
         logits = _logits(output)
+        target = _labels(target, logits)
         counted = self._counted(logits, target)
         losses = F.cross_entropy(logits, target, reduction="none")
         return (losses * counted).flatten(1).sum(1) if losses.ndim > 1 else losses * counted
@@ -183,7 +185,7 @@ class CrossEntropy:
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return S w = √p∘w − p⟨√p, w⟩ at each position, times √(1/positions)."""
         logits = _logits(output)
-        scale = self._counted(logits, target).sqrt().unsqueeze(1)
+        scale = self._counted(logits, _labels(target, logits)).sqrt().unsqueeze(1)
         return [
             _softmax_factor(z, v) * scale if z is logits else torch.zeros_like(v)
             for z, v in zip(output_tensors(output), w, strict=True)
@@ -213,6 +215,10 @@ class Self:
         """Take ``is_logits`` to decide for each output tensor whether it holds logits."""
         self.name = name
         self._is_logits = is_logits
+
+    def logits_among(self, output: Any) -> list[str]:
+        """Return the shapes of the output tensors that are taken for logits, as ``16×3``."""
+        return [_shapes([z]) for z in output_tensors(output) if self._is_logits(z)]
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the divergence of ``output`` from ``target``, the model's float output, shape (batch,)."""
@@ -256,7 +262,14 @@ class CustomLoss:
         return None
 
     def _one(self, output: Any, target: Any) -> Tensor:
-        value = self._function(output, target) if self.needs_target else self._function(output)
+        try:
+            value = self._function(output, target) if self.needs_target else self._function(output)
+        except HessrankError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise LossError(f"loss {self.name!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise LossError(f"loss {self.name!r} returned {shape} for one sample: it should return one number")
@@ -303,6 +316,18 @@ def _logits(output: Any) -> Tensor:
             "write a loss of your own, --loss file.py:fn"
         )
     return tensors[0]
+
+
+def _labels(target: Any, logits: Tensor) -> Tensor:
+    """Return class indices as torch wants them, int64, or class probabilities as they are."""
+    if not isinstance(target, Tensor):
+        raise LossError(f"loss 'cross-entropy': the target is a {type(target).__name__}, it should be labels")
+    if target.is_floating_point() and target.shape != logits.shape:
+        raise LossError(
+            f"loss 'cross-entropy': the target is {_shapes([target])} of {str(target.dtype).removeprefix('torch.')}: "
+            f"give integer labels, or probabilities of the logits' shape {_shapes([logits])}"
+        )
+    return target if target.is_floating_point() else target.long()
 
 
 def _check_labels(target: Tensor, logits: Tensor) -> None:

@@ -18,7 +18,7 @@ from hessrank.analysis.data import Data
 from hessrank.analysis.estimators import plan
 from hessrank.analysis.estimators.base import Work, check_curvature
 from hessrank.analysis.feed import Feed
-from hessrank.analysis.losses import Loss, make_loss, output_tensors
+from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
@@ -34,7 +34,7 @@ from hessrank.analysis.survey import (
     never_run,
 )
 from hessrank.analysis.untouched import untouched
-from hessrank.analysis.weights import find_weights
+from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError, OptionError, unknown_name
 
 DEFAULT_SAMPLES = 32
@@ -81,7 +81,7 @@ def rank(
     max_probes: int = 64,
     tolerance: float = 0.1,
     seed: int = 0,
-    bits: Iterable[int] = DEFAULT_BITS,
+    bits: int | Iterable[int] = DEFAULT_BITS,
     weights: bool = True,
     progress: Progress | None = None,
 ) -> Ranking:
@@ -114,7 +114,10 @@ def rank(
     Raises:
         HessrankError: the model, the data, the loss or an option does not work; one line says why.
     """
-    options = Options(by, batch_size, max_probes, tolerance, seed, tuple(sorted(set(bits))), weights)
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"a {type(model).__name__} cannot be ranked: give the torch.nn.Module that it was made from")
+    widths = (bits,) if isinstance(bits, int) else tuple(sorted(set(bits)))
+    options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights)
     made, tell = make_loss(loss), progress or (lambda *_: None)
     samples = as_samples(
         data.dataset if isinstance(data, Data) else data, DEFAULT_SAMPLES if num_samples is None else num_samples
@@ -131,7 +134,9 @@ def rank(
         )
         rounds, errors = job.run(estimator)
         frame = assemble(rounds, errors, options.bits)
-        info = describe_run(rounds, asdict(options), _describe_model(model), job.describe_data(data), job.notes)
+        info = job.describe_loss() | describe_run(
+            rounds, asdict(options), _describe_model(model), job.describe_data(data), job.notes
+        )
     return Ranking(frame, info)
 
 
@@ -157,7 +162,8 @@ class _Job:
         errors = self._survey()
         check_curvature(Work(self.network, self.loss, one, Rademacher(0), range(1), names, [], axes))
         wanted = self.weights if self.options.weights else []
-        outputs = sum(t[0].numel() for t in output_tensors(self.network.run(one, lambda *_: None).output))
+        self.output = self.network.run(one, lambda *_: None).output
+        outputs = sum(t[0].numel() for t in output_tensors(self.output))
         parts = [Part.of(c, len(self.feed)) for c in plan(estimator, self.network, self.loss, wanted, outputs)]
         rounds = Rounds(
             self.network, self.loss, self.feed, self.facts, parts, self.options.seed, self._factors(errors)
@@ -169,6 +175,15 @@ class _Job:
             )
         self._note_what_happened(rounds)
         return rounds, errors
+
+    def describe_loss(self) -> dict[str, str]:
+        """Return how the output was read, where the loss has a choice."""
+        logits = self.loss.logits_among(self.output) if isinstance(self.loss, Self) else []
+        if not logits:
+            return {}
+        return {
+            "loss_detail": f"KL divergence, output {', '.join(logits)} taken for logits; regression: --loss self-mse"
+        }
 
     def describe_data(self, data: Any) -> dict[str, Any]:
         """Return what the samples were, with a fingerprint of their content."""
@@ -230,6 +245,15 @@ class _Job:
                     f"{_listed(weight.calls)} share one weight: its trace is that of all calls together, "
                     f"in the row of {weight.calls[0]}"
                 )
+        if uncounted := without_trace(network, self.weights):
+            notes.append(f"no weight trace for {_listed(uncounted)}: only convolutions, linear layers and embeddings")
+        if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
+            notes.append(
+                f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision"
+            )
+        for part in rounds.parts:
+            if part.choice.estimator == "hutchinson" and len(rounds.parts) > 1:
+                notes.append(f"hutchinson for {len(part.choice.layers)} layers: {part.choice.why}")
         if self.feed.halved:
             notes.append(f"memory ran out: went on with batches of {self.feed.batch_size}")
         if len(self.feed) == 1:
@@ -248,14 +272,14 @@ def _verdict(rounds: Rounds, options: Options) -> list[str]:
     if _unequal(rounds.traces_per_sample()):
         notes.append(
             f"the {len(rounds.feed)} samples are very unequal, a few carry most of a trace: the intervals are likely "
-            "too narrow below; raise --num-samples"
+            "too narrow below; use more of them (--num-samples)"
         )
     if rounds.open:
         of = len(rounds.settled) - 1
         remedy = (
             f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance"
             if rounds.stopped_by == "max-probes"
-            else "the samples differ, more probes would not help: raise --num-samples"
+            else "the samples differ, more probes would not help: use more of them (--num-samples)"
         )
         notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
     return notes

@@ -40,6 +40,19 @@ COLUMNS = (
 )
 
 
+_NEVER_EMPTY = ("layer", "trace", "num_samples", "converged")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: not the record of a ranking ({error}): delete it or write it again") from error
+    return record
+
+
 class Ranking:
     """Layers by sensitivity. Prints as a table, shows itself in a notebook, reads and writes files.
 
@@ -128,6 +141,8 @@ class Ranking:
         path = Path(path)
         try:
             frame = pd.read_csv(path, dtype={"layer": str})
+        except FileNotFoundError as error:
+            raise OutputError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:
             raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
         missing = [column for column in COLUMNS if column not in frame.columns]
@@ -135,8 +150,10 @@ class Ranking:
             raise OutputError(
                 f"{path}: not a ranking: the column {missing[0]!r} is missing; hessrank rank writes one"
             )
-        record = path.with_suffix(".json")
-        info = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        info = _read_record(path.with_suffix(".json"))
+        expected = info.get("layers", len(frame))
+        if frame.empty or frame[list(_NEVER_EMPTY)].isna().any(axis=None) or len(frame) != expected:
+            raise OutputError(f"{path}: incomplete ({len(frame)} rows): write it again with hessrank rank")
         return cls(frame, info)
 
     def plot(self, ax: Axes | None = None, *, top: int | None = None) -> Axes:

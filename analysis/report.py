@@ -100,6 +100,7 @@ def describe_run(
     """
     return {
         "schema_version": SCHEMA_VERSION,
+        "layers": len(rounds.network.layers),
         "loss": rounds.loss.name,
         "seed": rounds.seed,
         "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},

@@ -44,7 +44,9 @@ def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
         numbers = [_number(row[column]) for column in increases]
         table.add_row(_rank(row), Text(row["layer"]), *kind, _trace(row), *bar, *numbers)
     left = len(frame) - len(shown)
-    caption = [f"… and {left} more (--top {len(frame)} shows all, ranking.csv has all)"] if left else []
+    caption = [f"… and {left} more (--top {len(frame)} shows all)"] if left else []
+    if detail := ranking.info.get("loss_detail"):
+        caption.append(f"loss {ranking.info['loss']}: {detail}")
     caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval")
     table.caption = "\n".join(caption)
     return table

@@ -8,7 +8,7 @@ without G from two T×T matrices: ‖G‖² = Σₛₜ ⟨gₛ, gₜ⟩⟨aₛ, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,3 +140,15 @@ def find_weights(network: Network, one: Batch) -> list[Weight]:
 
     network.run(one, tap)
     return [Weight(weight, tuple(names)) for weight, names in calls.items()]
+
+
+def without_trace(network: Network, weights: Sequence[Weight]) -> list[str]:
+    """Return the paths of modules that run and have a weight matrix which none of ``weights`` is."""
+    known = {id(weight.parameter) for weight in weights}
+    return [
+        path
+        for path, module in network.model.named_modules()
+        if path
+        and any(p.ndim > 1 and id(p) not in known for p in module.parameters(recurse=False))
+        and (module in network.called)
+    ]

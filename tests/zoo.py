@@ -448,7 +448,7 @@ class NeverRun(Heads):
         return self.one(self.fc(x))
 
 
-@animal(vectors, "x fc two one")
+@animal(vectors, "x fc two one", notes=("exactly 0",))
 class DeadEnd(Heads):
     def forward(self, x: Tensor) -> Tensor:
         y = self.fc(x)
@@ -510,7 +510,7 @@ def lazy_linear() -> nn.Module:
     return nn.Sequential(nn.LazyLinear(3), nn.ReLU())
 
 
-@animal(vectors, "input_1 0 1")
+@animal(vectors, "input_1 0 1", notes=("no weight trace for 0.parametrizations.weight", "exactly 0"))
 def weight_normed() -> nn.Module:
     return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), nn.ReLU())
 
@@ -532,7 +532,7 @@ def partly_eval() -> nn.Module:
     return model
 
 
-@animal(vectors, "x fc sum_1 copy_", apart=False)
+@animal(vectors, "x fc sum_1 copy_", apart=False, notes=("exactly 0",))
 class Remembers(nn.Module):
     """Assigns attributes and buffers, and writes an activation into a buffer, whenever it runs."""
 
@@ -562,7 +562,7 @@ class RenormedEmbedding(nn.Module):
         return self.fc(self.embedding(ids))
 
 
-@animal(vectors, "x fc getitem add", apart=False)
+@animal(vectors, "x fc getitem add", apart=False, notes=("exactly 0",))
 class Noisy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -674,7 +674,7 @@ class Windows(nn.Module):
 # Larger building blocks
 
 
-@animal(sequences, "x getitem getitem_1 last")
+@animal(sequences, "x getitem getitem_1 last", notes=("no weight trace for lstm",))
 class Lstm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -684,7 +684,7 @@ class Lstm(nn.Module):
         return self.last(self.lstm(x)[0][:, -1])
 
 
-@animal(sequences, "x norm getitem add last")
+@animal(sequences, "x norm getitem add last", notes=("no weight trace for attention",))
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -700,7 +700,10 @@ ENCODER_LAYER = "self_attn dropout1 norm1 linear1 dropout linear2 dropout2 norm2
 
 
 @animal(
-    sequences, " ".join(["src", *(f"layers.{i}.{part}" for i in range(2) for part in ENCODER_LAYER)]), traced=False
+    sequences,
+    " ".join(["src", *(f"layers.{i}.{part}" for i in range(2) for part in ENCODER_LAYER)]),
+    traced=False,
+    notes=("no weight trace for layers.0.self_attn, layers.1.self_attn",),
 )
 def transformer_encoder() -> nn.Module:
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=True)
@@ -720,6 +723,7 @@ NORM_FIRST = "norm1 self_attn dropout1 norm2 linear1 dropout linear2 dropout2".s
             "head",
         ]
     ),
+    notes=("no weight trace for encoder.layers.0.self_attn",),
 )
 class EncoderInside(nn.Module):
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
-from hessrank.analysis.losses import Loss, curvature_times, detached, no_curvature, output_tensors
+from hessrank.analysis.losses import Loss, Self, curvature_times, detached, no_curvature, output_tensors
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Probes, output_probes
 from hessrank.analysis.survey import SampleAxis
@@ -116,6 +116,8 @@ def check_curvature(work: Work) -> None:
     output = work.network.run(work.batch, lambda *_: None, differentiable=True).output
     tensors = differentiable_outputs(work.loss, work.batch, output)
     target = target_of(work.loss, work.batch, output)
+    if not bool(work.loss.per_sample(output, target).isfinite().all()):
+        raise LossError(f"loss {work.loss.name!r} is NaN or infinite on sample {work.batch.samples[0]}")
     for probe in range(_PROBES_TO_BE_SURE):
         w = output_probes(work.probes, tensors, work.batch.samples, probe)
         with torch.no_grad():
@@ -125,6 +127,11 @@ def check_curvature(work: Work) -> None:
             raise LossError(f"loss {work.loss.name!r} has NaN or infinite curvature at the network's output")
         if any(bool(part.count_nonzero()) for part in product):
             return
+    if isinstance(work.loss, Self):
+        raise LossError(
+            f"loss {work.loss.name!r}: the logits are so far apart that their softmax is 0 or 1 to rounding, "
+            "and nothing moves it: look at the data's scale, or use --loss self-mse"
+        )
     raise no_curvature(work.loss.name)
 
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         the exit code: 0 done, 2 a mistake that one line on stderr explains, 130 interrupted. A bug of ours
         leaves its traceback. With ``--debug`` among the arguments every error does.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     debug = "--debug" in arguments
     try:
         code = app(args=[a for a in arguments if a != "--debug"], prog_name="hessrank", standalone_mode=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
-def check_outputs(out: Path | None, *plots: Path | None) -> None:
-    """Refuse paths that could not be written to, before hours of work.
+def check_outputs(out: Path | None, *plots: Path | None, inputs: Sequence[str | Path | None] = ()) -> None:
+    """Refuse paths that could not be written to, or that are ``inputs``, before hours of work.
 
     Raises:
         OutputError: saying what is in the way.
     """
     if out is not None:
         check_writable(out)
-        if out.suffix == ".json":
-            raise OutputError(f"{out}: the record beside the table is called that: let --out end in .csv")
+        if out.suffix != ".csv":
+            raise OutputError(f"{out}: the table is a CSV file: let --out end in .csv")
+    written = {p.resolve() for p in (out, out and out.with_suffix(".json"), *plots) if p is not None}
+    for given in inputs:
+        if given is not None and Path(given).resolve() in written:
+            raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
     for plot in plots:
         if plot is None:
             continue

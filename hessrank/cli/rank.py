@@ -73,14 +73,17 @@ def rank(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=_HOW)] = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda.", rich_help_panel=_HOW)] = "cpu",
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; torch's own choice by default.", rich_help_panel=_HOW)
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.", rich_help_panel=_HOW)
     ] = None,
     by: Annotated[
         str, typer.Option(help="Rank by trace, mean_trace or act_increase_b8.", rich_help_panel=_OUTPUT)
     ] = "trace",
     bits: Annotated[
         str | None,
-        typer.Option(help="Bit-widths to predict the damage for; 4 to 16.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="Bit-widths to predict the damage for; 4 to 16 by default.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -89,12 +92,12 @@ def rank(
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=_OUTPUT)
     ] = None,
-    top: Annotated[int, typer.Option(help="Rows to print.", rich_help_panel=_OUTPUT)] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Rows to print.", rich_help_panel=_OUTPUT)] = 20,
 ) -> None:
     """Rank the layers of MODEL by how much quantizing them hurts."""
     from hessrank.cli.output import check_outputs, present
 
-    check_outputs(out, plot)
+    check_outputs(out, plot, inputs=(model, data, arch and arch.partition(":")[0]))
     shape, widths, arguments = _shape(input_shape), _bits(bits), _json(arch_args)
 
     import torch

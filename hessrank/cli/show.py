@@ -13,12 +13,12 @@ def show(
     by: Annotated[str | None, typer.Option(help="Order by another column, as act_increase_b4.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.")] = None,
     depth: Annotated[Path | None, typer.Option(help="Picture of the traces from input to output.")] = None,
-    top: Annotated[int, typer.Option(help="Rows to print.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
 ) -> None:
     """Print a saved ranking, or draw it."""
     from hessrank.analysis.ranking import Ranking
     from hessrank.cli.output import check_outputs, present
 
-    check_outputs(None, plot, depth)
+    check_outputs(None, plot, depth, inputs=(ranking, ranking.with_suffix(".json")))
     found = Ranking.read(ranking)
     present(found.sorted_by(by) if by else found, None, plot, top, depth)

@@ -71,6 +71,12 @@ def test_per_sample_values_are_torchs_own() -> None:
     torch.testing.assert_close(both, divergence[:2] + (DENSE - DENSE_OTHER).square().flatten(1).mean(1))
 
 
+def test_labels_of_any_integer_type_are_labels() -> None:
+    expected = make_loss("cross-entropy").per_sample(LOGITS, LABELS)
+    for dtype in (torch.int32, torch.int16, torch.uint8):
+        torch.testing.assert_close(make_loss("cross-entropy").per_sample(LOGITS, LABELS.to(dtype)), expected)
+
+
 @pytest.mark.parametrize("name", ["self", "self-kl", "self-mse"])
 def test_self_losses_are_zero_with_zero_slope_at_the_models_own_output(name: str) -> None:
     z = LOGITS.clone().requires_grad_()

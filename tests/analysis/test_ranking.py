@@ -86,7 +86,7 @@ def test_it_prints_and_shows_itself_in_a_notebook(ranking: Ranking) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), ("", "No columns"), ("a,b\n1,2\n", "column 'rank' is missing")],
+    [(None, "there is no such file"), ("", "No columns"), ("a,b\n1,2\n", "column 'rank' is missing")],
     ids=["missing", "empty", "another table"],
 )
 def test_what_is_no_ranking_is_refused(tmp_path: Path, content: str | None, message: str) -> None:

@@ -17,6 +17,7 @@ from zoo import ZOO, changes, images, state, tokens, vectors
 
 from hessrank.analysis.rank import rank
 from hessrank.analysis.untouched import untouched
+from hessrank.errors import LossError
 
 RANKED = [name for name, animal in ZOO.items() if animal.error is None]
 SOME = [
@@ -84,7 +85,7 @@ def test_after_ctrl_c_while_surveying(name, done):
 @pytest.mark.parametrize("calls", [0, 1, 3])
 @pytest.mark.parametrize("name", SOME)
 def test_after_a_loss_that_raises(name, calls, estimator):
-    assert _ends_in(BreaksError, name, loss=squares_until(calls), estimator=estimator) == []
+    assert _ends_in(LossError, name, loss=squares_until(calls), estimator=estimator) == []
 
 
 @pytest.mark.parametrize("calls", range(0, 12, 2))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from hessrank.analysis.ranking import COLUMNS
 from hessrank.cli import main
 
 ARCH = """
@@ -49,6 +50,9 @@ class Log(nn.Module):
 
 def loss(output, target):
     return (output - 1).abs().mean()
+
+def boom(output, target):
+    raise ValueError("broken")
 """
 
 
@@ -137,6 +141,12 @@ def _spoiled(folder: Path) -> None:
     np.save("nan.npy", np.full((2, 3, 8, 8), np.nan, dtype=np.float32))
     np.save("wide.npy", np.zeros((2, 5, 8, 8), dtype=np.float32))
     np.savez("labels.npz", input=np.zeros((2, 3, 8, 8), dtype=np.float32), target=np.array([0, 7]))
+    np.savez("floats.npz", input=np.zeros((2, 3, 8, 8), dtype=np.float32), target=np.zeros(2, dtype=np.float32))
+    Path("model.csv").write_bytes(Path("model.pth").read_bytes())
+    Path("x.png").write_bytes(b"")
+    Path("half.csv").write_text(",".join(COLUMNS) + "\n")
+    Path("whole.csv").write_text(",".join(COLUMNS) + "\n" + ",".join("1" for _ in COLUMNS) + "\n")
+    Path("whole.json").write_text("{")
     (folder / "empty").mkdir()
 
 
@@ -180,6 +190,18 @@ BAD = {
     "out in no folder": ([*GOOD, "--out", "nowhere/r.csv"], "no folder 'nowhere'"),
     "out is a folder": ([*GOOD, "--out", "empty"], "empty: is a folder"),
     "out is a device": ([*GOOD, "--out", "/dev/full"], "/dev/full: is a device"),
+    "out over the model": (
+        ["model.csv", "--arch", "nets.py:net", "--data", "x.npy", "--out", "model.csv"],
+        "written over",
+    ),
+    "plot over the data": ([*MODEL, "--data", "x.png", "--plot", "x.png", "--out", "r.csv"], "x.png: is read from"),
+    "out is no CSV": ([*GOOD, "--out", "r.txt"], "r.txt.*end in .csv"),
+    "no threads": ([*GOOD, "--threads", "0"], "--threads"),
+    "no rows": ([*GOOD, "--top", "-5"], "--top"),
+    "float labels": ([*MODEL, "--data", "floats.npz", "--loss", "cross-entropy"], "give integer labels"),
+    "a loss that raises": ([*MODEL, "--data", "xy.npz", "--loss", "nets.py:boom"], "boom.*ValueError: broken"),
+    "half a ranking": (["show", "half.csv"], "half.csv: .*incomplete"),
+    "a broken record": (["show", "whole.csv"], "whole.json: not the record"),
     "plot of no known format": ([*GOOD, "--plot", "r.bmpx"], "no picture format '.bmpx'"),
     "ranking that is none": (["show", "model.pth"], "not a ranking"),
 }

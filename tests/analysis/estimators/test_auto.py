@@ -94,7 +94,7 @@ def test_sampling_ends_early_where_only_more_samples_would_help() -> None:
     x = torch.randn(4, 6) * torch.tensor([0.01, 1, 10, 100])[:, None]
     ranking = rank(nn.Sequential(nn.Tanh(), model), x, loss="self-mse", max_probes=100_000, tolerance=1e-6)
     assert ranking.info["order"]["stopped_by"] == "samples"
-    assert any("raise --num-samples" in note for note in ranking.warnings)
+    assert any("use more of them (--num-samples)" in note for note in ranking.warnings)
 
 
 class Scale(nn.Module):
