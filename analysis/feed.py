@@ -14,6 +14,11 @@ from hessrank.analysis.memory import is_out_of_memory
 from hessrank.errors import DataError
 
 
+def content(tensor: Tensor) -> bytes:
+    """Return a tensor's values as bytes, for a checksum."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 class Feed:
     """The samples of a ranking.
 
@@ -66,7 +71,7 @@ class Feed:
                 if isinstance(leaf, Tensor):
                     if not bool(leaf.isfinite().all()):
                         raise DataError(f"sample {index} of the data holds NaN or infinity")
-                    digest.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+                    digest.update(content(leaf))
         return digest.hexdigest()
 
     def _converted(self, tensor: Tensor) -> Tensor:

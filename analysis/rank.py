@@ -17,7 +17,7 @@ from hessrank.analysis.damage import activation_errors
 from hessrank.analysis.data import Data
 from hessrank.analysis.estimators import plan
 from hessrank.analysis.estimators.base import Work, check_curvature
-from hessrank.analysis.feed import Feed
+from hessrank.analysis.feed import Feed, content
 from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
@@ -149,20 +149,20 @@ class _Job:
         check_weights(model)
         self.feed, self.loss, self.options, self.tell, self.notes = feed, loss, options, tell, notes
         self.fingerprint = feed.fingerprint()
-        self.network = Network(model, feed.batch(0))
-        self.facts = first_look(self.network, feed.batch(0))
-        self.weights = find_weights(self.network, feed.batch(0))
+        self.one = feed.batch(0)
+        self.network = Network(model, self.one)
+        self.facts = first_look(self.network, self.one)
+        self.weights = find_weights(self.network, self.one)
 
     def run(self, estimator: str) -> tuple[Rounds, Array]:
         """Survey, then sample."""
         self._settle_batches()
         names = [layer.name for layer in self.network.layers]
         axes = {name: fact.axis for name, fact in self.facts.items()}
-        one = self.feed.batch(0)
         errors = self._survey()
-        check_curvature(Work(self.network, self.loss, one, Rademacher(0), range(1), names, [], axes))
+        check_curvature(Work(self.network, self.loss, self.one, Rademacher(0), range(1), names, [], axes))
         wanted = self.weights if self.options.weights else []
-        self.output = self.network.run(one, lambda *_: None).output
+        self.output = self.network.run(self.one, lambda *_: None).output
         outputs = sum(t[0].numel() for t in output_tensors(self.output))
         parts = [Part.of(c, len(self.feed)) for c in plan(estimator, self.network, self.loss, wanted, outputs)]
         rounds = Rounds(
@@ -195,7 +195,7 @@ class _Job:
         if self.feed.batch_size == 1 or len(self.feed) == 1:
             self.feed.batch_size = 1
             return
-        mixed = find_sample_axes(self.network, self.feed.batch(0), self.feed.batch(0, 1), self.facts)
+        mixed = find_sample_axes(self.network, self.one, self.feed.batch(0, 1), self.facts)
         if mixed:
             self.feed.batch_size = 1
             self.notes.append(f"layer {mixed!r} does not keep the samples of a batch apart: they went one by one")
@@ -290,7 +290,7 @@ def _describe_model(model: nn.Module) -> dict[str, Any]:
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         if isinstance(value, Tensor):
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(content(value))
     count = sum(p.numel() for p in model.parameters())
     return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}
 

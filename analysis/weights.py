@@ -150,5 +150,5 @@ def without_trace(network: Network, weights: Sequence[Weight]) -> list[str]:
         for path, module in network.model.named_modules()
         if path
         and any(p.ndim > 1 and id(p) not in known for p in module.parameters(recurse=False))
-        and (module in network.called)
+        and module in network.called
     ]
