@@ -24,7 +24,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf .typing && mkdir -p .typing/hessrank
-	cd .typing/hessrank && for f in ../../hessrank/*; do ln -s $$f .; done && for d in analysis distill; do ln -s ../../$$d $$d; done
+	cd .typing/hessrank && for f in ../../hessrank/*; do ln -s $$f .; done && for d in analysis quant distill; do ln -s ../../$$d $$d; done
 	$(BIN)/mypy -p hessrank
 
 format: .venv/installed

@@ -24,6 +24,7 @@ from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.hook_walk import HookWalk
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.wiring import feeding, wiring
 from hessrank.errors import DataError, HessrankError, ModelError
 
 Tap = Callable[[Layer, Call, Tensor], Tensor | None]
@@ -56,6 +57,8 @@ class Network:
         called: the modules that run, whether or not they yield a layer.
         curved: names of the layers that have something curved (not piecewise linear) between them and the
             output, the loss apart, and the name of that operation (``{"fc1": "Gelu"}``).
+        inputs: names of the layers that each layer reads, in the order of the arguments.
+        outputs: names of the layers that the network returns.
     """
 
     def __init__(self, model: nn.Module, example: Batch) -> None:
@@ -67,6 +70,8 @@ class Network:
         """
         self.model = model
         self.curved: dict[str, str] = {}
+        self.inputs: dict[str, tuple[str, ...]] = {}
+        self.outputs: tuple[str, ...] = ()
         self._by_name: dict[str, Layer] = {}
         self._overwritten: frozenset[str] = frozenset()  # activations that something writes to later
         self._stale_inputs: frozenset[str] = frozenset()  # calls whose input something writes to later
@@ -140,6 +145,8 @@ class Network:
             name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
         )
         self._drop_aliases(example, reference, {name: one.value for name, one in seen.items()})
+        made_by = {name: seen[name].made_by for name in self._by_name}
+        self.inputs, self.outputs = wiring(made_by), feeding(tensors, made_by)
 
     def _drop_aliases(self, example: Batch, reference: Any, values: dict[str, Tensor]) -> None:
         """Leave out views through which the network writes into something else: a copy would cut the tie."""

@@ -23,7 +23,7 @@ from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.ranking import Ranking
-from hessrank.analysis.report import assemble, describe_run
+from hessrank.analysis.report import assemble, describe_graph, describe_run
 from hessrank.analysis.rounds import Part, Progress, Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.survey import (
@@ -137,6 +137,7 @@ def rank(
         info = job.describe_loss() | describe_run(
             rounds, asdict(options), _describe_model(model), job.describe_data(data), job.notes
         )
+        info["graph"] = describe_graph(job.network, job.facts, job.weights)
     return Ranking(frame, info)
 
 

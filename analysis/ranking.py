@@ -15,7 +15,7 @@ from hessrank.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: the record holds the graph
 COLUMNS = (
     "rank",
     "layer",

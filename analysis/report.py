@@ -12,9 +12,12 @@ import pandas as pd
 import torch
 
 from hessrank.analysis.damage import weight_errors
+from hessrank.analysis.network import Network
 from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import Array, rank_intervals, summarize
+from hessrank.analysis.survey import Facts
+from hessrank.analysis.weights import Weight
 
 
 def assemble(rounds: Rounds, errors: Array, bits: Sequence[int]) -> pd.DataFrame:
@@ -80,6 +83,35 @@ def _weight_columns(rounds: Rounds, bits: Sequence[int]) -> dict[str, Array]:
             for b, error in zip(bits, errors, strict=True):
                 columns[f"weight_increase_b{b}"][place] = found.mean[i] * error / 2
     return columns
+
+
+def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> dict[str, Any]:
+    """Return how the layers hang together, for whoever makes a policy of the ranking.
+
+    Args:
+        network: the network that was ranked.
+        facts: each layer's range over the data.
+        weights: the weights that its calls multiply with.
+
+    Returns:
+        ``layers``: in the order of execution, each layer's ``inputs`` (names of layers), ``range`` (smallest and
+        largest finite value, in units of the activation) and, where it multiplies with a weight, ``weight``
+        (the parameter's name, the same for all calls that share it) and ``weight_numel``; ``outputs``: the
+        names of the layers that the network returns.
+    """
+    parameter = {id(p): name for name, p in network.model.named_parameters()}
+    weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
+
+    def describe(name: str) -> dict[str, Any]:
+        told: dict[str, Any] = {"inputs": list(network.inputs[name]), "range": [facts[name].low, facts[name].high]}
+        if name in weight_of:
+            told |= {"weight": parameter[id(weight_of[name])], "weight_numel": weight_of[name].numel()}
+        return told
+
+    return {
+        "layers": {layer.name: describe(layer.name) for layer in network.layers},
+        "outputs": list(network.outputs),
+    }
 
 
 def describe_run(

@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = {"hessrank": "hessrank", "analysis": "hessrank.analysis", "distill": "hessrank.distill"}
+FOLDERS = {
+    "hessrank": "hessrank",
+    "analysis": "hessrank.analysis",
+    "quant": "hessrank.quant",
+    "distill": "hessrank.distill",
+}
 
 
 def test_every_folder_with_code_is_installed_under_hessrank() -> None:
@@ -23,10 +28,15 @@ def test_every_folder_with_code_is_installed_under_hessrank() -> None:
     assert PROJECT["tool"]["setuptools"]["package-dir"] == expected
 
 
-@pytest.mark.parametrize("folder", ["analysis", "hessrank", "distill"])
+@pytest.mark.parametrize("folder", ["analysis", "quant", "hessrank", "distill"])
 def test_the_arrows_point_forward(folder: str) -> None:
     """Analysis knows nothing of quant and distill; only the front door knows all."""
-    forbidden = {"analysis": ["quant", "distill", "cli"], "distill": ["cli"], "hessrank": []}[folder]
+    forbidden = {
+        "analysis": ["quant", "distill", "cli"],
+        "quant": ["distill", "cli"],
+        "distill": ["cli"],
+        "hessrank": [],
+    }[folder]
     for path in (ROOT / folder).rglob("*.py"):
         for name in forbidden:
             assert f"hessrank.{name}" not in path.read_text(), f"{path} imports hessrank.{name}"

@@ -1,0 +1,1 @@
+"""Other executors of a policy."""

@@ -1,0 +1,1 @@
+"""ONNX with the integers a device will use, checked by running it."""

@@ -1,0 +1,113 @@
+"""The network as policies see it: which layer reads which, what has a weight, what an integer kernel would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hessrank.analysis.ranking import Ranking
+from hessrank.errors import ModelError, unknown_name
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer and its place among the others.
+
+    Attributes:
+        name: as in the ranking.
+        kind: class of the module, name of the function, or ``input``.
+        inputs: names of the layers it reads, in the order of the arguments.
+        shape: of one sample's activation.
+        numel: its number of elements.
+        macs: multiply-accumulates for one sample.
+        weight: name of the parameter it multiplies with, which calls of one module share; None without.
+        weight_numel: that weight's number of elements.
+        low: smallest value over the data.
+        high: largest value over the data.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    numel: int = 1
+    macs: int = 0
+    weight: str | None = None
+    weight_numel: int = 0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All layers of a network in the order of execution.
+
+    Attributes:
+        nodes: by name.
+        outputs: names of the layers that the network returns.
+        consumers: names of the layers that read each layer.
+    """
+
+    nodes: Mapping[str, Node]
+    outputs: tuple[str, ...]
+    consumers: Mapping[str, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        readers: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for source in node.inputs:
+                readers[source].append(node.name)
+        object.__setattr__(self, "consumers", {name: tuple(found) for name, found in readers.items()})
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node], outputs: Iterable[str]) -> Graph:
+        """Build a graph of ``nodes`` in the order of execution."""
+        return cls({node.name: node for node in nodes}, tuple(outputs))
+
+    @classmethod
+    def of_ranking(cls, ranking: Ranking) -> Graph:
+        """Read the graph that a ranking carries in its record.
+
+        Raises:
+            ModelError: the ranking was written without its record, or by a release that kept no graph.
+        """
+        told = ranking.info.get("graph")
+        if not told:
+            raise ModelError(
+                "the ranking holds no graph of the network: keep ranking.json beside ranking.csv, "
+                "or rank again with this release"
+            )
+        rows: dict[str, Any] = {str(row["layer"]): row for row in ranking.to_frame().to_dict("records")}
+
+        def node(name: str, facts: Mapping[str, Any]) -> Node:
+            row = rows[name]
+            return Node(
+                name,
+                kind=row["kind"],
+                inputs=tuple(facts["inputs"]),
+                shape=tuple(int(part) for part in str(row["shape"]).split("x")),
+                numel=row["numel"],
+                macs=row["macs"],
+                weight=facts.get("weight"),
+                weight_numel=facts.get("weight_numel", 0),
+                low=facts["range"][0],
+                high=facts["range"][1],
+            )
+
+        return cls.of((node(name, facts) for name, facts in told["layers"].items()), told["outputs"])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's inputs."""
+        return tuple(name for name, node in self.nodes.items() if node.kind == "input")
+
+    def __getitem__(self, name: str) -> Node:
+        """Return a layer by name.
+
+        Raises:
+            UnknownNameError: there is no such layer; the nearest names are listed.
+        """
+        if name not in self.nodes:
+            raise unknown_name("layer", name, self.nodes)
+        return self.nodes[name]

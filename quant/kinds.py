@@ -1,0 +1,54 @@
+"""What sorts of layers there are, by the kind that a ranking gives: class of a module or name of a function."""
+
+from __future__ import annotations
+
+from hessrank.quant.graph import Node
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Piecewise linear: an integer kernel applies them to its accumulator, before it requantizes.
+FUSED_ACTIVATIONS = _words("""
+    ReLU ReLU6 LeakyReLU PReLU Hardtanh Threshold
+    relu relu_ relu6 leaky_relu leaky_relu_ prelu hardtanh hardtanh_ threshold threshold_ clamp clamp_ clip
+    clamp_min clamp_min_
+""")
+BATCH_NORMS = _words("BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm batch_norm")
+ADDITIONS = _words("add add_ iadd sub sub_ isub")
+CONCATENATIONS = _words("cat concat concatenate stack hstack vstack dstack")
+# They move or select values, so their result lies on the grid of what they are given.
+RESHUFFLES = _words("""
+    MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
+    PixelShuffle PixelUnshuffle ChannelShuffle Flatten Unflatten Identity Dropout Dropout1d Dropout2d Dropout3d
+    AlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
+    ReplicationPad2d ReplicationPad3d UpsamplingNearest2d
+    max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+    pixel_shuffle pixel_unshuffle channel_shuffle flatten unflatten reshape view view_as permute transpose
+    transpose_ t squeeze squeeze_ unsqueeze unsqueeze_ contiguous clone expand expand_as repeat
+    repeat_interleave tile getitem select narrow chunk split tensor_split unbind index_select gather roll flip
+    rot90 movedim moveaxis swapaxes swapdims dropout dropout1d dropout2d dropout3d feature_dropout unfold
+    to float detach type_as adjoint T mT
+""")
+MASKS = _words("masked_fill masked_fill_")
+
+
+def is_join(node: Node) -> bool:
+    """Return whether a layer lays tensors beside each other, which takes one grid for all of them."""
+    return node.kind in CONCATENATIONS
+
+
+def passes_grid_on(node: Node) -> bool:
+    """Return whether a layer's values all lie on the grid of the one tensor it reads."""
+    return node.kind in RESHUFFLES and len(node.inputs) == 1
+
+
+def is_addition(node: Node) -> bool:
+    """Return whether a layer adds two activations, which takes as many bits on both sides."""
+    return node.kind in ADDITIONS and len(node.inputs) == 2
+
+
+def takes_activation_in(node: Node) -> bool:
+    """Return whether an integer kernel for this layer applies the activation behind it before it requantizes."""
+    return node.weight is not None or is_addition(node) or node.kind in BATCH_NORMS

@@ -1,0 +1,177 @@
+"""Where quantizers belong: after what an integer kernel requantizes, and which of them must agree.
+
+A convolution, a linear layer or an addition is one kernel together with the batch norm and the piecewise
+linear activation behind it, so there is one quantizer after the last of them. Reshuffles and max pooling
+hand their input's grid on. The inputs of a concatenation share one grid (its result then needs none of its
+own); the inputs of an addition share their bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from hessrank.quant.graph import Graph, Node
+from hessrank.quant.kinds import (
+    BATCH_NORMS,
+    FUSED_ACTIVATIONS,
+    MASKS,
+    is_addition,
+    is_join,
+    passes_grid_on,
+    takes_activation_in,
+)
+
+
+@dataclass(frozen=True)
+class Points:
+    """All places where something is quantized.
+
+    Attributes:
+        activations: for each layer with a quantizer behind it, the grid it uses; layers with the same grid
+            share one quantizer. A grid is named after its first layer.
+        grid_of: for every layer, the grid that its tensor lies on; None where it is not quantized.
+        tied: groups of grids that must have the same bits (two or more each).
+        fused: layers inside a kernel, and the last layer of that kernel.
+        weights: names of the weights, and the layers that multiply with each.
+        unquantized: the layers without a grid, and why.
+    """
+
+    activations: Mapping[str, str]
+    grid_of: Mapping[str, str | None]
+    tied: tuple[tuple[str, ...], ...]
+    fused: Mapping[str, str]
+    weights: Mapping[str, tuple[str, ...]]
+    unquantized: Mapping[str, str]
+
+    @property
+    def grids(self) -> tuple[str, ...]:
+        """Names of all grids, in the order of execution."""
+        return tuple(dict.fromkeys(self.activations.values()))
+
+    def members(self, grid: str) -> tuple[str, ...]:
+        """Return the layers whose quantizers share ``grid``."""
+        return tuple(layer for layer, name in self.activations.items() if name == grid)
+
+
+def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: Collection[str] = ()) -> Points:
+    """Find out where a network's quantizers belong.
+
+    Args:
+        graph: the network.
+        named: layers that the policy gives activation bits; inside a kernel, or behind a reshuffle, these get a
+            quantizer too.
+        excluded: layers whose tensors and weights stay as they are.
+    """
+    fused = _fused(graph)
+    reasons: dict[str, str] = {}
+    source: dict[str, str | None] = {}  # whose quantizer's values a layer's tensor holds; a join is its own source
+    for node in graph.nodes.values():
+        source[node.name], why = _source(node, graph, source, fused, named, excluded)
+        if why:
+            reasons[node.name] = why
+    own = [name for name, found in source.items() if found == name and not is_join(graph[name])]
+    sets = _Sets(graph.nodes)
+    for node in graph.nodes.values():
+        if is_join(node) and source[node.name] == node.name:
+            sets.join(s for s in (node.name, *(source[i] for i in node.inputs)) if s is not None)
+    grid = _named_after_first(own, sets)
+    grid_of = {name: None if found is None else grid[sets.root(found)] for name, found in source.items()}
+    return Points(
+        {name: grid[sets.root(name)] for name in own},
+        grid_of,
+        _ties(graph, grid_of),
+        fused,
+        _weights(graph, excluded),
+        reasons,
+    )
+
+
+def _source(
+    node: Node,
+    graph: Graph,
+    source: Mapping[str, str | None],
+    fused: Mapping[str, str],
+    named: Collection[str],
+    excluded: Collection[str],
+) -> tuple[str | None, str]:
+    """Return whose quantizer's grid a layer's tensor lies on, or None and why."""
+    if node.name in excluded:
+        return None, "the policy excludes it"
+    if node.name in fused and node.name not in named:
+        return None, f"computed in one kernel with {fused[node.name]}"
+    if node.kind in MASKS:
+        return None, "holds -inf, which no grid does"
+    if passes_grid_on(node) and node.name not in named:
+        found = source[node.inputs[0]]
+        return found, "" if found else f"hands on {node.inputs[0]}, which is not quantized"
+    if is_join(node):
+        bare = [name for name in node.inputs if source[name] is None]
+        if bare:
+            return None, f"joins {', '.join(bare)}, which is not quantized"
+    return node.name, ""
+
+
+def _fused(graph: Graph) -> dict[str, str]:
+    """Return the layers whose result never leaves a kernel, with the kernel's last layer."""
+    following: dict[str, str] = {}
+    for node in graph.nodes.values():
+        readers = graph.consumers[node.name]
+        if node.name in graph.outputs or len(readers) != 1 or not takes_activation_in(node):
+            continue
+        reader = graph[readers[0]]
+        folds = node.weight is not None and reader.kind in BATCH_NORMS
+        if len(reader.inputs) == 1 and (folds or reader.kind in FUSED_ACTIVATIONS):
+            following[node.name] = reader.name
+    return {name: _last(name, following) for name in following}
+
+
+def _last(name: str, following: Mapping[str, str]) -> str:
+    while name in following:
+        name = following[name]
+    return name
+
+
+def _named_after_first(own: Iterable[str], sets: _Sets) -> dict[str, str]:
+    grid: dict[str, str] = {}
+    for name in own:
+        grid.setdefault(sets.root(name), name)
+    return grid
+
+
+def _ties(graph: Graph, grid_of: Mapping[str, str | None]) -> tuple[tuple[str, ...], ...]:
+    """Return the grids that additions tie to each other."""
+    sets = _Sets([grid for grid in grid_of.values() if grid is not None])
+    for node in graph.nodes.values():
+        if is_addition(node):
+            sets.join(grid for name in node.inputs if (grid := grid_of[name]) is not None)
+    groups: dict[str, dict[str, None]] = {}
+    for grid in grid_of.values():
+        if grid is not None:
+            groups.setdefault(sets.root(grid), {})[grid] = None
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _weights(graph: Graph, excluded: Collection[str]) -> dict[str, tuple[str, ...]]:
+    users: dict[str, list[str]] = {}
+    for node in graph.nodes.values():
+        if node.weight is not None:
+            users.setdefault(node.weight, []).append(node.name)
+    return {weight: tuple(layers) for weight, layers in users.items() if not set(layers) & set(excluded)}
+
+
+class _Sets:
+    """Disjoint sets of names."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._parent = {name: name for name in names}
+
+    def root(self, name: str) -> str:
+        while self._parent[name] != name:
+            name = self._parent[name]
+        return name
+
+    def join(self, names: Iterable[str]) -> None:
+        roots = [self.root(name) for name in names]
+        for other in roots[1:]:
+            self._parent[self.root(other)] = self.root(roots[0])

@@ -1,0 +1,1 @@
+"""The policy file: reading, writing, what it means for a network."""

@@ -1,0 +1,1 @@
+"""The torch.fx pass that makes a model obey a policy."""

@@ -1,0 +1,1 @@
+"""Fake-quantizers: observers and methods, by name."""

@@ -1,0 +1,1 @@
+"""Rules that make a policy of a ranking, by name."""
