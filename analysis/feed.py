@@ -19,6 +19,21 @@ def content(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
+def check_finite(batch: Batch) -> None:
+    """Refuse samples that hold NaN or infinity.
+
+    Raises:
+        DataError: naming the samples of the batch.
+    """
+    if not all(bool(leaf.isfinite().all()) for leaf in _tensors(batch)):
+        which = "sample " if len(batch) == 1 else "one of the samples "
+        raise DataError(f"{which}{', '.join(map(str, batch.samples))} of the data holds NaN or infinity")
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves((batch.args, batch.kwargs, batch.target)) if isinstance(leaf, Tensor)]
+
+
 class Feed:
     """The samples of a ranking.
 
@@ -67,11 +82,9 @@ class Feed:
         digest = hashlib.sha256()
         for index in range(len(self)):
             batch = self.batch(index)
-            for leaf in tree_leaves((batch.args, batch.kwargs, batch.target)):
-                if isinstance(leaf, Tensor):
-                    if not bool(leaf.isfinite().all()):
-                        raise DataError(f"sample {index} of the data holds NaN or infinity")
-                    digest.update(content(leaf))
+            check_finite(batch)
+            for leaf in _tensors(batch):
+                digest.update(content(leaf))
         return digest.hexdigest()
 
     def _converted(self, tensor: Tensor) -> Tensor:

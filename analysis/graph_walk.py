@@ -17,7 +17,13 @@ from hessrank.analysis.layers import Names, module_paths, node_kind
 
 
 class GraphWalk(fx.Interpreter):
-    """Walks node by node through a torch.fx graph of the model; the model itself is not copied."""
+    """Walks node by node through a torch.fx graph of the model; the model itself is not copied.
+
+    Attributes:
+        graph: the graph.
+        names: the name of every node that may yield a layer.
+        handed_on: of the layers inside a leaf module, those whose tensor a node of the graph yields.
+    """
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
         """Trace ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
@@ -28,17 +34,19 @@ class GraphWalk(fx.Interpreter):
         super().__init__(model, graph=_trace(model, batch))
         self.extra_traceback = False  # or else torch.fx adds lines to the message of whatever is raised
         names = Names(module_paths(model))
-        self._name = {
+        self.names = {
             node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(_own_name(node))
             for node in self.graph.nodes
             if node.op not in ("get_attr", "output")
         }
+        self.handed_on: dict[str, fx.Node] = {}
         self._model = model
         self._visit: Visit
         self._shown_inside: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._arguments: Mapping[str, Any] = {}
         self._from_data: set[fx.Node] = set()
         self._from_weights: set[fx.Node] = set()
+        self._from_tuples: set[fx.Node] = set()
 
     def __call__(self, batch: Batch, visit: Visit) -> Any:
         """Run the graph on ``batch``."""
@@ -52,6 +60,11 @@ class GraphWalk(fx.Interpreter):
             finally:
                 self.env = {}
 
+    @property
+    def nodes(self) -> dict[str, fx.Node]:
+        """The node that yields each layer's tensor; after a run."""
+        return {name: node for node, name in self.names.items()} | self.handed_on
+
     def placeholder(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Look an argument up by its name; one that was not given has its default."""
         return self._arguments.get(str(target).lstrip("*"), args[0] if args else None)
@@ -60,15 +73,17 @@ class GraphWalk(fx.Interpreter):
         """Run one node and show what it yields."""
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         value = getattr(self, n.op)(n.target, args, kwargs)
+        if args and not isinstance(args[0], Tensor):
+            self._from_tuples.add(n)
         self._trace_origin(n, value)
         if n.op == "placeholder":
             return self._show_argument(n, value)
-        if n not in self._name or self._was_shown(n, value):
+        if n not in self.names or self._was_shown(n, value):
             return value
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         call = Call(
-            self._name[n],
-            type(module).__name__ if module is not None else node_kind(n),
+            self.names[n],
+            self._kind(n),
             str(n.target) if module is not None else None,
             module,
             first_tensor(args, kwargs),
@@ -77,20 +92,29 @@ class GraphWalk(fx.Interpreter):
         )
         return visit_tensor(call, value, self._visit)
 
+    def _kind(self, node: fx.Node) -> str:
+        """Return what a node does; what takes a tensor out of a tuple is of the kind of what made the tuple."""
+        while node_kind(node) == "getitem" and node in self._from_tuples:
+            node = node.all_input_nodes[0]
+        return type(self.fetch_attr(str(node.target))).__name__ if node.op == "call_module" else node_kind(node)
+
     def _was_shown(self, node: fx.Node, value: Any) -> bool:
         """Return whether a node only hands on what was shown; who writes in place yields something new."""
         hands_on = node.op == "call_module" or node_kind(node) in ("getitem", "get")
-        return hands_on and isinstance(value, Tensor) and value in self._shown_inside
+        if not (hands_on and isinstance(value, Tensor) and value in self._shown_inside):
+            return False
+        self.handed_on[self._shown_inside[value]] = node
+        return True
 
     def _show_argument(self, node: fx.Node, value: Any) -> Any:
         """Show the tensors of an argument; what the graph then takes out of a tuple or dict is not shown again."""
 
         def show(call: Call, tensor: Tensor) -> Tensor:
             tensor = self._visit(call, tensor)
-            self._shown_inside[tensor] = True
+            self._shown_inside[tensor] = call.name
             return tensor
 
-        name = self._name[node]
+        name = self.names[node]
         return visit_nest(value, lambda place: Call(name + place, "input", None, None, None), show)
 
     def _trace_origin(self, node: fx.Node, value: Any) -> None:

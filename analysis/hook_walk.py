@@ -53,7 +53,7 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
     one output each is shown, named by its place (``lstm[0]``); a single one has the module's bare name.
 
     Yields:
-        the tensors shown so far, as keys.
+        the tensors shown so far, with the names they were shown under.
     """
     names = Names(modules)
     shown: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -72,7 +72,7 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
                 if has_children and value in shown:
                     return value
                 value = visit(call, value)
-                shown[value] = True
+                shown[value] = call.name
                 return value
 
             return visit_nest(output, call_at, show)

@@ -24,7 +24,7 @@ from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.hook_walk import HookWalk
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.memory import is_out_of_memory
-from hessrank.analysis.wiring import feeding, wiring
+from hessrank.analysis.wiring import feeding, source_of, wiring
 from hessrank.errors import DataError, HessrankError, ModelError
 
 Tap = Callable[[Layer, Call, Tensor], Tensor | None]
@@ -59,6 +59,8 @@ class Network:
             output, the loss apart, and the name of that operation (``{"fc1": "Gelu"}``).
         inputs: names of the layers that each layer reads, in the order of the arguments.
         outputs: names of the layers that the network returns.
+        nodes: the torch.fx node that yields each layer's tensor; empty if torch.fx cannot trace the model.
+        inside: names of the layers without such a node: they lie within a module that torch.fx does not look into.
     """
 
     def __init__(self, model: nn.Module, example: Batch) -> None:
@@ -84,6 +86,8 @@ class Network:
         self.traced = not self.why_hooks
         self._discover(example, reference)
         self.layers = list(self._by_name.values())
+        self.nodes = self._walk.nodes if isinstance(self._walk, GraphWalk) else {}
+        self.inside = frozenset(self._by_name) - set(self.nodes)
 
     def run(self, batch: Batch, tap: Tap, *, differentiable: bool = False) -> Run:
         """Run the network on ``batch`` with every layer shown to ``tap``.
@@ -145,7 +149,7 @@ class Network:
             name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
         )
         self._drop_aliases(example, reference, {name: one.value for name, one in seen.items()})
-        made_by = {name: seen[name].made_by for name in self._by_name}
+        made_by = {name: source_of(seen[name].value, seen[name].made_by) for name in self._by_name}
         self.inputs, self.outputs = wiring(made_by), feeding(tensors, made_by)
 
     def _drop_aliases(self, example: Batch, reference: Any, values: dict[str, Tensor]) -> None:

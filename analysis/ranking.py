@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,8 +129,16 @@ class Ranking:
         """
         path = Path(path)
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
-            self._frame.to_csv(table, index=False, float_format="%.9g")
+            table.write_text(self._csv(), encoding="utf-8", newline="")
             record.write_text(json.dumps(self.info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the table as a file."""
+        return hashlib.sha256(self._csv().encode()).hexdigest()
+
+    def _csv(self) -> str:
+        return self._frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
     @classmethod
     def read(cls, path: str | Path) -> Ranking:

@@ -96,22 +96,30 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
     Returns:
         ``layers``: in the order of execution, each layer's ``inputs`` (names of layers), ``range`` (smallest and
         largest finite value, in units of the activation) and, where it multiplies with a weight, ``weight``
-        (the parameter's name, the same for all calls that share it) and ``weight_numel``; ``outputs``: the
-        names of the layers that the network returns.
+        (the parameter's name, the same for all calls that share it) and ``weight_numel``, and ``inside`` where
+        it lies within a module that torch.fx does not look into; ``outputs``: the names of the layers that the
+        network returns.
     """
     parameter = {id(p): name for name, p in network.model.named_parameters()}
     weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
 
     def describe(name: str) -> dict[str, Any]:
-        told: dict[str, Any] = {"inputs": list(network.inputs[name]), "range": [facts[name].low, facts[name].high]}
+        told: dict[str, Any] = {"inputs": list(network.inputs[name]), "range": _range(facts[name])}
         if name in weight_of:
             told |= {"weight": parameter[id(weight_of[name])], "weight_numel": weight_of[name].numel()}
+        if name in network.inside:
+            told["inside"] = True
         return told
 
     return {
         "layers": {layer.name: describe(layer.name) for layer in network.layers},
         "outputs": list(network.outputs),
     }
+
+
+def _range(facts: Facts) -> list[float]:
+    """Return smallest and largest value; an activation without elements has none."""
+    return [facts.low, facts.high] if facts.low <= facts.high else [0.0, 0.0]
 
 
 def describe_run(

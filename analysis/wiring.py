@@ -7,48 +7,56 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 from torch.autograd.graph import Node
 
+Source = tuple[Node, int]
+"""An autograd node and which of its outputs."""
 
-def wiring(layers: Mapping[str, Node | None]) -> dict[str, tuple[str, ...]]:
+
+def source_of(value: Tensor, made_by: Node | None) -> Source | None:
+    """Return what made ``value``; an in-place operation may have changed ``value.grad_fn`` since."""
+    return None if made_by is None else (made_by, value.output_nr)
+
+
+def wiring(layers: Mapping[str, Source | None]) -> dict[str, tuple[str, ...]]:
     """Find the layers that each layer reads, with no other layer in between.
 
     Args:
-        layers: by name in the order of execution, the autograd node that made each activation.
+        layers: by name in the order of execution, what made each activation.
 
     Returns:
         for each layer the names of its inputs, in the order of the arguments, each once. A layer that hands
         on another's tensor (dropout in eval mode) reads that layer.
     """
-    made: dict[Node, str] = {}
+    made: dict[Source, str] = {}
     inputs: dict[str, tuple[str, ...]] = {}
-    for name, node in layers.items():
-        handed_on = node is not None and node in made
-        inputs[name] = (made[node],) if node is not None and handed_on else _nearest(_sources(node), made)
-        if node is not None:
-            made[node] = name
+    for name, source in layers.items():
+        handed_on = source is not None and source in made
+        inputs[name] = (made[source],) if source is not None and handed_on else _nearest(_before(source), made)
+        if source is not None:
+            made[source] = name
     return inputs
 
 
-def feeding(tensors: Sequence[Tensor], layers: Mapping[str, Node | None]) -> tuple[str, ...]:
+def feeding(tensors: Sequence[Tensor], layers: Mapping[str, Source | None]) -> tuple[str, ...]:
     """Return the layers that ``tensors``, the outputs, come from, with no other layer in between."""
-    made = {node: name for name, node in layers.items() if node is not None}
-    return _nearest([t.grad_fn for t in tensors if t.grad_fn is not None], made)
+    made = {source: name for name, source in layers.items() if source is not None}
+    return _nearest([s for t in tensors if (s := source_of(t, t.grad_fn)) is not None], made)
 
 
-def _sources(node: Node | None) -> list[Node]:
-    return [] if node is None else [source for source, _ in node.next_functions if source is not None]
+def _before(source: Source | None) -> list[Source]:
+    return [] if source is None else [(node, nr) for node, nr in source[0].next_functions if node is not None]
 
 
-def _nearest(starts: Iterable[Node], made: Mapping[Node, str]) -> tuple[str, ...]:
+def _nearest(starts: Iterable[Source], made: Mapping[Source, str]) -> tuple[str, ...]:
     """Return the layers met first on every way back from ``starts``."""
     found: dict[str, None] = {}
-    waiting, seen = list(starts)[::-1], set[Node]()
+    waiting, seen = list(starts)[::-1], set[Source]()
     while waiting:
-        node = waiting.pop()
-        if node in seen:
+        source = waiting.pop()
+        if source in seen:
             continue
-        seen.add(node)
-        if node in made:
-            found[made[node]] = None
+        seen.add(source)
+        if source in made:
+            found[made[source]] = None
         else:
-            waiting.extend(_sources(node)[::-1])
+            waiting.extend(_before(source)[::-1])
     return tuple(found)

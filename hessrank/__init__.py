@@ -16,17 +16,30 @@ if TYPE_CHECKING:
     from hessrank.analysis.loading import LoadedModel, load_model, save_checkpoint
     from hessrank.analysis.rank import rank
     from hessrank.analysis.ranking import Ranking
+    from hessrank.quant.allocation import allocate
+    from hessrank.quant.export import export_onnx
+    from hessrank.quant.make_policy import make_policy
+    from hessrank.quant.policy import Policy
+    from hessrank.quant.prepare import QuantizedModel, prepare
+    from hessrank.quant.summary import summarize
 
 __version__ = version("hessrank")
 __all__ = [
     "Data",
     "HessrankError",
     "LoadedModel",
+    "Policy",
+    "QuantizedModel",
     "Ranking",
+    "allocate",
+    "export_onnx",
     "load_data",
     "load_model",
+    "make_policy",
+    "prepare",
     "rank",
     "save_checkpoint",
+    "summarize",
 ]
 
 _PLACES = {
@@ -37,6 +50,13 @@ _PLACES = {
     "save_checkpoint": "hessrank.analysis.loading",
     "rank": "hessrank.analysis.rank",
     "Ranking": "hessrank.analysis.ranking",
+    "allocate": "hessrank.quant.allocation",
+    "export_onnx": "hessrank.quant.export",
+    "make_policy": "hessrank.quant.make_policy",
+    "Policy": "hessrank.quant.policy",
+    "QuantizedModel": "hessrank.quant.prepare",
+    "prepare": "hessrank.quant.prepare",
+    "summarize": "hessrank.quant.summary",
 }
 
 

@@ -25,6 +25,7 @@ class Node:
         weight_numel: that weight's number of elements.
         low: smallest value over the data.
         high: largest value over the data.
+        inside: whether it lies within a module that torch.fx does not look into, where nothing can be inserted.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Node:
     weight_numel: int = 0
     low: float = 0.0
     high: float = 0.0
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class Graph:
     Attributes:
         nodes: by name.
         outputs: names of the layers that the network returns.
+        opaque: paths of the modules whose weights are used in a way that cannot be looked into (LSTM, attention).
         consumers: names of the layers that read each layer.
     """
 
     nodes: Mapping[str, Node]
     outputs: tuple[str, ...]
+    opaque: tuple[str, ...] = ()
     consumers: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,9 +65,9 @@ class Graph:
         object.__setattr__(self, "consumers", {name: tuple(found) for name, found in readers.items()})
 
     @classmethod
-    def of(cls, nodes: Iterable[Node], outputs: Iterable[str]) -> Graph:
+    def of(cls, nodes: Iterable[Node], outputs: Iterable[str], opaque: Iterable[str] = ()) -> Graph:
         """Build a graph of ``nodes`` in the order of execution."""
-        return cls({node.name: node for node in nodes}, tuple(outputs))
+        return cls({node.name: node for node in nodes}, tuple(outputs), tuple(opaque))
 
     @classmethod
     def of_ranking(cls, ranking: Ranking) -> Graph:
@@ -93,6 +97,7 @@ class Graph:
                 weight_numel=facts.get("weight_numel", 0),
                 low=facts["range"][0],
                 high=facts["range"][1],
+                inside=facts.get("inside", False),
             )
 
         return cls.of((node(name, facts) for name, facts in told["layers"].items()), told["outputs"])

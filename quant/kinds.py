@@ -29,8 +29,9 @@ RESHUFFLES = _words("""
     transpose_ t squeeze squeeze_ unsqueeze unsqueeze_ contiguous clone expand expand_as repeat
     repeat_interleave tile getitem select narrow chunk split tensor_split unbind index_select gather roll flip
     rot90 movedim moveaxis swapaxes swapdims dropout dropout1d dropout2d dropout3d feature_dropout unfold
-    to float detach type_as adjoint T mT
+    to float detach type_as adjoint T mT max min amax amin sort topk kthvalue median cummax cummin
 """)
+KERNELS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear")
 MASKS = _words("masked_fill masked_fill_")
 
 
@@ -51,4 +52,4 @@ def is_addition(node: Node) -> bool:
 
 def takes_activation_in(node: Node) -> bool:
     """Return whether an integer kernel for this layer applies the activation behind it before it requantizes."""
-    return node.weight is not None or is_addition(node) or node.kind in BATCH_NORMS
+    return node.weight is not None or is_addition(node) or node.kind in BATCH_NORMS | KERNELS

@@ -15,12 +15,16 @@ from hessrank.quant.graph import Graph, Node
 from hessrank.quant.kinds import (
     BATCH_NORMS,
     FUSED_ACTIVATIONS,
+    KERNELS,
     MASKS,
     is_addition,
     is_join,
     passes_grid_on,
     takes_activation_in,
 )
+
+_EXCLUDED = "the policy excludes it"
+_INSIDE = "inside a module that torch.fx does not look into"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Points:
         fused: layers inside a kernel, and the last layer of that kernel.
         weights: names of the weights, and the layers that multiply with each.
         unquantized: the layers without a grid, and why.
+        float_weights: the layers and modules whose weights stay as they are, and why.
     """
 
     activations: Mapping[str, str]
@@ -43,6 +48,7 @@ class Points:
     fused: Mapping[str, str]
     weights: Mapping[str, tuple[str, ...]]
     unquantized: Mapping[str, str]
+    float_weights: Mapping[str, str]
 
     @property
     def grids(self) -> tuple[str, ...]:
@@ -67,7 +73,7 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
     reasons: dict[str, str] = {}
     source: dict[str, str | None] = {}  # whose quantizer's values a layer's tensor holds; a join is its own source
     for node in graph.nodes.values():
-        source[node.name], why = _source(node, graph, source, fused, named, excluded)
+        source[node.name], why = _source(node, source, fused, named, excluded)
         if why:
             reasons[node.name] = why
     own = [name for name, found in source.items() if found == name and not is_join(graph[name])]
@@ -84,31 +90,31 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
         fused,
         _weights(graph, excluded),
         reasons,
+        _float_weights(graph, excluded),
     )
 
 
 def _source(
     node: Node,
-    graph: Graph,
     source: Mapping[str, str | None],
     fused: Mapping[str, str],
     named: Collection[str],
     excluded: Collection[str],
 ) -> tuple[str | None, str]:
     """Return whose quantizer's grid a layer's tensor lies on, or None and why."""
-    if node.name in excluded:
-        return None, "the policy excludes it"
-    if node.name in fused and node.name not in named:
-        return None, f"computed in one kernel with {fused[node.name]}"
-    if node.kind in MASKS:
-        return None, "holds -inf, which no grid does"
+    bare = [name for name in node.inputs if is_join(node) and source[name] is None]
+    reasons = {
+        _EXCLUDED: node.name in excluded,
+        _INSIDE: node.inside,
+        f"computed in one kernel with {fused.get(node.name)}": node.name in fused and node.name not in named,
+        "holds -inf, which no grid does": node.kind in MASKS,
+        f"joins {', '.join(bare)}, which is not quantized": bool(bare),
+    }
+    if why := next((why for why, holds in reasons.items() if holds), ""):
+        return None, why
     if passes_grid_on(node) and node.name not in named:
         found = source[node.inputs[0]]
         return found, "" if found else f"hands on {node.inputs[0]}, which is not quantized"
-    if is_join(node):
-        bare = [name for name in node.inputs if source[name] is None]
-        if bare:
-            return None, f"joins {', '.join(bare)}, which is not quantized"
     return node.name, ""
 
 
@@ -155,9 +161,19 @@ def _ties(graph: Graph, grid_of: Mapping[str, str | None]) -> tuple[tuple[str, .
 def _weights(graph: Graph, excluded: Collection[str]) -> dict[str, tuple[str, ...]]:
     users: dict[str, list[str]] = {}
     for node in graph.nodes.values():
-        if node.weight is not None:
+        if node.weight is not None and not node.inside:
             users.setdefault(node.weight, []).append(node.name)
     return {weight: tuple(layers) for weight, layers in users.items() if not set(layers) & set(excluded)}
+
+
+def _float_weights(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
+    reasons = {}
+    for node in graph.nodes.values():
+        if node.weight is not None and (node.inside or node.name in excluded):
+            reasons[node.name] = _INSIDE if node.inside else _EXCLUDED
+        if node.weight is None and node.kind in KERNELS:
+            reasons[node.name] = f"{node.kind} is called as a function: make it a module to quantize its weight"
+    return reasons | dict.fromkeys(graph.opaque, "used inside the module, which cannot be looked into")
 
 
 class _Sets:

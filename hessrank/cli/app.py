@@ -9,6 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hessrank.cli.check import check
+from hessrank.cli.export import export
+from hessrank.cli.policy import policy
 from hessrank.cli.rank import rank
 from hessrank.cli.show import show
 
@@ -40,10 +43,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Which layers of a network suffer most when you quantize them.\n\n"
+    help="Which layers of a network suffer most when you quantize them, and what to do about it.\n\n"
     "[bold]hessrank model.pth --out ranking.csv[/bold] ranks a model's layers; "
-    "[bold]hessrank rank --help[/bold] lists the options.",
-    epilog="Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted. --debug shows the traceback.",
+    "[bold]hessrank policy ranking.csv --out policy.yaml[/bold] gives them bits; "
+    "[bold]hessrank COMMAND --help[/bold] lists a command's options.",
+    epilog="Exit codes: 0 done, 1 check found something, 2 a mistake that one line explains, 130 interrupted. "
+    "--debug shows the traceback.",
 )
 
 
@@ -64,3 +69,6 @@ def group(
 
 app.command()(rank)
 app.command()(show)
+app.command()(policy)
+app.command()(check)
+app.command()(export)

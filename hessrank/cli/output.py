@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,29 +16,53 @@ if TYPE_CHECKING:
 
     from hessrank.analysis.ranking import Ranking
 
+_CONTENT = {
+    ".csv": "the table is a CSV file",
+    ".yaml": "a policy is a YAML file",
+    ".onnx": "the network is an ONNX file",
+    ".json": "the scales are a JSON file",
+}
+_ENDINGS = {".yaml": (".yaml", ".yml")}
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
-def check_outputs(out: Path | None, *plots: Path | None, inputs: Sequence[str | Path | None] = ()) -> None:
+def check_outputs(
+    out: Path | None,
+    *plots: Path | None,
+    inputs: Sequence[str | Path | None] = (),
+    ending: str = ".csv",
+    beside: Mapping[Path | None, str] | None = None,
+) -> None:
     """Refuse paths that could not be written to, or that are ``inputs``, before hours of work.
+
+    Args:
+        out: the main file, which must end in ``ending``; beside a table a record in ``.json`` is written.
+        plots: pictures.
+        inputs: what is read.
+        ending: of ``out``.
+        beside: other files that are written, with their endings.
 
     Raises:
         OutputError: saying what is in the way.
     """
-    if out is not None:
-        check_writable(out)
-        if out.suffix != ".csv":
-            raise OutputError(f"{out}: the table is a CSV file: let --out end in .csv")
-    written = {p.resolve() for p in (out, out and out.with_suffix(".json"), *plots) if p is not None}
-    for given in inputs:
-        if given is not None and Path(given).resolve() in written:
-            raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
+    files = {out: ending, **(beside or {})}
+    for file, wanted in files.items():
+        if file is None:
+            continue
+        check_writable(file)
+        if file.suffix not in _ENDINGS.get(wanted, (wanted,)):
+            raise OutputError(f"{file}: {_CONTENT[wanted]}: let its name end in {wanted}")
     for plot in plots:
         if plot is None:
             continue
         check_writable(plot)
         if plot.suffix.lower() not in _PICTURES:
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
+    record = out.with_suffix(".json") if out is not None and ending == ".csv" else None
+    written = {p.resolve() for p in (*files, record, *plots) if p is not None}
+    for given in inputs:
+        if given is not None and Path(given).resolve() in written:
+            raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
 
 
 def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int, depth: Path | None = None) -> None:

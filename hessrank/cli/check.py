@@ -1,0 +1,104 @@
+"""``hessrank check policy.yaml MODEL``: does a policy fit a network, and what does it leave in float?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hessrank.cli.options import (
+    Arch,
+    ArchArgs,
+    DataSpec,
+    Gain,
+    InputShape,
+    ModelPath,
+    Threads,
+    TrustPickle,
+)
+
+if TYPE_CHECKING:
+    from hessrank.quant.graph import Graph
+    from hessrank.quant.policy import Policy
+
+FOUND_SOMETHING = 1
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from hessrank.quant.policy import policy_schema
+
+        typer.echo(json.dumps(policy_schema(), indent=1))
+        raise typer.Exit
+
+
+def check(
+    policy: Annotated[Path, typer.Argument(help="The policy.", show_default=False)],
+    model: ModelPath,
+    arch: Arch = None,
+    arch_args: ArchArgs = None,
+    trust_pickle: TrustPickle = False,
+    data: DataSpec = None,
+    input_shape: InputShape = None,
+    gain: Gain = None,
+    threads: Threads = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            help="Print the JSON schema of a policy, for editors.",
+            callback=_print_schema,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Check a policy against MODEL: unknown names, entries that do nothing, tensors that stay in float.
+
+    Exits with 1 if the policy names what is not there, contradicts itself, or has entries that do nothing.
+    """
+    from hessrank.quant.policy import Policy
+
+    read = Policy.read(policy)
+
+    from hessrank.analysis.batches import as_samples, make_batch
+    from hessrank.cli.inputs import read_inputs
+    from hessrank.quant.policy import check as find
+    from hessrank.quant.prepare import graph_of
+
+    inputs = read_inputs(
+        model,
+        arch=arch,
+        arch_args=arch_args,
+        trust_pickle=trust_pickle,
+        data=data,
+        input_shape=input_shape,
+        num_samples=1,
+        gain=gain,
+        threads=threads,
+    )
+    one = make_batch(as_samples(inputs.data.dataset, 1), [0], inputs.loaded.model, needs_target=False)
+    graph = graph_of(inputs.loaded.model, one)
+    findings = find(read, graph)
+    for finding in findings:
+        typer.echo(str(finding))
+    for line in _coverage(read, graph):
+        typer.echo(line)
+    if findings:
+        raise typer.Exit(FOUND_SOMETHING)
+
+
+def _coverage(policy: Policy, graph: Graph) -> list[str]:
+    """Return what is quantized in a line, and every tensor that is not, with the reason."""
+    from hessrank.quant.policy import policy_points
+
+    points = policy_points(policy, graph)
+    floating = {f"activation of {name}": why for name, why in points.unquantized.items()}
+    floating |= {f"weight of {name}": why for name, why in points.float_weights.items()}
+    width = max((len(name) for name in floating), default=0)
+    counts = f"{len(points.weights)} weights and {len(points.activations)} activations are quantized"
+    return [
+        f"{counts}; {len(floating)} tensors stay in float",
+        *(f"  {n:{width}}  {why}" for n, why in floating.items()),
+    ]

@@ -1,0 +1,44 @@
+"""The options that several commands share: which model, which data, where to compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL, DATA, HOW, OUTPUT = "Model", "Data", "How", "Output"
+
+ModelPath = Annotated[Path, typer.Argument(help=".pth/.pt checkpoint, .safetensors or .pt2", show_default=False)]
+Arch = Annotated[
+    str | None,
+    typer.Option(help="What builds the network: pkg.mod:factory or file.py:factory.", rich_help_panel=MODEL),
+]
+ArchArgs = Annotated[str | None, typer.Option(help="Its arguments as JSON: '{\"width\": 8}'.", rich_help_panel=MODEL)]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Load files that may run code.", rich_help_panel=MODEL)
+]
+DataSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help=".npy .npz .pt .safetensors, a folder of images or RAW files, pkg.mod:loader, or random "
+        "(with --input-shape). Default: the inputs that the checkpoint carries.",
+        rich_help_panel=DATA,
+    ),
+]
+InputShape = Annotated[str | None, typer.Option(help="Shape of one sample: 3,224,224.", rich_help_panel=DATA)]
+NumSamples = Annotated[
+    int | None, typer.Option(help="Samples to use, from the front; at most 32 by default.", rich_help_panel=DATA)
+]
+BatchSize = Annotated[
+    int, typer.Option(help="Samples run together: speed and memory, same result.", rich_help_panel=DATA)
+]
+Gain = Annotated[
+    float | None, typer.Option(help="Amplification of RAW files of unknown exposure.", rich_help_panel=DATA)
+]
+Seed = Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=HOW)]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda.", rich_help_panel=HOW)]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.", rich_help_panel=HOW)
+]

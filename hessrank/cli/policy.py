@@ -1,0 +1,176 @@
+"""``hessrank policy ranking.csv``: bits and hint layers from a ranking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hessrank.errors import OptionError
+
+if TYPE_CHECKING:
+    from hessrank.analysis.ranking import Ranking
+    from hessrank.quant.policy import Policy
+
+_WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
+
+
+def policy(
+    ranking: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
+    strategy: Annotated[
+        str,
+        typer.Option(help="sensitive-ends, top-k, threshold, budget, or file.py:fn.", rich_help_panel=_WHICH),
+    ] = "sensitive-ends",
+    high_bits: Annotated[
+        int | None, typer.Option(help="For the sensitive layers (10).", rich_help_panel=_WHICH)
+    ] = None,
+    base_bits: Annotated[int | None, typer.Option(help="For all others (8).", rich_help_panel=_WHICH)] = None,
+    falloff: Annotated[
+        float | None,
+        typer.Option(
+            help="sensitive-ends: go inward while the increase is at least this part of its peak (0.25).",
+            rich_help_panel=_WHICH,
+        ),
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="top-k: how many (10).", rich_help_panel=_WHICH)] = None,
+    above: Annotated[float | None, typer.Option(help="threshold: more than this.", rich_help_panel=_WHICH)] = None,
+    by: Annotated[
+        str | None, typer.Option(help="top-k, threshold: increase, trace or mean_trace.", rich_help_panel=_WHICH)
+    ] = None,
+    bits: Annotated[
+        str | None, typer.Option(help="budget: the widths to choose from (4,6,8,10).", rich_help_panel=_BUDGET)
+    ] = None,
+    budget_size_mib: Annotated[
+        float | None, typer.Option(help="Most MiB of all parameters.", rich_help_panel=_BUDGET)
+    ] = None,
+    budget_bops: Annotated[
+        float | None,
+        typer.Option(help="Most MACs × weight bits × activation bits, one sample.", rich_help_panel=_BUDGET),
+    ] = None,
+    budget_mean_bits: Annotated[
+        float | None, typer.Option(help="Most mean bits, by elements.", rich_help_panel=_BUDGET)
+    ] = None,
+    latency: Annotated[
+        Path | None, typer.Option(help="CSV of measured latencies: layer, bits, latency.", rich_help_panel=_BUDGET)
+    ] = None,
+    budget_latency: Annotated[
+        float | None, typer.Option(help="Most latency, in the table's unit.", rich_help_panel=_BUDGET)
+    ] = None,
+    distill: Annotated[
+        str,
+        typer.Option(help="penultimate, top-trace, head, middle, tail or none.", rich_help_panel=_DISTILL),
+    ] = "penultimate",
+    distill_count: Annotated[
+        int | None, typer.Option(help="How many layers to distill.", rich_help_panel=_DISTILL)
+    ] = None,
+    distill_coeff: Annotated[
+        float, typer.Option(help="Coefficient of each in the training loss.", rich_help_panel=_DISTILL)
+    ] = 0.7,
+    weight_scheme: Annotated[
+        str, typer.Option(help="per_channel_affine, per_tensor_symmetric, …", rich_help_panel=_SCHEME)
+    ] = "per_channel_affine",
+    activation_scheme: Annotated[
+        str, typer.Option(help="per_tensor_affine or per_tensor_symmetric.", rich_help_panel=_SCHEME)
+    ] = "per_tensor_affine",
+    method: Annotated[
+        str, typer.Option(help="fixed, lsq, lsq+, dsq, pact or dorefa.", rich_help_panel=_SCHEME)
+    ] = "fixed",
+    observer: Annotated[
+        str, typer.Option(help="minmax, moving-average, percentile or mse.", rich_help_panel=_SCHEME)
+    ] = "minmax",
+    out: Annotated[Path | None, typer.Option(help="YAML to write.", rich_help_panel=_OUTPUT)] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print costs and increase only; write nothing.", rich_help_panel=_OUTPUT),
+    ] = False,
+    pareto: Annotated[
+        Path | None,
+        typer.Option(help="CSV of the whole frontier: least increase for every budget.", rich_help_panel=_OUTPUT),
+    ] = None,
+    pareto_cost: Annotated[
+        str, typer.Option(help="Its budget: bops, size, mean-bits or latency.", rich_help_panel=_OUTPUT)
+    ] = "bops",
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of the frontier, with this policy in it.", rich_help_panel=_OUTPUT)
+    ] = None,
+) -> None:
+    """Choose bits for a ranked network, and which layers to distill; every line says why."""
+    from hessrank.cli.inputs import read_bits
+    from hessrank.cli.output import check_outputs
+
+    inputs = (ranking, ranking.with_suffix(".json"), latency)
+    check_outputs(out, plot, inputs=inputs, ending=".yaml", beside={pareto: ".csv"})
+    options: dict[str, Any] = {
+        "high_bits": high_bits,
+        "base_bits": base_bits,
+        "falloff": falloff,
+        "count": count,
+        "above": above,
+        "by": by,
+        "bits": read_bits(bits) or None,
+        "budget_size_mib": budget_size_mib,
+        "budget_bops": budget_bops,
+        "budget_mean_bits": budget_mean_bits,
+        "latency": latency,
+        "budget_latency": budget_latency,
+    }
+    if plot is not None and pareto is None:
+        raise OptionError("--plot draws the frontier: give --pareto frontier.csv too")
+
+    from hessrank.analysis.ranking import Ranking
+    from hessrank.quant.make_policy import make_policy
+    from hessrank.quant.summary import summarize
+
+    read = Ranking.read(ranking)
+    made = make_policy(
+        read,
+        strategy,
+        distill=distill,
+        distill_count=distill_count,
+        distill_coeff=distill_coeff,
+        weight_scheme=weight_scheme,
+        activation_scheme=activation_scheme,
+        method=method,
+        observer=observer,
+        **_given(options, for_frontier=pareto is not None and strategy != "budget"),
+    )
+    typer.echo(str(summarize(made, read)) if dry_run or out else str(made))
+    if dry_run:
+        return
+    written = [path for path in (out, pareto, plot) if path is not None]
+    if out is not None:
+        made.write(out)
+    if pareto is not None:
+        _write_frontier(read, made, pareto, pareto_cost, plot, options)
+    if written:
+        typer.echo(f"wrote {', '.join(map(str, written))}", err=True)
+
+
+def _given(options: dict[str, Any], *, for_frontier: bool) -> dict[str, Any]:
+    """Return the options that were given; widths and latencies may have been meant for the frontier alone."""
+    ours = {name: value for name, value in options.items() if value is not None}
+    return {n: v for n, v in ours.items() if n not in ("bits", "latency")} if for_frontier else ours
+
+
+def _write_frontier(
+    ranking: Ranking, made: Policy, path: Path, cost: str, plot: Path | None, options: dict[str, Any]
+) -> None:
+    """Write the frontier, and its picture with the policy as a mark."""
+    from hessrank.cli.output import save_plot
+    from hessrank.files import written_whole
+    from hessrank.quant.allocation import plot_frontier
+    from hessrank.quant.strategies import Problem
+    from hessrank.quant.strategies.budget import DEFAULT_BITS, pareto
+    from hessrank.quant.summary import summarize
+
+    widths = options["bits"] or DEFAULT_BITS
+    frame = pareto(Problem.of(ranking), cost, bits=widths, latency=options["latency"])
+    with written_whole(path) as beside:
+        frame.to_csv(beside, index=False, float_format="%.9g")
+    if plot is not None:
+        summary = summarize(made, ranking)
+        costs = {"bops": summary.costs.bops, "size": summary.costs.size_mib}
+        costs["mean-bits"] = summary.costs.mean_weight_bits
+        marks = {"this policy": (costs[cost], summary.increase)} if cost in costs else {}
+        save_plot(lambda: plot_frontier(frame, marks=marks), plot)

@@ -1,0 +1,109 @@
+"""A prepared model as an ONNX file that an integer runtime takes, checked before it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hessrank.analysis.memory import memory_errors_explained
+from hessrank.files import check_writable, written_whole
+from hessrank.quant.export.capture import Captured, capture
+from hessrank.quant.export.check import ROUNDED_BIASES, TOLERANCE, measure, measure_optimized
+from hessrank.quant.export.convert import exportable, reference
+from hessrank.quant.export.errors import ExportError, require_onnx
+from hessrank.quant.export.onnx_model import OPSET, OnnxModel, to_onnx
+from hessrank.quant.export.report import ExportReport
+from hessrank.quant.export.sizes import Axis, Inputs, free_axes, named_inputs, resized, run
+from hessrank.quant.export.steps import outputs_of
+from hessrank.quant.prepare.model import QuantizedModel
+
+
+def export_onnx(
+    prepared: QuantizedModel, path: str | Path, inputs: Any, *, dynamic: bool = True, check: bool = True
+) -> ExportReport:
+    """Write a prepared model as ONNX: QuantizeLinear and DequantizeLinear, weights as integers, batch norm folded.
+
+    Args:
+        prepared: the calibrated (and perhaps trained) model; untouched.
+        path: the file; replaced whole, or not at all.
+        inputs: sample inputs with their batch dimension: a tensor, a sequence, or tensors by name. Real ones
+            make a better check than random ones.
+        dynamic: leave batch, height and width open where the model takes other sizes; the report says which.
+        check: run the file with onnxruntime and compare it with ``prepared`` in evaluation mode.
+
+    Raises:
+        ExportError: a package is missing, the model does not export, or the file computes something else.
+        OutputError: the file cannot be written.
+    """
+    require_onnx()
+    check_writable(path)
+    with memory_errors_explained():
+        model = reference(prepared)
+        given = named_inputs(model, inputs)
+        run(model, given)
+        axes, fixed = free_axes(model, given) if dynamic else ([], [])
+        captured, exported, dropped = _build(model, given, axes, check=check)
+        report = ExportReport(
+            Path(path),
+            OPSET,
+            len(exported.data),
+            exported.float_bytes,
+            captured.dynamic,
+            notes=(*fixed, *dropped, *captured.notes),
+        )
+        with written_whole(path) as beside:
+            beside.write_bytes(exported.data)
+            return _checked(report, model, given, exported) if check else report
+
+
+def _build(
+    model: QuantizedModel, inputs: Inputs, axes: list[Axis], *, check: bool
+) -> tuple[Captured, OnnxModel, list[str]]:
+    """Export with as many varying sizes as work: all of them, the batch alone, none."""
+    notes: list[str] = []
+    ladder = [axes, [axis for axis in axes if axis.name == "batch"], []]
+    while True:
+        tried = ladder[0]
+        try:
+            captured = capture(exportable(model), inputs, tried)
+            exported = to_onnx(captured, list(inputs), list(outputs_of(model)))
+            if check:
+                _check_other_sizes(model, inputs, tried, exported, captured)
+        except ExportError as error:
+            ladder = [rung for rung in ladder if len(rung) < len(tried)]
+            if not ladder:
+                raise
+            lost = ", ".join(axis.name for axis in tried if axis not in ladder[0])
+            notes.append(f"{lost} fixed, since with varying sizes {error}")
+            continue
+        return captured, exported, notes
+
+
+def _check_other_sizes(
+    model: QuantizedModel, inputs: Inputs, axes: list[Axis], exported: OnnxModel, captured: Captured
+) -> None:
+    """Compare file and model at other sizes than those that were exported."""
+    free = {(name, dim) for name, dims in captured.dynamic.items() for dim in dims}
+    moved = [axis for axis in axes if set(axis.places) <= free]
+    settings = [resized(inputs, moved)] if moved else []
+    try:
+        for other in settings:
+            run(model, other)
+    except ExportError:  # sizes that must agree with each other
+        settings = [resized(inputs, [axis]) for axis in moved]
+    for other in settings:
+        measure(model, other, exported).judge()
+
+
+def _checked(report: ExportReport, model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> ExportReport:
+    agreement = measure(model, inputs, exported)
+    agreement.judge()
+    report = replace(report, layers=agreement.layers, outputs=agreement.outputs, own=agreement.own)
+    try:
+        optimized = measure_optimized(model, inputs, exported)
+    except ExportError as error:
+        return replace(report, notes=(*report.notes, f"with its optimizations on, {error}"))
+    moved = any(optimized[name].largest > max(TOLERANCE, plain.largest) for name, plain in report.outputs.items())
+    notes = (*report.notes, ROUNDED_BIASES) if moved else report.notes
+    return replace(report, optimized=optimized, notes=notes)

@@ -1,0 +1,157 @@
+"""From a ranking to a policy: a strategy chooses the bits, a list what to distil, every line says why."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from hessrank.analysis.ranking import Ranking
+from hessrank.errors import OptionError, nearest_first
+from hessrank.quant.policy import INPUT_LAYER, Policy
+from hessrank.quant.scheme import Scheme
+from hessrank.quant.strategies import STRATEGIES, Choice, Problem, choose_hints
+
+DEFAULT_COEFFICIENT = 0.7
+
+
+def make_policy(
+    ranking: Ranking,
+    strategy: str = "sensitive-ends",
+    *,
+    distill: str = "penultimate",
+    distill_count: int | None = None,
+    distill_coeff: float = DEFAULT_COEFFICIENT,
+    weight_scheme: str = "per_channel_affine",
+    activation_scheme: str = "per_tensor_affine",
+    method: str = "fixed",
+    observer: str = "minmax",
+    **options: Any,
+) -> Policy:
+    """Choose bits and hint layers for a ranked network.
+
+    Args:
+        ranking: with its record, which holds the network's graph.
+        strategy: ``sensitive-ends``, ``top-k``, ``threshold``, ``budget``, or ``pkg.mod:fn``.
+        distill: ``penultimate``, ``top-trace``, ``head``, ``middle``, ``tail``, ``none``, or ``pkg.mod:fn``.
+        distill_count: how many layers to distil; None leaves it to ``distill``.
+        distill_coeff: coefficient of each in the training loss.
+        weight_scheme: grid of the weights.
+        activation_scheme: grid of the activations.
+        method: fake-quantization method of both, as ``fixed`` or ``lsq``.
+        observer: what calibrates both, as ``minmax`` or ``mse``.
+        options: the strategy's own, as ``high_bits=10``.
+
+    Returns:
+        the policy; ``policy.write(path)`` writes it with a reason behind every line.
+
+    Raises:
+        HessrankError: an unknown name, an option that the strategy does not take, an impossible budget.
+    """
+    problem = Problem.of(ranking)
+    decide = STRATEGIES.resolve(strategy)
+    _check_options(strategy, decide, options)
+    choice = decide(problem, **options)
+    hints = choose_hints(problem, distill, distill_count)
+    policy = Policy.of(
+        {
+            "extra_qconfig_dict": {
+                "w_qscheme": _scheme(weight_scheme, choice.base_bits),
+                "a_qscheme": _scheme(activation_scheme, choice.base_bits),
+                "w_observer": observer,
+                "a_observer": observer,
+                "w_fakequantize": method,
+                "a_fakequantize": method,
+            },
+            "extra_quantizer_dict": {"special_layer": _entries(problem, choice, weight_scheme, activation_scheme)},
+            "output_layer_list": hints,
+            "distill_config": hints,
+            "distill_coeff": [distill_coeff] * len(hints),
+        }
+    )
+    return policy.with_reasons(_reasons(problem, choice, policy), _header(ranking, strategy))
+
+
+def _check_options(strategy: str, decide: Any, options: Mapping[str, Any]) -> None:
+    """Refuse what a strategy does not take, with the nearest of what it does."""
+    parameters = inspect.signature(decide).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            takes = ", ".join(nearest_first(name, known)) or "no options"
+            raise OptionError(f"the strategy {strategy!r} takes no option {name!r}; it takes {takes}")
+
+
+def _scheme(word: str, bits: int) -> dict[str, Any]:
+    scheme = Scheme.parse(f"{bits} {word}", Scheme(bits))
+    return {"bit": bits, "symmetry": scheme.symmetric, "per_channel": scheme.per_channel, "pot_scale": False}
+
+
+def _entries(problem: Problem, choice: Choice, weight_scheme: str, activation_scheme: str) -> dict[str, Any]:
+    """Return what differs from the base, layer by layer in the order of execution."""
+    inputs = problem.graph.inputs
+    bits_of_inputs = {_activation_bits(problem, choice, name) for name in inputs}
+    together = len(bits_of_inputs) == 1 and None not in bits_of_inputs and INPUT_LAYER not in problem.graph.nodes
+    entries: dict[str, Any] = {INPUT_LAYER: bits_of_inputs.pop()} if together else {}
+    for name in problem.graph.nodes:
+        if together and name in inputs:
+            continue
+        weight, activation = _weight_bits(problem, choice, name), _activation_bits(problem, choice, name)
+        entry = {"weight": f"{weight} {weight_scheme}"} if weight else {}
+        entry |= {"activation": f"{activation} {activation_scheme}"} if activation else {}
+        if entry:
+            entries[name] = entry
+    return entries
+
+
+def _weight_bits(problem: Problem, choice: Choice, name: str) -> int | None:
+    """Return the bits of a layer's weight; None if it has none or the base's."""
+    weight = problem.graph[name].weight
+    bits = choice.weights.get(weight or "", choice.base_bits)
+    return None if bits == choice.base_bits else bits
+
+
+def _activation_bits(problem: Problem, choice: Choice, name: str) -> int | None:
+    """Return the bits of the quantizer behind a layer; None if there is none or it has the base's."""
+    grid = problem.points.activations.get(name)
+    bits = choice.base_bits if grid is None else choice.all_grids(problem.points)[grid]
+    return None if bits == choice.base_bits else bits
+
+
+def _reasons(problem: Problem, choice: Choice, policy: Policy) -> dict[str, str]:
+    told = {name: _reason(problem, choice, name) for name in policy.layers if name in problem.graph.nodes}
+    if INPUT_LAYER in policy.layers and INPUT_LAYER not in problem.graph.nodes:
+        told[INPUT_LAYER] = "; ".join(_reason(problem, choice, name) for name in problem.graph.inputs)
+    if policy.distill_config:
+        told["distill_config"] = ", ".join(f"rank {problem.rows[name]['rank']}" for name in policy.distill_config)
+    return told
+
+
+def _reason(problem: Problem, choice: Choice, name: str) -> str:
+    """Return why a layer has its bits: rank, trace, predicted increase before and after, the strategy's word."""
+    row, points, predicted = problem.rows[name], problem.points, problem.predicted
+    base = predicted.at(choice.base_bits)
+    before = after = 0.0
+    if bits := _weight_bits(problem, choice, name):
+        increases = predicted.weights[str(problem.graph[name].weight)]
+        before, after = before + increases[base], after + increases[predicted.at(bits)]
+    grid = points.activations.get(name)
+    if (bits := _activation_bits(problem, choice, name)) and grid is not None:
+        increases = predicted.grids[grid]
+        before, after = before + increases[base], after + increases[predicted.at(bits)]
+    shared = f", one grid with {grid}" if bits and grid != name else ""
+    text = f"rank {row['rank']}/{len(problem.rows)}, trace {float(row['trace']):.1e}{_percent(row)}"
+    why = f": {choice.why[name]}" if name in choice.why else ""
+    return f"{text}, increase {before:.1e} → {after:.1e}{shared}{why}"
+
+
+def _percent(row: Mapping[str, Any]) -> str:
+    """Return the half width of the 95 % interval in percent of the trace."""
+    low, high, trace = float(row["ci_low"]), float(row["ci_high"]), float(row["trace"])
+    return f" ± {50 * (high - low) / abs(trace):.2g} %" if trace and high >= low else ""
+
+
+def _header(ranking: Ranking, strategy: str) -> str:
+    return f"hessrank policy · ranking sha256 {ranking.sha256[:16]}… · strategy {strategy}"

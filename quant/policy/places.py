@@ -1,0 +1,68 @@
+"""Where in a file something stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hessrank.quant.policy.errors import PolicyError
+
+Path = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """A line and a column, both from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of all keys and values of one file.
+
+    Attributes:
+        file: its name, as it was given; empty when there is none.
+        keys: by path from the root, as ``("extra_quantizer_dict", "special_layer", "conv1")``.
+        values: by path likewise; list items have their index as the last step.
+    """
+
+    file: str = ""
+    keys: Mapping[Path, Place] = field(default_factory=dict)
+    values: Mapping[Path, Place] = field(default_factory=dict)
+
+    def known(self, path: Path) -> Path:
+        """Return ``path`` without the steps that the file does not have."""
+        found: Path = ()
+        for step in path:
+            if (*found, step) in self.values:
+                found = (*found, step)
+        return found
+
+    def key(self, *path: str | int) -> Place | None:
+        """Return where a key stands, or the nearest thing around it."""
+        return self.keys.get(self.known(path), self.value(*path))
+
+    def value(self, *path: str | int) -> Place | None:
+        """Return where a value starts, or the nearest thing around it."""
+        return self.values.get(self.known(path))
+
+    def error(self, problem: str, place: Place | None = None) -> PolicyError:
+        """Return the error of ``problem`` at ``place``."""
+        return PolicyError(problem, self.file, *(place or ()))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a policy comes from and why it says what it says, in which equal policies may differ.
+
+    Attributes:
+        places: of its file.
+        reasons: comments by layer or key.
+        header: the comment at the top.
+    """
+
+    places: Places = field(default_factory=Places, compare=False)
+    reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
+    header: str = field(default="", compare=False)

@@ -1,0 +1,65 @@
+"""Plain values into models; what does not fit becomes one line with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hessrank.quant.policy.errors import MisfitError, PolicyError
+from hessrank.quant.policy.places import Path, Places
+
+M = TypeVar("M", bound=BaseModel)
+
+UNION_TAGS = ("<layer>", "<width>")  # steps of pydantic's that no file has
+_WANTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "greater_than_equal": "zero or more",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of keys to values",
+    "string_unicode": "a name that UTF-8 can write",
+}
+
+
+def validated(cls: type[M], data: Mapping[str, Any], places: Places) -> M:
+    """Return ``data`` as a ``cls``.
+
+    Args:
+        cls: the model.
+        data: its keys and values.
+        places: where they stand.
+
+    Raises:
+        PolicyError: the first thing in the file that does not fit, with its line and column.
+    """
+    try:
+        return cls.model_validate(dict(data))
+    except ValidationError as error:
+        found = [_placed(dict(one), places) for one in error.errors()]
+        raise min(found, key=lambda one: (one.line or 0, one.column or 0)) from error
+
+
+def _placed(told: dict[str, Any], places: Places) -> PolicyError:
+    cause = told.get("ctx", {}).get("error")
+    steps: Path = tuple(step for step in told["loc"] if step not in UNION_TAGS)
+    if isinstance(cause, MisfitError):
+        path = steps + cause.path
+        return places.error(str(cause), places.key(*path) if cause.at_key else places.value(*path))
+    return places.error(_problem(told, steps, cause), places.value(*steps))
+
+
+def _problem(told: dict[str, Any], steps: Path, cause: object) -> str:
+    key = next((str(step) for step in reversed(steps) if isinstance(step, str)), "")
+    if cause is not None:
+        return f"{key}: {cause}"
+    value = repr(told["input"])
+    shown = value if len(value) <= 40 else value[:40] + "…"
+    if told["type"] == "string_type":
+        remedy = f"; if it is one, put quotes around it: '{shown}'" if isinstance(told["input"], int | float) else ""
+        return f"{key}: {shown} is not a name{remedy}"
+    return f"{key}: {shown} is not {_WANTED.get(told['type']) or told['msg']}"

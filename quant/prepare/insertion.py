@@ -1,0 +1,157 @@
+"""Rewrites a traced model: folds batch norms, quantizes weights, puts quantizers behind layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hessrank.analysis.weights import channel_axis
+from hessrank.quant.kinds import BATCH_NORMS
+from hessrank.quant.points import Points
+from hessrank.quant.policy import Resolution, Setting
+from hessrank.quant.prepare.model import Inserted
+from hessrank.quant.prepare.modules import QUANTIZED, quantize_module
+from hessrank.quant.prepare.tracing import Traced
+from hessrank.quant.quantizers import Quantizer, make_quantizer
+
+
+class Insertion:
+    """One model on its way from traced to quantized.
+
+    Attributes:
+        inserted: what was inserted so far.
+        unquantized: tensors that stay as they are, and why.
+    """
+
+    def __init__(self, traced: Traced, points: Points, resolution: Resolution) -> None:
+        """Plan to quantize ``traced`` at ``points`` as ``resolution`` says."""
+        self._module, self._graph, self._nodes = traced.module, traced.graph, dict(traced.nodes)
+        self._points, self._resolution = points, resolution
+        self._calls = _calls(traced.module.graph)
+        self._activation_nodes: dict[str, fx.Node] = {}
+        self.inserted: list[Inserted] = []
+        self.unquantized = {f"activation of {name}": why for name, why in points.unquantized.items()}
+        self.unquantized |= {f"weight of {name}": why for name, why in points.float_weights.items()}
+
+    def run(self) -> None:
+        """Rewrite the model."""
+        self._quantize_weights()
+        self._quantize_activations()
+        self._module.graph.lint()
+        self._module.recompile()
+        order = list(self._graph.nodes)
+        self.inserted.sort(key=lambda one: (order.index(one.layer), one.tensor == "activation"))
+
+    @property
+    def layer_nodes(self) -> dict[str, str]:
+        """For every layer name, the node whose value its readers see."""
+        return {name: self._activation_nodes.get(name, node).name for name, node in self._nodes.items()}
+
+    def _quantize_weights(self) -> None:
+        for weight, layers in self._points.weights.items():
+            setting = self._resolution.weights[weight]
+            quantizers: dict[int, tuple[str, Quantizer]] = {}
+            for path in dict.fromkeys(str(self._nodes[layer].target) for layer in layers):
+                module = self._module.get_submodule(path)
+                if type(module) not in QUANTIZED:
+                    self.unquantized[f"weight of {path}"] = f"a {type(module).__name__} is no kind that is known"
+                    continue
+                axis = channel_axis(module)
+                if axis not in quantizers:
+                    quantizers[axis] = (f"{path}.weight_quantizer", _weight_quantizer(module, setting))
+                where, quantizer = quantizers[axis]
+                quantize_module(module, quantizer, self._take_batch_norm(path, layers))
+                self._note_weight(path, layers, where, setting)
+
+    def _note_weight(self, path: str, layers: tuple[str, ...], quantizer: str, setting: Setting) -> None:
+        first = next(layer for layer in layers if self._nodes[layer].target == path)
+        node = self._nodes[first].name
+        reason = setting.reason if len(layers) == 1 else f"{setting.reason}; shared by {', '.join(layers)}"
+        self.inserted.append(Inserted(first, "weight", quantizer, node, reason))
+
+    def _take_batch_norm(self, path: str, layers: tuple[str, ...]) -> _BatchNorm | None:
+        """Take the batch norm that can be folded into a module's only call out of the graph, and return it."""
+        node = self._calls[path][0]
+        norm_node = next(iter(node.users), None)
+        if len(layers) > 1 or layers[0] not in self._points.fused or norm_node is None:
+            return None
+        name = next((name for name, other in self._nodes.items() if other is norm_node), "")
+        if not name or self._graph[name].kind not in BATCH_NORMS or layers[0] in self._points.activations:
+            return None
+        norm = self._module.get_submodule(str(norm_node.target)) if norm_node.op == "call_module" else None
+        many = len(self._calls[str(norm_node.target)]) > 1 if norm is not None else False
+        if not isinstance(norm, _BatchNorm) or norm.running_var is None or many or self._spread_out(layers[0]):
+            return None
+        norm_node.replace_all_uses_with(node)
+        self._module.graph.erase_node(norm_node)
+        self._module.delete_submodule(str(norm_node.target))
+        self._nodes[name] = node
+        return norm
+
+    def _spread_out(self, layer: str) -> bool:
+        """Return whether a linear layer's channels are not along dimension 1, where a batch norm has them."""
+        node = self._graph[layer]
+        return node.kind == "Linear" and len(node.shape) > 1
+
+    def _quantize_activations(self) -> None:
+        paths: dict[str, str] = {}
+        for layer, grid in self._points.activations.items():
+            setting = self._resolution.activations[grid]
+            if grid not in paths:
+                paths[grid] = self._add_quantizer(grid, setting)
+            node = self._nodes[layer]
+            with self._module.graph.inserting_after(self._behind_inputs(node)):
+                call = self._module.graph.call_module(paths[grid], (node,))
+            node.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)  # type: ignore[misc]
+            self._activation_nodes[layer] = call
+            tensor = "input" if node.op == "placeholder" else "activation"
+            reason = setting.reason if layer == grid else f"{setting.reason}; one grid with {grid}"
+            self.inserted.append(Inserted(layer, tensor, paths[grid], call.name, reason))
+
+    def _behind_inputs(self, node: fx.Node) -> fx.Node:
+        """Return the node itself, or the last of the network's arguments: they all come first."""
+        while node.op == "placeholder" and node.next.op == "placeholder":
+            node = node.next
+        return node
+
+    def _add_quantizer(self, grid: str, setting: Setting) -> str:
+        quantizer = make_quantizer(setting.method, setting.scheme, observer=setting.observer, weight=False)
+        path = f"quantizers.{_attribute(grid)}"
+        while path in dict(self._module.named_modules()):
+            path += "_"
+        self._module.add_submodule(path, quantizer.to(_device(self._module)))
+        return path
+
+
+def _weight_quantizer(module: nn.Module, setting: Setting) -> Quantizer:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    per_channel = setting.scheme.per_channel
+    axis = channel_axis(module) if per_channel else None
+    channels = weight.shape[channel_axis(module)] if per_channel else None
+    made = make_quantizer(
+        setting.method, setting.scheme, observer=setting.observer, axis=axis, channels=channels, weight=True
+    )
+    return made.to(weight.device)
+
+
+def _attribute(name: str) -> str:
+    """Return a layer's name as one that an attribute can have."""
+    word = "".join(c if c.isidentifier() or c.isdigit() else "__" for c in name)
+    return word if word.isidentifier() else f"layer_{word}"
+
+
+def _device(module: nn.Module) -> torch.device:
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _calls(graph: fx.Graph) -> Mapping[str, list[fx.Node]]:
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    return calls

@@ -1,0 +1,84 @@
+"""The job of this folder: a model and a policy in, a model that obeys the policy out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hessrank.analysis.batches import as_samples
+from hessrank.analysis.data import Data
+from hessrank.analysis.feed import Feed
+from hessrank.analysis.memory import memory_errors_explained
+from hessrank.analysis.survey import check_weights
+from hessrank.errors import unknown_name
+from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.prepare.calibration import calibrate
+from hessrank.quant.prepare.insertion import Insertion
+from hessrank.quant.prepare.model import META, QuantizedModel
+from hessrank.quant.prepare.tracing import trace
+
+BACKENDS = ("hessrank", "mqbench")
+CALIBRATION_SAMPLES = 32
+
+
+def prepare(
+    model: nn.Module,
+    policy: Policy | str | Path,
+    calibration_data: Any,
+    *,
+    backend: str = "hessrank",
+    freeze_bn: bool = False,
+    num_samples: int = CALIBRATION_SAMPLES,
+    batch_size: int = 1,
+) -> Any:
+    """Return a copy of ``model`` that computes, and trains, with the weights and activations a policy asks for.
+
+    Args:
+        model: any network that torch.fx can trace; untouched.
+        policy: the policy, or the path of its file.
+        calibration_data: what the ranges are taken from, in any form that :func:`hessrank.rank` takes.
+        backend: ``hessrank``, or ``mqbench`` to have MQBench execute the policy (it must be installed).
+        freeze_bn: keep batch norms on their running statistics in training too.
+        num_samples: samples to calibrate with, from the front.
+        batch_size: samples run together; the observer ``moving-average`` averages over batches.
+
+    Returns:
+        a :class:`QuantizedModel`, a torch.fx ``GraphModule`` in the mode (train or eval) of ``model``; of the
+        backend ``mqbench``, what MQBench makes.
+
+    Raises:
+        HessrankError: the policy does not fit the model, the model cannot be traced, or the data does not work.
+    """
+    if backend not in BACKENDS:
+        raise unknown_name("backend", backend, BACKENDS)
+    policy = policy if isinstance(policy, Policy) else Policy.read(policy)
+    check_weights(model)
+    samples = as_samples(
+        calibration_data.dataset if isinstance(calibration_data, Data) else calibration_data, num_samples
+    )
+    feed = Feed(samples, model, batch_size, needs_target=False)
+    if backend == "mqbench":
+        from hessrank.quant.backends.mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
+
+        return prepare_mqbench(
+            model, policy, calibration_data, freeze_bn=freeze_bn, num_samples=num_samples, batch_size=batch_size
+        )
+    with memory_errors_explained():
+        traced = trace(model, feed.batch(0))
+        idle = require(policy, traced.graph)
+        points = policy_points(policy, traced.graph)
+        insertion = Insertion(traced, points, resolve(policy, traced.graph, points))
+        insertion.run()
+        prepared = QuantizedModel(traced.module, traced.module.graph, type(model).__name__)
+        prepared.meta[META] = {
+            "inserted": [asdict(one) for one in insertion.inserted],
+            "unquantized": insertion.unquantized,
+            "layer_nodes": insertion.layer_nodes,
+            "warnings": [str(finding) for finding in idle],
+            "freeze_bn": freeze_bn,
+        }
+        calibrate(prepared, feed)
+    return prepared.train() if model.training and freeze_bn else prepared

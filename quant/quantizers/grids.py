@@ -1,0 +1,87 @@
+"""The integer grid of a tensor: from a range to scale and zero point, and gradients past the rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from hessrank.quant.scheme import Scheme
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What an integer kernel needs to know of a tensor; value = (integer − zero_point) · scale.
+
+    Attributes:
+        scale: float32, shape (1,) or (channels,); in units of the tensor.
+        zero_point: int32, of the same shape; the integer that stands for 0.
+        quant_min: smallest integer.
+        quant_max: largest integer.
+        axis: which axis of the tensor counts the channels; None where there is one scale.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    quant_min: int
+    quant_max: int
+    axis: int | None
+
+
+def range_to_grid(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """Return scale and zero point (int32) of the grid over [low, high], widened to hold 0 (Jacob et al. 2018).
+
+    An affine scale is (high − low)/(quant_max − quant_min), a symmetric one max(|low|, |high|)/quant_max; a
+    range that is nothing but 0 gets scale 1. The scale is differentiable; low and high have the same shape.
+    """
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    if scheme.symmetric:
+        scale = torch.maximum(-low, high) / scheme.quant_max
+        zero_point = torch.zeros_like(scale)
+    else:
+        scale = (high - low) / (scheme.quant_max - scheme.quant_min)
+        zero_point = scheme.quant_min - low.detach() / scale.detach().clamp(min=TINY)
+    empty = scale < TINY
+    scale = torch.where(empty, 1.0, scale)
+    integer = torch.where(empty, 0.0, zero_point).round().clamp(scheme.quant_min, scheme.quant_max)
+    return snapped(scale, scheme), integer.to(torch.int32)
+
+
+def snapped(scale: Tensor, scheme: Scheme) -> Tensor:
+    """Return a scale as the scheme allows it: the nearest power of two (of the logarithm) under ``pot_scale``.
+
+    The gradient goes straight through.
+    """
+    if not scheme.pot_scale:
+        return scale
+    exponent = scale.detach().log2().round().clamp(-126, 127)
+    return straight_through(torch.ldexp(torch.ones_like(exponent), exponent), scale)
+
+
+class _StraightThrough(Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, source: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, gradients[0]
+
+
+def straight_through(value: Tensor, source: Tensor) -> Tensor:
+    """Return ``value`` to the last bit, with the gradient of ``source``, which has the same shape.
+
+    ``source + (value - source).detach()``, as it is often written, is off the grid by a rounding error.
+    """
+    result: Tensor = _StraightThrough.apply(value.detach(), source)  # type: ignore[no-untyped-call]
+    return result
+
+
+def across(tensor: Tensor, axis: int | None, ndim: int) -> Tensor:
+    """Return a tensor of shape (1,) or (channels,) in a shape that broadcasts along ``axis`` of ``ndim``."""
+    return tensor.view([-1 if axis is not None and d == axis % ndim else 1 for d in range(ndim)])

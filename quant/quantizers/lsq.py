@@ -1,0 +1,58 @@
+"""``lsq``: learned step size (Esser et al. 2020, arXiv:1902.08153)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
+from hessrank.quant.quantizers.grids import TINY, snapped, straight_through
+from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.scheme import Scheme
+
+
+@QUANTIZERS.register("lsq")
+class LSQ(Quantizer):
+    """The step size s is learned; an affine grid keeps the integer zero point z of its calibration.
+
+    y = (clamp(round(x/s) + z, quant_min, quant_max) − z) · s, and with Q_N = z − quant_min, Q_P = quant_max − z
+    (eq. 3 and 5)
+
+        ∂y/∂s = round(x/s) − x/s  where −Q_N < x/s < Q_P,  −Q_N below,  Q_P above
+        ∂y/∂x = 1                 where −Q_N < x/s < Q_P,  0 elsewhere
+
+    summed over the tensor, or the channel, of N elements, and multiplied by g = 1/√(N · quant_max) (section 2.2).
+    What is stored is the logarithm ``log_gain``, s = scale · exp(log_gain), as in TQT (Jain et al. 2019): a raw s may
+    be driven below 0 by Adam. Its gradient is s times that of s.
+    The step starts at the calibrated range; observer ``mean-magnitude`` is the start of the paper, 2·mean|x|/√Q_P.
+    """
+
+    method = "lsq"
+
+    def __init__(self, scheme: Scheme, **options: Any) -> None:
+        """Make a quantizer without a range; options as ``Quantizer`` has them."""
+        super().__init__(scheme, **options)
+        self.log_gain = nn.Parameter(torch.zeros_like(self.scale))
+
+    def current(self) -> tuple[Tensor, Tensor]:
+        """Return the learned scale and the calibrated zero point."""
+        scale = (self.scale * self.log_gain.exp()).clamp(min=TINY)
+        return snapped(scale, self.scheme), self.zero_point
+
+    def fake_quantize(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the learned grid."""
+        scale, zero_point = self.current()
+        scale = damped(scale, self.damping(x))
+        low, high = (end - zero_point for end in (self.scheme.quant_min, self.scheme.quant_max))
+        return round_to_grid(x, scale, zero_point, self.scheme, self.axis, low=low * scale, high=high * scale)
+
+    def damping(self, x: Tensor) -> float:
+        """Return g = 1/√(N · quant_max) for ``x``, N being how many of its elements share a scale."""
+        return float((x.numel() / self.scale.numel() * self.scheme.quant_max) ** -0.5) if x.numel() else 1.0
+
+
+def damped(tensor: Tensor, factor: float) -> Tensor:
+    """Return ``tensor`` with its gradient multiplied by ``factor``."""
+    return straight_through(tensor, tensor * factor)
