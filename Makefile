@@ -1,4 +1,4 @@
-# make demo   install into .venv, rank the shipped low-light network, write demo/ranking.{csv,json,png}
+# make demo   install into .venv, rank the shipped low-light network, give its layers bits: demo/ranking.*, demo/policy.yaml
 # make test   install into .venv, lint, run every test (about ten minutes on two cores)
 PYTHON ?= python3
 BIN    := .venv/bin
@@ -14,6 +14,7 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv/installed
 	mkdir -p demo
 	$(BIN)/hessrank examples/lowlight/model.pth --out demo/ranking.csv --plot demo/ranking.png
+	$(BIN)/hessrank policy demo/ranking.csv --base-bits 4 --out demo/policy.yaml
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,14 +1,16 @@
-"""The predicted increase of the loss if one tensor alone were quantized to b bits: ½ · (trace/n) · ‖Q(a) − a‖².
+"""Rounding a tensor to b bits, and how large the error is: e = Q(a) − a and ‖e‖²/n.
 
-Second-order expansion of the loss with the Hessian replaced by its mean eigenvalue (HAWQ-V2, eq. 11). The
-rounding is that of a policy's defaults: activations per tensor, weights per channel, both affine on their
-min-max range.
+The rounding is that of a policy's defaults: activations per tensor, weights per channel, both affine on their
+min-max range. With ‖e‖²/n alone the predicted increase of the loss is ½ · trace · ‖e‖²/n: a second-order
+expansion with the Hessian replaced by its mean eigenvalue (HAWQ-V2, eq. 11). :mod:`rounding_damage` predicts from
+e itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,20 +39,46 @@ def affine_parameters(low: float, high: float, bits: int) -> tuple[float, int]:
 
 
 def quantize(value: Tensor, low: float, high: float, bits: int) -> Tensor:
-    """Return ``value`` rounded to ``bits`` bits, per tensor and affine, over the range [low, high]."""
+    """Return ``value`` rounded to ``bits`` bits, per tensor and affine, over the range [low, high].
+
+    To the bit what ``torch.fake_quantize_per_tensor_affine`` returns, which also makes a mask for its backward
+    pass and takes several times as long.
+    """
     scale, zero_point = affine_parameters(low, high, bits)
-    return torch.fake_quantize_per_tensor_affine(value, scale, zero_point, 0, 2**bits - 1)
+    single = np.float32(scale)
+    rounded = (value * float(1 / single)).round_().clamp_(-zero_point, 2**bits - 1 - zero_point)
+    return rounded.float().mul_(float(single)).to(value.dtype)
 
 
 def quantize_weight(weight: Tensor, axis: int, bits: int) -> Tensor:
-    """Return ``weight`` rounded to ``bits`` bits, per channel along ``axis`` and affine, over min-max ranges."""
-    rows = weight.detach().movedim(axis, 0).flatten(1)
-    low, high = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
+    """Return ``weight`` rounded to ``bits`` bits, per channel along ``axis`` and affine, over min-max ranges.
+
+    To the bit what ``torch.fake_quantize_per_channel_affine`` returns.
+    """
+    weight = weight.detach()
+    others = [d for d in range(weight.ndim) if d != axis]
+    low, high = weight.amin(others, keepdim=True).clamp(max=0), weight.amax(others, keepdim=True).clamp(min=0)
     steps = 2**bits - 1
     scale = ((high - low) / steps).float()
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
-    zero_point = (-low / scale).round().clamp(0, steps).to(torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight.detach(), scale, zero_point, axis, 0, steps)
+    zero_point = (-low / scale).round().clamp(0, steps).float()
+    rounded = (weight * (1 / scale)).round_()
+    return torch.clamp(rounded, -zero_point, steps - zero_point, out=rounded).mul_(scale)
+
+
+def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
+    """Return Q(a) − a of an activation, for the grid of ``bits`` bits over [low, high]."""
+    return quantize(value, low, high, bits).sub_(value)
+
+
+def weight_rounding_error(weight: Tensor, axis: int, bits: int) -> Tensor:
+    """Return Q(w) − w of a weight, for a grid of ``bits`` bits per channel along ``axis``."""
+    return quantize_weight(weight, axis, bits).sub_(weight.detach())
+
+
+def without_masked(value: Tensor) -> Tensor:
+    """Return ``value`` with 0 for what is infinite: masked scores, which no grid holds."""
+    return torch.where(value.isinf(), 0.0, value) if value.isinf().any() else value
 
 
 def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]) -> Tensor:
@@ -69,10 +97,9 @@ def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts]
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         fact = facts[layer.name]
-        if value.isinf().any():
-            value = torch.where(value.isinf(), 0.0, value)  # masked scores: no grid holds them
+        value = without_masked(value)
         for column, width in enumerate(bits):
-            error = quantize(value, fact.low, fact.high, width) - value
+            error = rounding_error(value, fact.low, fact.high, width)
             norms = sample_norms(error, fact.axis, len(batch)).double()
             errors[layer.execution_index, column] = (norms.square() * len(batch) / value.numel()).cpu()
 
@@ -83,6 +110,5 @@ def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts]
 def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> list[float]:
     """Return ‖Q(w) − w‖²/n of a module's weight for each bit-width."""
     axis = channel_axis(module)
-    return [
-        float((quantize_weight(weight, axis, width) - weight).square().mean(dtype=torch.float64)) for width in bits
-    ]
+    errors = (weight_rounding_error(weight, axis, width) for width in bits)
+    return [float(error.square().mean(dtype=torch.float64)) for error in errors]

@@ -1,7 +1,7 @@
-"""Who makes a network ready for quantization-aware training: hessrank, and torchao and MQBench where they are installed.
+"""Who prepares a network for quantization-aware training: hessrank, and torchao and MQBench where they are installed.
 
-All quantize weights to 8 bits per channel and activations to 8 bits per tensor, calibrated on the inputs that are then
-trained on, and let batch norms learn. How many tensors each of them quantizes differs, so that has to be counted.
+All quantize weights to 8 bits per channel and activations to 8 bits per tensor, calibrated on the inputs that are
+then trained on, and let batch norms learn. How many tensors each of them quantizes differs, so that is counted.
 """
 
 from __future__ import annotations

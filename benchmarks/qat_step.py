@@ -1,8 +1,7 @@
 """What a step of quantization-aware training costs: hessrank, torchao and MQBench against the float network.
 
 A step is forward, loss and backward in training mode, without the optimizer's part. "Kept" is what autograd keeps
-from forward to backward, parameters apart. torchao's quantizer for x86 knows fewer layers than hessrank quantizes, so
-there is one more with its fake-quantizers in hessrank's places. Packages that are not installed are left out.
+from forward to backward, parameters and buffers apart. Packages that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -21,6 +20,12 @@ from benchmarks.common import Row, interleaved, parsed, parser, report, seconds
 from benchmarks.cost import plain_loss
 from benchmarks.networks import Example, low_light, resnet18
 from benchmarks.qat_peers import installed, quantized_tensors
+
+NOTE = """
+activations, weights: tensors that are fake-quantized in one forward pass. torchao's quantizer for x86 leaves
+transposed convolutions, products, gates, outputs and one side of additions in float; "hessrank's places" is torchao
+with its own fake-quantizers where hessrank has them. "observing" is torchao's default in training; without it the
+observers are switched off after calibration. Batch norms learn in all of them."""
 
 
 def for_training(example: Example, batch: int) -> Example:

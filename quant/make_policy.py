@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hessrank.analysis.ranking import Ranking
@@ -52,8 +52,32 @@ def make_policy(
     decide = STRATEGIES.resolve(strategy)
     _check_options(strategy, decide, options)
     choice = decide(problem, **options)
-    hints = choose_hints(problem, distill, distill_count)
-    policy = Policy.of(
+    policy = policy_of(
+        problem,
+        choice,
+        hints=choose_hints(problem, distill, distill_count),
+        distill_coeff=distill_coeff,
+        weight_scheme=weight_scheme,
+        activation_scheme=activation_scheme,
+        method=method,
+        observer=observer,
+    )
+    return policy.with_reasons(_reasons(problem, choice, policy), _header(ranking, strategy))
+
+
+def policy_of(
+    problem: Problem,
+    choice: Choice,
+    *,
+    hints: Sequence[str] = (),
+    distill_coeff: float = DEFAULT_COEFFICIENT,
+    weight_scheme: str = "per_channel_affine",
+    activation_scheme: str = "per_tensor_affine",
+    method: str = "fixed",
+    observer: str = "minmax",
+) -> Policy:
+    """Return the policy that says what a strategy chose, without reasons; arguments as for :func:`make_policy`."""
+    return Policy.of(
         {
             "extra_qconfig_dict": {
                 "w_qscheme": _scheme(weight_scheme, choice.base_bits),
@@ -64,12 +88,11 @@ def make_policy(
                 "a_fakequantize": method,
             },
             "extra_quantizer_dict": {"special_layer": _entries(problem, choice, weight_scheme, activation_scheme)},
-            "output_layer_list": hints,
-            "distill_config": hints,
+            "output_layer_list": list(hints),
+            "distill_config": list(hints),
             "distill_coeff": [distill_coeff] * len(hints),
         }
     )
-    return policy.with_reasons(_reasons(problem, choice, policy), _header(ranking, strategy))
 
 
 def _check_options(strategy: str, decide: Any, options: Mapping[str, Any]) -> None:

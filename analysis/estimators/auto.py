@@ -30,6 +30,21 @@ class Choice:
     why: str
 
 
+def where_exact(
+    network: Network, loss: Loss, weights: Sequence[Weight]
+) -> tuple[tuple[str, ...], tuple[Weight, ...]]:
+    """Return the layers and weights for which the Gauss-Newton matrix is the Hessian.
+
+    For the `self` losses all of them; for a task loss those that nothing curved follows. A weight that is used
+    twice multiplies with itself, which is curved.
+    """
+    everything = tuple(layer.name for layer in network.layers)
+    if isinstance(loss, Self):
+        return everything, tuple(weights)
+    flat = tuple(layer for layer in everything if layer not in network.curved)
+    return flat, tuple(w for w in weights if len(w.calls) == 1 and w.calls[0] in flat)
+
+
 def plan(name: str, network: Network, loss: Loss, weights: Sequence[Weight], outputs_per_sample: int) -> list[Choice]:
     """Return which estimator does which layers; together they do all of them.
 
@@ -56,9 +71,8 @@ def plan(name: str, network: Network, loss: Loss, weights: Sequence[Weight], out
     if isinstance(loss, Self):
         why = f"at the model's own output the Hessian is the Gauss-Newton matrix; {how}"
         return [Choice(first_order, everything, tuple(weights), why)]
-    flat = tuple(layer for layer in everything if layer not in network.curved)
+    flat, flat_weights = where_exact(network, loss, weights)
     curved = tuple(layer for layer in everything if layer in network.curved)
-    flat_weights = tuple(w for w in weights if len(w.calls) == 1 and w.calls[0] in flat)
     curved_weights = tuple(w for w in weights if w not in flat_weights)
     choices = [
         Choice(first_order, flat, flat_weights, f"all that follows is piecewise linear; {how}"),
@@ -66,13 +80,14 @@ def plan(name: str, network: Network, loss: Loss, weights: Sequence[Weight], out
             "hutchinson",
             curved,
             curved_weights,
-            f"{_curved_ones(network)} follow: the full Hessian is needed",
+            f"{curved_ones(network)} follow: the full Hessian is needed",
         ),
     ]
     return [choice for choice in choices if choice.layers or choice.weights]
 
 
-def _curved_ones(network: Network) -> str:
+def curved_ones(network: Network) -> str:
+    """Return what is curved in a network, in a few words."""
     names = sorted(set(network.curved.values()))
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "weights that are used twice"
 
@@ -80,7 +95,7 @@ def _curved_ones(network: Network) -> str:
 def _caution(name: str, network: Network, loss: Loss) -> str:
     if name in ("gauss-newton", "exact") and network.curved and not isinstance(loss, Self):
         return (
-            f"asked for; for the {len(network.curved)} layers before {_curved_ones(network)} this is the trace "
+            f"asked for; for the {len(network.curved)} layers before {curved_ones(network)} this is the trace "
             "of the Gauss-Newton matrix, which is not the Hessian's"
         )
     return "asked for"

@@ -5,7 +5,7 @@ Nothing is kept: a gradient hook takes the norm and the gradient is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,20 @@ from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.survey import sample_norms
 from hessrank.analysis.weights import weight_gradients, weight_norms
+
+
+def send_back(outputs: Sequence[Tensor], roots: Sequence[Tensor], seeds: Sequence[Tensor], *, keep: bool) -> None:
+    """Run one backward pass past the hooks; the gradients at its end are dropped.
+
+    Args:
+        outputs: the network's outputs.
+        roots: where the pass shall end.
+        seeds: a gradient for each output.
+        keep: keep the graph for another pass.
+    """
+    starts = [(z, s) for z, s in zip(outputs, seeds, strict=True) if z.requires_grad]
+    z, s = zip(*starts, strict=True)
+    torch.autograd.grad(z, tuple(roots), s, retain_graph=keep, allow_unused=True)
 
 
 class GradientNorms:
@@ -39,19 +53,10 @@ class GradientNorms:
     def backward(
         self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
     ) -> Estimates:
-        """Send ``seeds`` back from ``outputs`` and return the squared norms that pass by.
-
-        Args:
-            outputs: the network's outputs.
-            roots: where the pass shall end.
-            seeds: a gradient for each output.
-            keep: keep the graph for another pass.
-        """
+        """Send ``seeds`` back from ``outputs`` (as :func:`send_back` does); return the squared norms passing by."""
         self._layer_norms.clear()
         self._weight_norms.clear()
-        starts = [(z, s) for z, s in zip(outputs, seeds, strict=True) if z.requires_grad]
-        z, s = zip(*starts, strict=True)
-        torch.autograd.grad(z, roots, s, retain_graph=keep, allow_unused=True)
+        send_back(outputs, roots, seeds, keep=keep)
         for row, gradients in self._shared.items():
             self._weight_norms[row] = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square()
         self._shared.clear()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
-from hessrank.quant.quantizers.grids import TINY, snapped, straight_through
+from hessrank.quant.quantizers.grids import TINY, snapped
 from hessrank.quant.quantizers.rounding import round_to_grid
 from hessrank.quant.scheme import Scheme
 
@@ -43,16 +43,8 @@ class LSQ(Quantizer):
 
     def fake_quantize(self, x: Tensor) -> Tensor:
         """Return ``x`` on the learned grid."""
-        scale, zero_point = self.current()
-        scale = damped(scale, self.damping(x))
-        low, high = (end - zero_point for end in (self.scheme.quant_min, self.scheme.quant_max))
-        return round_to_grid(x, scale, zero_point, self.scheme, self.axis, low=low * scale, high=high * scale)
+        return round_to_grid(x, *self.current(), self.scheme, self.axis, stretch=True, damping=self.damping(x))
 
     def damping(self, x: Tensor) -> float:
         """Return g = 1/√(N · quant_max) for ``x``, N being how many of its elements share a scale."""
         return float((x.numel() / self.scale.numel() * self.scheme.quant_max) ** -0.5) if x.numel() else 1.0
-
-
-def damped(tensor: Tensor, factor: float) -> Tensor:
-    """Return ``tensor`` with its gradient multiplied by ``factor``."""
-    return straight_through(tensor, tensor * factor)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.quant.quantizers.base import QUANTIZERS
-from hessrank.quant.quantizers.lsq import LSQ, damped
+from hessrank.quant.quantizers.lsq import LSQ
 from hessrank.quant.quantizers.rounding import round_to_grid
 from hessrank.quant.scheme import Scheme
 
@@ -51,9 +51,11 @@ class LSQPlus(LSQ):
         if self.scheme.symmetric:
             return super().fake_quantize(x)
         scale, zero_point = self.current()
-        scale, low = damped(scale, self.damping(x)), damped(self._lower(), self.damping(x))
+        low = self._lower()
         high = low + self.scheme.quant_max * scale
-        return round_to_grid(x, scale, zero_point, self.scheme, self.axis, low=low, high=high)
+        return round_to_grid(
+            x, scale, zero_point, self.scheme, self.axis, low=low, high=high, damping=self.damping(x)
+        )
 
     def _lower(self) -> Tensor:
         """Return β, whose integer is 0."""

@@ -15,6 +15,10 @@ from hessrank.analysis.losses import LOSSES
 from hessrank.analysis.ranking import COLUMNS, Ranking
 from hessrank.analysis.tables import as_text
 from hessrank.cli import main
+from hessrank.quant.make_policy import make_policy
+from hessrank.quant.prepare import QuantizedModel
+from hessrank.quant.quantizers import QUANTIZERS
+from hessrank.quant.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,12 +68,14 @@ def test_the_other_commands_run(folder: Path) -> None:
 
 
 def test_the_python_runs(folder: Path) -> None:
-    (code,) = blocks("python")
     namespace: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), namespace)
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), namespace)
     assert (folder / "ranking.csv").exists()
     assert (folder / "ranking.png").exists()
+    assert (folder / "model.onnx").exists()
     assert isinstance(namespace["by_task"], Ranking)
+    assert isinstance(namespace["prepared"], QuantizedModel)
 
 
 def test_the_table_is_what_the_first_command_gives(demo: Path) -> None:
@@ -79,6 +85,14 @@ def test_the_table_is_what_the_first_command_gives(demo: Path) -> None:
     names = [re.findall(r"^ *\d+ (?:\(\d+–\d+\))? *(\S+) +\S+ +[\d.]+e", text, flags=re.MULTILINE) for text in texts]
     assert names[0] == names[1]
     assert len(names[0]) == 10
+
+
+def test_the_policy_is_what_the_ranking_gives(demo: Path) -> None:
+    written = str(make_policy(Ranking.read(demo / "ranking.csv"), base_bits=4))
+    entries = [line.split("#")[0].rstrip() for line in written.splitlines()]
+    (shown,) = blocks("yaml")
+    for line in shown.splitlines():
+        assert line in entries, line
 
 
 def test_the_first_command_writes_what_it_says(demo: Path) -> None:
@@ -93,7 +107,7 @@ def test_the_make_targets_exist() -> None:
 
 
 def test_names_are_complete_and_links_lead_somewhere() -> None:
-    for name in [*COLUMNS, *ESTIMATORS, *LOSSES]:
+    for name in [*COLUMNS, *ESTIMATORS, *LOSSES, *STRATEGIES, *QUANTIZERS]:
         assert name in README, name
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert links

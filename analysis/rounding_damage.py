@@ -1,0 +1,135 @@
+"""½ eᵀHe of the rounding errors e = Q(a) − a themselves, for every layer and bit-width in one backward pass.
+
+With a factor S of the loss's curvature at the output and a random w, E[w wᵀ] = I, a backward pass of Sw brings
+JᵀSw to every layer, and
+
+    E ⟨JᵀSw, e⟩² = eᵀJᵀS Sᵀ J e = eᵀGe,   G the Gauss-Newton matrix,
+
+for as many errors e as one likes: one inner product each. The same with a weight's gradient and Q(W) − W. Unlike
+½ · trace/n · ‖e‖² this takes the errors for nothing: they may point along each other or along an eigenvector. A
+single estimate is a square of a sum of random signs, with a relative standard deviation of at most √2.
+
+The probe on the output is that of Gauss-Newton traces (Schraudolph 2002); the expansion is HAWQ-V2's (Dong et al.
+2020, section 3) before its Hessian is replaced by a mean eigenvalue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hessrank.analysis.calls import Call
+from hessrank.analysis.damage import rounding_error, weight_rounding_error, without_masked
+from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
+from hessrank.analysis.estimators.gradient_norms import send_back
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.probes import output_probes
+from hessrank.analysis.weights import channel_axis, weight_gradients
+
+
+@dataclass(frozen=True)
+class Grids:
+    """What the tensors are rounded to.
+
+    Attributes:
+        bits: the bit-widths.
+        ranges: smallest and largest value of each layer.
+        axes: for each weight of the work, which of its axes counts the output channels.
+    """
+
+    bits: Sequence[int]
+    ranges: Mapping[str, tuple[float, float]]
+    axes: Sequence[int]
+
+
+def rounding_damage(work: Work, grids: Grids) -> Iterator[Tensor]:
+    """Yield ½⟨JᵀSw, e⟩² of every layer and weight, for each probe w in ``work.indices``.
+
+    Args:
+        work: layers, weights, samples and probes; its loss must know a factor S.
+        grids: what is rounded to.
+
+    Yields:
+        an unbiased estimate of ½ eᵀGe, in units of the loss, float64 on the CPU, of shape
+        (layers + weights, bits, batch).
+    """
+    products = _Products(work, grids)
+    run = work.network.run(work.batch, products, differentiable=True)
+    outputs = differentiable_outputs(work.loss, work.batch, run.output)
+    target = target_of(work.loss, work.batch, run.output)
+    for probe in work.indices:
+        w = output_probes(work.probes, outputs, work.batch.samples, probe)
+        with torch.no_grad():
+            seeds = work.loss.factor(run.output, target, w)
+        assert seeds is not None
+        send_back(outputs, run.roots, seeds, keep=probe != work.indices[-1])
+        yield products.taken().square() / 2
+
+
+class _Products:
+    """A tap whose hooks leave ⟨gradient, rounding error⟩ of each backward pass; the errors are made there and dropped.
+
+    It holds the activations of one forward pass, as training does.
+    """
+
+    def __init__(self, work: Work, grids: Grids) -> None:
+        """Prepare for the layers and weights of ``work``."""
+        self._work, self._grids = work, grids
+        self._row = {name: i for i, name in enumerate(work.layers)}
+        rows = enumerate(work.weights, start=len(work.layers))
+        self._weight_row = {name: i for i, weight in rows for name in weight.calls}
+        self._found: dict[int, Tensor] = {}  # bits × batch each, on the device until the pass is over
+
+    def __call__(self, layer: Layer, call: Call, value: Tensor) -> None:
+        """Watch one activation."""
+        if layer.name in self._row:
+            value.register_hook(self._layer_hook(layer, without_masked(value.detach())))  # type: ignore[no-untyped-call]
+        if layer.name in self._weight_row and call.module is not None and call.input is not None:
+            value.register_hook(self._weight_hook(layer, call))  # type: ignore[no-untyped-call]
+
+    def taken(self) -> Tensor:
+        """Return what the last pass left, rows × bits × batch, and forget it; 0 where no gradient came by."""
+        rows = len(self._work.layers) + len(self._work.weights)
+        result = torch.zeros(rows, len(self._grids.bits), len(self._work.batch), dtype=torch.float64)
+        if self._found:
+            result[list(self._found)] = torch.stack(list(self._found.values())).double().cpu()
+        self._found.clear()
+        return result
+
+    def _layer_hook(self, layer: Layer, value: Tensor) -> Callable[[Tensor], None]:
+        row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
+        low, high = self._grids.ranges[layer.name]
+
+        def hook(slope: Tensor) -> None:
+            rows, slopes = axis.rows(value, count), axis.rows(slope, count)
+            errors = (rounding_error(rows, low, high, width) for width in self._grids.bits)
+            self._found[row] = torch.stack([error.mul_(slopes).sum(1) for error in errors])
+
+        return hook
+
+    def _weight_hook(self, layer: Layer, call: Call) -> Callable[[Tensor], None]:
+        row, axis, count = self._weight_row[layer.name], self._work.axes[layer.name], len(self._work.batch)
+        weight, channels = self._weight(row)
+        module, given = call.module, call.input
+        assert module is not None
+        assert given is not None
+        given = given.movedim(axis.dim, 0)
+
+        def hook(slope: Tensor) -> None:
+            slope = slope.movedim(axis.dim, 0)
+            widths = self._grids.bits
+            errors = torch.stack([weight_rounding_error(weight, channels, b).flatten() for b in widths])
+            gradients = weight_gradients(module, given, slope, count)  # of one sample after the other
+            products = torch.stack([errors @ gradient.flatten() for gradient in gradients], dim=1)
+            before = self._found.get(row)  # of another call that shares the weight: its gradient is their sum
+            self._found[row] = products if before is None else before + products
+
+        return hook
+
+    def _weight(self, row: int) -> tuple[Tensor, int]:
+        """Return a weight and its channel axis."""
+        index = row - len(self._work.layers)
+        return self._work.weights[index].parameter, self._grids.axes[index]

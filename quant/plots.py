@@ -1,0 +1,364 @@
+"""Pictures of a policy and of what it was made from: the bits over depth, and the predicted increases.
+
+As in :mod:`hessrank.analysis.plots`, a pure function computes what to draw and a thin one draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator
+from numpy.typing import NDArray
+
+from hessrank.analysis.ranking import Ranking
+from hessrank.errors import OptionError, unknown_name
+from hessrank.quant.ends import SubNetwork, sub_networks
+from hessrank.quant.graph import Graph
+from hessrank.quant.points import Points
+from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
+from hessrank.quant.predicted import Predicted, predict
+from hessrank.quant.strategies import Problem
+
+What = Literal["activations", "weights"]
+Marks = tuple[tuple[int, int], ...]
+
+# Okabe & Ito's colors; shape and filling tell the same without color.
+_WEIGHT, _ACTIVATION, _HINT, _LEADER = "#D55E00", "#0072B2", "#F0E442", "#777777"
+_NAME_SIZE, _LINE_HEIGHT = 6.5, 1.25  # points; of that
+_DECADES = 10  # below the largest increase, where the colors end
+
+
+@dataclass(frozen=True)
+class BitMap:
+    """What :func:`plot_bits` draws; a place is a layer's number in the order of execution.
+
+    Attributes:
+        count: how many layers there are.
+        weights: place and bits of every weight, once for each layer that uses it.
+        activations: place and bits of every quantizer of an activation.
+        floats: places of the layers whose weight or tensor stays in float; of those inside a kernel none.
+        parts: name, first and last place of every sub-network.
+        names: place, bits and name of the kernels with more bits than the default, most sensitive first.
+        hints: place and bits of the layers to distill; the fewest bits there are where a tensor stays in float.
+    """
+
+    count: int
+    weights: Marks
+    activations: Marks
+    floats: tuple[int, ...]
+    parts: tuple[tuple[str, int, int], ...]
+    names: tuple[tuple[int, int, str], ...]
+    hints: Marks
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The bit-widths that occur, ascending."""
+        return tuple(sorted({bits for _, bits in (*self.weights, *self.activations)}))
+
+
+def bit_map(policy: Policy, ranking: Ranking) -> BitMap:
+    """Compute where a policy puts its bits.
+
+    Args:
+        policy: the policy, made or written by hand.
+        ranking: of its network, with the record.
+
+    Raises:
+        PolicyError: the policy is for another network.
+        ModelError: the ranking holds no graph.
+    """
+    problem = Problem.of(ranking)
+    graph = problem.graph
+    require(policy, graph)
+    points = policy_points(policy, graph)
+    place = {name: index for index, name in enumerate(graph.nodes)}
+    weights, activations = _bits_by_layer(resolve(policy, graph, points), points)
+    bare = (set(points.unquantized) - set(points.fused)) | set(points.float_weights)
+    least = min((*weights.values(), *activations.values()), default=0)
+    parts = sub_networks(graph)
+    return BitMap(
+        len(place),
+        tuple((place[name], bits) for name, bits in weights.items()),
+        tuple((place[name], bits) for name, bits in activations.items()),
+        tuple(sorted(place[name] for name in bare if name in place)),
+        tuple((part.name or "the network", place[part.layers[0]], place[part.layers[-1]]) for part in parts),
+        tuple(
+            (place[name], bits, f"{rank}. {_short(name, parts)}")
+            for rank, name, bits in _raised(policy, problem, points, weights, activations)
+        ),
+        tuple((place[name], activations.get(points.grid_of[name] or "", least)) for name in policy.distill_config),
+    )
+
+
+def _bits_by_layer(settings: Resolution, points: Points) -> tuple[dict[str, int], dict[str, int]]:
+    weights = {
+        layer: settings.weights[weight].scheme.bits for weight, layers in points.weights.items() for layer in layers
+    }
+    return weights, {layer: settings.activations[grid].scheme.bits for layer, grid in points.activations.items()}
+
+
+def _raised(
+    policy: Policy, problem: Problem, points: Points, weights: Mapping[str, int], activations: Mapping[str, int]
+) -> list[tuple[int, str, int]]:
+    """Return rank, last layer and bits of the kernels with more bits than the default, most sensitive first."""
+    found: dict[str, int] = {}
+    for bits_of, default in ((weights, policy.weight_scheme().bits), (activations, policy.activation_scheme().bits)):
+        for layer, bits in bits_of.items():
+            if bits > default:
+                last = points.fused.get(layer, layer)
+                found[last] = max(bits, found.get(last, 0))
+    return sorted((int(problem.rows[name]["rank"]), name, bits) for name, bits in found.items())
+
+
+def _short(name: str, parts: Iterable[SubNetwork]) -> str:
+    """Return a layer's name without that of its sub-network, which stands below."""
+    own = next((f"{part.name}." for part in parts if part.name and name in part.layers), "")
+    return name.removeprefix(own)
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move places as little as needed to lie ``gap`` apart, between ``low`` and ``high`` if there is room.
+
+    Runs that are too close are laid out evenly about their mean (the least-squares answer, by pooling).
+
+    Args:
+        places: ascending.
+        gap: least distance of two.
+        low: no place below.
+        high: no place above; wins over ``low``.
+    """
+    runs: list[tuple[float, int]] = []  # mean of (place - gap × number), how many
+    for number, place in enumerate(places):
+        mean, size = place - gap * number, 1
+        while runs and runs[-1][0] >= mean:
+            before, length = runs.pop()
+            mean, size = (before * length + mean * size) / (length + size), length + size
+        runs.append((mean, size))
+    flat = [mean for mean, size in runs for _ in range(size)]
+    most = high - gap * (len(places) - 1)
+    return [min(max(mean, low), most) + gap * number for number, mean in enumerate(flat)]
+
+
+def plot_bits(policy: Policy, ranking: Ranking, ax: Axes | None = None) -> Axes:
+    """Draw the bits of weights and activations from a network's input to its output.
+
+    Squares are weights, dots activations, stars layers to distill, crosses what stays in float. Kernels with
+    more bits than the default are named, with their rank, as many as there is room for.
+
+    Args:
+        policy: the policy.
+        ranking: of its network.
+        ax: where to draw; None makes a figure. Names stand above it.
+
+    Returns:
+        the axes; ``ax.figure.savefig(path)`` saves the picture.
+
+    Raises:
+        PolicyError: the policy is for another network.
+        ModelError: the ranking holds no graph.
+    """
+    drawn = bit_map(policy, ranking)
+    if ax is None:
+        ax = Figure(figsize=(10, 4.2), layout="constrained", dpi=150).add_subplot()
+    _draw_marks(ax, drawn)
+    ticks = {bits: str(bits) for bits in drawn.widths}
+    if drawn.floats:
+        row = max(ticks, default=0) + 2
+        ax.plot(drawn.floats, [row] * len(drawn.floats), "x", color="black", markersize=4, label="stays in float")
+        ticks[row] = "float"
+    ax.set_yticks(list(ticks), list(ticks.values()))
+    ax.set_ylim(min(ticks, default=0) - 1, max(ticks, default=0) + 1)
+    ax.set_xlim(-1, drawn.count)
+    ax.set_ylabel("bits")
+    ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    _draw_parts(ax, drawn)
+    _draw_names(ax, drawn)
+    ax.legend(loc="best", fontsize=7, framealpha=0.9)
+    return ax
+
+
+def _draw_marks(ax: Axes, drawn: BitMap) -> None:
+    series = (
+        (drawn.hints, {"marker": "*", "markersize": 15, "color": _HINT, "markeredgecolor": "black"}, "to distill"),
+        (drawn.weights, {"marker": "s", "markersize": 5.5, "color": _WEIGHT, "markerfacecolor": "none"}, "weight"),
+        (drawn.activations, {"marker": "o", "markersize": 3.2, "color": _ACTIVATION}, "activation"),
+    )
+    for marks, style, label in series:
+        if marks:
+            places, bits = zip(*marks, strict=True)
+            ax.plot(places, bits, linestyle="none", label=label, markeredgewidth=0.9, **style)
+
+
+def _draw_parts(ax: Axes, drawn: BitMap) -> None:
+    """Draw each sub-network's extent below the axis, in a row of its own where it overlaps with another."""
+    rows: list[int] = []  # where the last one in each row ends
+    for name, first, last in drawn.parts:
+        row = next((i for i, end in enumerate(rows) if end < first), len(rows))
+        rows[row : row + 1] = [last]
+        at = ax.get_xaxis_transform()
+        inches = ax.get_window_extent().height / ax.figure.dpi
+        y = -(0.3 + 0.2 * row) / inches
+        ax.plot(
+            [first - 0.4, last + 0.4], [y, y], transform=at, color="black", linewidth=1.2, marker="|", clip_on=False
+        )
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        ax.text((first + last) / 2, y, name, transform=at, ha="center", va="center", fontsize=8, bbox=box)
+    ax.set_xlabel("order of execution", labelpad=4 + 14.4 * len(rows))
+
+
+def _draw_names(ax: Axes, drawn: BitMap) -> None:
+    """Write the names above the axes, upright, each with a line to its mark."""
+    width = ax.get_window_extent().width / ax.figure.dpi * 72
+    gap = _NAME_SIZE * _LINE_HEIGHT / width * (drawn.count + 1)
+    fitting = sorted(drawn.names[: max(1, int(drawn.count / gap))])
+    for (place, bits, name), x in zip(fitting, spread([n[0] for n in fitting], gap, 0, drawn.count), strict=True):
+        ax.annotate(
+            name,
+            (place, bits),
+            xytext=(x, 1.06),
+            textcoords=ax.get_xaxis_transform(),
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=_NAME_SIZE,
+            arrowprops={"arrowstyle": "-", "color": _LEADER, "linewidth": 0.5, "relpos": (0.5, 0), "shrinkB": 3},
+        )
+
+
+@dataclass(frozen=True)
+class IncreaseMap:
+    """What :func:`plot_increase` draws.
+
+    Attributes:
+        labels: a tensor a row, in the order of execution; ``+2`` for two more that share its grid or weight.
+        bits: a bit-width a column.
+        values: rows × columns, predicted increase of the loss.
+        chosen: for every row, the column that the policy chose; None without, or if it is not among ``bits``.
+        low: where the colors begin; the same for weights and activations, as is ``high``.
+        high: where they end.
+    """
+
+    labels: tuple[str, ...]
+    bits: tuple[int, ...]
+    values: NDArray[np.float64]
+    chosen: tuple[int | None, ...]
+    low: float
+    high: float
+
+
+def increase_map(
+    ranking: Ranking, bits: Iterable[int] | None = None, *, what: What = "activations", policy: Policy | None = None
+) -> IncreaseMap:
+    """Compute the predicted increase of the loss for every tensor and bit-width.
+
+    Args:
+        ranking: with its record.
+        bits: the columns; None takes all that the ranking predicts.
+        what: ``activations`` (a row a grid) or ``weights``.
+        policy: whose choice to outline, and whose quantizers the rows are; None takes the default ones.
+
+    Raises:
+        OptionError: bits that the ranking does not predict, or none.
+        UnknownNameError: ``what`` is something else.
+        PolicyError: the policy is for another network.
+    """
+    if what not in ("activations", "weights"):
+        raise unknown_name("sort of tensor", what, ("activations", "weights"))
+    problem = Problem.of(ranking)
+    points, settings = problem.points, Resolution({}, {})
+    if policy is not None:
+        require(policy, problem.graph)
+        points = policy_points(policy, problem.graph)
+        settings = resolve(policy, problem.graph, points)
+    predicted = predict(ranking, problem.graph, points)
+    columns = predicted.bits if bits is None else tuple(sorted(set(bits)))
+    if not columns:
+        raise OptionError("a heat map takes one bit-width or more")
+    both = {"activations": _stacked(predicted.grids, predicted, columns)}
+    both["weights"] = _stacked(predicted.weights, predicted, columns)
+    high = max((float(values.max()) for values in both.values() if values.size), default=0.0) or 1.0
+    positive = np.concatenate([values[values > 0] for values in both.values()])
+    groups = _groups(points, problem.graph, what)
+    made = settings.activations if what == "activations" else settings.weights
+    widths = [made[name].scheme.bits if name in made else None for name in groups]
+    return IncreaseMap(
+        tuple(layers[0] + (f"  +{len(layers) - 1}" if layers[1:] else "") for layers in groups.values()),
+        columns,
+        both[what],
+        tuple(None if width not in columns else columns.index(width) for width in widths),
+        max(float(positive.min(initial=high)), high / 10**_DECADES),
+        high,
+    )
+
+
+def _groups(points: Points, graph: Graph, what: What) -> Mapping[str, tuple[str, ...]]:
+    """Return the layers of every grid or weight."""
+    if what == "weights":
+        return points.weights
+    return {grid: points.members(grid) for grid in points.grids}
+
+
+def _stacked(
+    increases: Mapping[str, NDArray[np.float64]], predicted: Predicted, columns: Sequence[int]
+) -> NDArray[np.float64]:
+    places = [predicted.at(width) for width in columns]
+    return np.array([row[places] for row in increases.values()]).reshape(-1, len(columns))
+
+
+def plot_increase(
+    ranking: Ranking,
+    ax: Axes | None = None,
+    bits: Iterable[int] | None = None,
+    *,
+    what: What = "activations",
+    policy: Policy | None = None,
+) -> Axes:
+    """Draw the predicted increase of the loss as a heat map, tensors × bits; darker is worse.
+
+    Args:
+        ranking: with its record.
+        ax: where to draw; None makes a figure tall enough to read every label.
+        bits: the columns; None takes all that the ranking predicts.
+        what: ``activations`` or ``weights``; the colors mean the same in both.
+        policy: outlines its choice in every row.
+
+    Returns:
+        the axes; ``ax.figure.savefig(path)`` saves the picture.
+
+    Raises:
+        HessrankError: as :func:`increase_map`.
+    """
+    drawn = increase_map(ranking, bits, what=what, policy=policy)
+    rows, columns = drawn.values.shape
+    if ax is None:
+        size = (3.6 + 0.4 * columns, 1.4 + 0.135 * rows)
+        ax = Figure(figsize=size, layout="constrained", dpi=150).add_subplot()
+    shades = LogNorm(drawn.low, drawn.high if drawn.high > drawn.low else 10 * drawn.low)
+    visible = np.ma.masked_less_equal(drawn.values, 0)
+    image = ax.imshow(visible, norm=shades, cmap="magma_r", aspect="auto", interpolation="none")
+    ax.set_facecolor("white")
+    for row, column in enumerate(drawn.chosen):
+        if column is not None:
+            ax.add_patch(_outline(row, column))
+    ax.set_yticks(range(rows), drawn.labels, fontsize=_NAME_SIZE)
+    ax.set_xticks(range(columns), [str(width) for width in drawn.bits])
+    ax.xaxis.set_tick_params(labeltop=rows > 40, top=rows > 40)
+    ax.set_xlabel(f"bits of the {what}")
+    bar = ax.figure.colorbar(image, ax=ax, extend="min", label="predicted increase of the loss", aspect=40)
+    bar.ax.yaxis.set_minor_locator(FixedLocator([]))
+    return ax
+
+
+def _outline(row: int, column: int) -> Rectangle:
+    edge = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1)
+    edge.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
+    return edge

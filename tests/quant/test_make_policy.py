@@ -1,0 +1,151 @@
+"""From a ranking to a policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hand_graphs import RESIDUAL, TWO_STAGES, U_NET, graph, ranking_of
+
+import hessrank
+from hessrank import Policy, Ranking, load_model, make_policy, rank, summarize
+from hessrank.errors import ModelError, OptionError, UnknownNameError
+from hessrank.quant.graph import Graph
+from hessrank.quant.make_policy import policy_of
+from hessrank.quant.policy import check, policy_points, resolve
+from hessrank.quant.policy.reading import read_document
+from hessrank.quant.strategies import Choice, Problem
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST_USER = ROOT / "tests" / "quant" / "policy" / "first_user_run.yaml"
+INCREASES = dict.fromkeys(TWO_STAGES.nodes, 1e-9) | {"A.act": 1.0, "A.last": 1.0, "B.left": 1.0, "B.last": 1.0}
+
+
+@pytest.fixture(scope="module")
+def low_light() -> Ranking:
+    """The shipped network, ranked in a hurry."""
+    loaded = load_model(ROOT / "examples" / "lowlight" / "model.pth")
+    assert loaded.inputs is not None
+    return rank(loaded.model, loaded.inputs[:4].float(), bits=(4, 8, 10), max_probes=2)
+
+
+def test_the_first_users_ends_are_found(low_light: Ranking) -> None:
+    """Everything that they chose by hand is in our policy, and so are their layers to distil, in their order."""
+    by_hand = Policy.part_of(read_document(FIRST_USER), beside=read_document(FIRST_USER).data)
+    ours = make_policy(low_light, base_bits=4)
+    assert set(by_hand.layers) <= set(ours.layers)
+    assert ours.distill_config == by_hand.distill_config
+    assert ours.distill_coeff == by_hand.distill_coeff
+    assert len(ours.layers) < 40  # of 151: ends, not everything
+
+
+def test_what_a_policy_says_is_what_its_network_gets(low_light: Ranking) -> None:
+    ours, made = make_policy(low_light, base_bits=4), Graph.of_ranking(low_light)
+    assert check(ours, made) == []
+    settings = resolve(ours, made, policy_points(ours, made))
+    bits = {grid: setting.scheme.bits for grid, setting in settings.activations.items()}
+    assert bits["raw"] == bits["DBF.DBF_conv1.lrelu"] == bits["DBLE.DBLE_out"] == 10
+    assert bits["DBLE.dual_conv6.lrelu"] == 4
+    assert settings.weights["DBF.DBF_out.weight"].scheme.bits == 10
+
+
+def test_a_policy_is_written_and_read_again(low_light: Ranking, tmp_path: Path) -> None:
+    ours = make_policy(low_light)
+    ours.write(tmp_path / "policy.yaml")
+    assert Policy.read(tmp_path / "policy.yaml") == ours
+    text = (tmp_path / "policy.yaml").read_text()
+    assert text.startswith(f"# hessrank policy · ranking sha256 {low_light.sha256[:16]}… · strategy sensitive-ends")
+
+
+def test_every_line_has_its_reason() -> None:
+    """Rank, trace, predicted increase before and after, and the strategy's word."""
+    text = str(make_policy(ranking_of(TWO_STAGES, INCREASES, {"A.first": 2.0}), base_bits=4, high_bits=10))
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("A.first:")]
+    assert line.split("# ")[1] == (
+        "rank 6/15, trace 1.0e-07 ± 0 %, increase 2.0e+00 → 4.9e-04: kernel 1 from the beginning of A"
+    )
+    lines = text.splitlines()
+    entries = [line for line in lines if line.startswith("    ") and not line.startswith("      ")]
+    assert len(entries) > 5
+    assert all("# rank" in line for line in entries)
+
+
+def test_only_what_differs_from_the_base_is_named() -> None:
+    policy = make_policy(ranking_of(TWO_STAGES, INCREASES), base_bits=4)
+    assert "B.mid" not in policy.layers
+    assert policy.extra_qconfig_dict.w_qscheme.bit == policy.extra_qconfig_dict.a_qscheme.bit == 4
+    assert policy.layers["input_layer"] == "10"
+
+
+def test_two_inputs_of_different_bits_are_named_apart() -> None:
+    made = graph("x input\ny input\na Linear*a.w x\nb Linear*b.w y\nm mul a b\nc Linear*c.w m", "c")
+    policy = policy_of(Problem.of(ranking_of(made, {})), Choice(8, {}, {"x": 10}))
+    assert list(policy.layers) == ["x"]
+    assert policy.named_activations["x"].bits == 10
+
+
+def test_tied_grids_get_the_most_bits_of_any_of_them() -> None:
+    policy = make_policy(ranking_of(RESIDUAL, {"relu": 9.0}), "top-k", count=1, base_bits=4)
+    assert {"relu", "bn2"} <= set(policy.layers)
+
+
+def test_schemes_methods_and_observers_are_passed_on() -> None:
+    policy = make_policy(
+        ranking_of(U_NET, {}),
+        weight_scheme="per_channel_symmetric",
+        activation_scheme="per_tensor_symmetric",
+        method="lsq",
+        observer="mse",
+    )
+    assert policy.extra_qconfig_dict.w_qscheme.symmetry
+    assert (policy.weight_method, policy.activation_observer) == ("lsq", "mse")
+    assert policy.layers["conv1"].weight == "10 per_channel_symmetric"  # type: ignore[union-attr]
+
+
+def test_distillation_can_be_chosen_and_left_out() -> None:
+    ranking = ranking_of(TWO_STAGES, INCREASES)
+    assert make_policy(ranking, distill="none").distill_config == ()
+    policy = make_policy(ranking, distill="head", distill_count=1, distill_coeff=0.1)
+    assert (policy.distill_config, policy.distill_coeff) == (("A.act",), (0.1,))
+
+
+def test_a_strategy_of_ones_own_is_found_by_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from hessrank.quant.strategies import Choice\n\n"
+        "def low(problem, *, bits=3):\n    return Choice(bits, {}, {})\n"
+    )
+    policy = make_policy(ranking_of(U_NET, {}, {}), f"{tmp_path / 'mine.py'}:low", bits=4)
+    assert policy.extra_qconfig_dict.w_qscheme.bit == 4
+
+
+def test_options_that_a_strategy_does_not_take_are_refused() -> None:
+    ranking = ranking_of(U_NET, {})
+    with pytest.raises(
+        OptionError, match="'sensitive-ends' takes no option 'high_bit'; it takes high_bits, base_bits"
+    ):
+        make_policy(ranking, high_bit=10)
+    with pytest.raises(UnknownNameError, match="no strategy named 'budgets'; nearest is 'budget'"):
+        make_policy(ranking, "budgets")
+
+
+def test_a_ranking_without_its_graph_says_what_is_missing() -> None:
+    with pytest.raises(ModelError, match=r"keep ranking\.json beside ranking\.csv"):
+        make_policy(Ranking(ranking_of(U_NET, {}).to_frame(), {}))
+
+
+def test_a_summary_counts_what_the_policy_costs_and_predicts(low_light: Ranking) -> None:
+    ends, four = (
+        make_policy(low_light, base_bits=4),
+        make_policy(low_light, "top-k", count=1, base_bits=4, high_bits=4),
+    )
+    found, least = summarize(ends, low_light), summarize(four, low_light)
+    assert least.costs.mean_weight_bits == least.costs.mean_act_bits == 4
+    assert found.costs.bops > least.costs.bops
+    assert found.increase < least.increase / 3
+    assert found.in_float.size_mib == pytest.approx(1031579 * 4 / 2**20)
+    assert found.in_float.bops == pytest.approx(least.costs.bops * 64)
+    assert "MiB" in str(found)
+
+
+def test_it_is_the_front_doors() -> None:
+    assert hessrank.make_policy is make_policy
