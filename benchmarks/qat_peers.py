@@ -167,7 +167,7 @@ def installed() -> dict[str, Maker]:
     found = dict(OURS)
     for package, makers in PEERS.items():
         if importlib.util.find_spec(package) is None:
-            print(f"{package} is not installed: {', '.join(makers)} left out")
+            print(f"{package} is not installed; left out: {'; '.join(makers)}")
         else:
             found |= makers
     return found

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 from numpy.typing import NDArray
 
 from hessrank.analysis.ranking import Ranking
@@ -33,6 +34,8 @@ Marks = tuple[tuple[int, int], ...]
 # Okabe & Ito's colors; shape and filling tell the same without color.
 _WEIGHT, _ACTIVATION, _HINT, _LEADER = "#D55E00", "#0072B2", "#F0E442", "#777777"
 _NAME_SIZE, _LINE_HEIGHT = 6.5, 1.25  # points; of that
+_AT_MOST = 1.5  # lines that a name is moved aside
+_FIRST_ROW, _ROW = 26.0, 14.0  # points below the axis, of the extents of sub-networks
 _DECADES = 10  # below the largest increase, where the colors end
 
 
@@ -46,7 +49,7 @@ class BitMap:
         activations: place and bits of every quantizer of an activation.
         floats: places of the layers whose weight or tensor stays in float; of those inside a kernel none.
         parts: name, first and last place of every sub-network.
-        names: place, bits and name of the kernels with more bits than the default, most sensitive first.
+        names: place, bits and name of the kernels with more bits than the default; most bits first, then by rank.
         hints: place and bits of the layers to distill; the fewest bits there are where a tensor stays in float.
     """
 
@@ -108,14 +111,15 @@ def _bits_by_layer(settings: Resolution, points: Points) -> tuple[dict[str, int]
 def _raised(
     policy: Policy, problem: Problem, points: Points, weights: Mapping[str, int], activations: Mapping[str, int]
 ) -> list[tuple[int, str, int]]:
-    """Return rank, last layer and bits of the kernels with more bits than the default, most sensitive first."""
+    """Return rank, last layer and bits of the kernels with more bits than the default; most bits first."""
     found: dict[str, int] = {}
     for bits_of, default in ((weights, policy.weight_scheme().bits), (activations, policy.activation_scheme().bits)):
         for layer, bits in bits_of.items():
             if bits > default:
                 last = points.fused.get(layer, layer)
                 found[last] = max(bits, found.get(last, 0))
-    return sorted((int(problem.rows[name]["rank"]), name, bits) for name, bits in found.items())
+    raised = [(int(problem.rows[name]["rank"]), name, bits) for name, bits in found.items()]
+    return sorted(raised, key=lambda one: (-one[2], one[0]))
 
 
 def _short(name: str, parts: Iterable[SubNetwork]) -> str:
@@ -145,6 +149,26 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     flat = [mean for mean, size in runs for _ in range(size)]
     most = high - gap * (len(places) - 1)
     return [min(max(mean, low), most) + gap * number for number, mean in enumerate(flat)]
+
+
+def with_room(
+    names: Iterable[tuple[int, int, str]], gap: float, count: int
+) -> list[tuple[float, tuple[int, int, str]]]:
+    """Return the names that fit ``gap`` apart without being moved far, and where; the first ones have precedence.
+
+    Args:
+        names: place, bits and name each.
+        gap: least distance of two.
+        count: how many places there are.
+    """
+    found: list[tuple[float, tuple[int, int, str]]] = []
+    for name in names:
+        tried = sorted([name, *(other for _, other in found)])
+        places = [float(place) for place, _, _ in tried]
+        moved = spread(places, gap, 0, count - 1)
+        if max(abs(x - place) for x, place in zip(moved, places, strict=True)) <= _AT_MOST * gap:
+            found = list(zip(moved, tried, strict=True))
+    return found
 
 
 def plot_bits(policy: Policy, ranking: Ranking, ax: Axes | None = None) -> Axes:
@@ -180,15 +204,21 @@ def plot_bits(policy: Policy, ranking: Ranking, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("bits")
     ax.grid(axis="y", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
-    _draw_parts(ax, drawn)
     _draw_names(ax, drawn)
-    ax.legend(loc="best", fontsize=7, framealpha=0.9)
+    lowest = _draw_parts(ax, drawn)
+    ax.set_xlabel("order of execution", loc="left", labelpad=lowest - 14)
+    at = ax.transAxes + _down(ax, lowest)
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=at, ncols=4, fontsize=8, frameon=False)
     return ax
+
+
+def _down(ax: Axes, points: float) -> Transform:
+    return ScaledTranslation(0, -points / 72, ax.figure.dpi_scale_trans)
 
 
 def _draw_marks(ax: Axes, drawn: BitMap) -> None:
     series = (
-        (drawn.hints, {"marker": "*", "markersize": 15, "color": _HINT, "markeredgecolor": "black"}, "to distill"),
+        (drawn.hints, {"marker": "*", "markersize": 12, "color": _HINT, "markeredgecolor": "black"}, "to distill"),
         (drawn.weights, {"marker": "s", "markersize": 5.5, "color": _WEIGHT, "markerfacecolor": "none"}, "weight"),
         (drawn.activations, {"marker": "o", "markersize": 3.2, "color": _ACTIVATION}, "activation"),
     )
@@ -198,29 +228,25 @@ def _draw_marks(ax: Axes, drawn: BitMap) -> None:
             ax.plot(places, bits, linestyle="none", label=label, markeredgewidth=0.9, **style)
 
 
-def _draw_parts(ax: Axes, drawn: BitMap) -> None:
-    """Draw each sub-network's extent below the axis, in a row of its own where it overlaps with another."""
-    rows: list[int] = []  # where the last one in each row ends
+def _draw_parts(ax: Axes, drawn: BitMap) -> float:
+    """Draw each sub-network's extent below the axis, overlapping ones in rows; return how many points that takes."""
+    ends: list[int] = []  # where the last one in each row ends
     for name, first, last in drawn.parts:
-        row = next((i for i, end in enumerate(rows) if end < first), len(rows))
-        rows[row : row + 1] = [last]
-        at = ax.get_xaxis_transform()
-        inches = ax.get_window_extent().height / ax.figure.dpi
-        y = -(0.3 + 0.2 * row) / inches
-        ax.plot(
-            [first - 0.4, last + 0.4], [y, y], transform=at, color="black", linewidth=1.2, marker="|", clip_on=False
-        )
+        row = next((i for i, end in enumerate(ends) if end < first), len(ends))
+        ends[row : row + 1] = [last]
+        at = ax.get_xaxis_transform() + _down(ax, _FIRST_ROW + _ROW * row)
+        extent = [first - 0.4, last + 0.4]
+        ax.plot(extent, [0, 0], transform=at, color="black", linewidth=1.2, marker="|", clip_on=False)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        ax.text((first + last) / 2, y, name, transform=at, ha="center", va="center", fontsize=8, bbox=box)
-    ax.set_xlabel("order of execution", labelpad=4 + 14.4 * len(rows))
+        ax.text(sum(extent) / 2, 0, name, transform=at, ha="center", va="center", fontsize=8, bbox=box)
+    return _FIRST_ROW + _ROW * (len(ends) - 0.5)
 
 
 def _draw_names(ax: Axes, drawn: BitMap) -> None:
     """Write the names above the axes, upright, each with a line to its mark."""
     width = ax.get_window_extent().width / ax.figure.dpi * 72
     gap = _NAME_SIZE * _LINE_HEIGHT / width * (drawn.count + 1)
-    fitting = sorted(drawn.names[: max(1, int(drawn.count / gap))])
-    for (place, bits, name), x in zip(fitting, spread([n[0] for n in fitting], gap, 0, drawn.count), strict=True):
+    for x, (place, bits, name) in with_room(drawn.names, gap, drawn.count):
         ax.annotate(
             name,
             (place, bits),

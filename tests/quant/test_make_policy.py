@@ -121,7 +121,7 @@ def test_a_strategy_of_ones_own_is_found_by_file(tmp_path: Path) -> None:
 def test_options_that_a_strategy_does_not_take_are_refused() -> None:
     ranking = ranking_of(U_NET, {})
     with pytest.raises(
-        OptionError, match="'sensitive-ends' takes no option 'high_bit'; it takes high_bits, base_bits"
+        OptionError, match="'sensitive-ends' no option 'high_bit'; it takes high_bits, base_bits"
     ):
         make_policy(ranking, high_bit=10)
     with pytest.raises(UnknownNameError, match="no strategy named 'budgets'; nearest is 'budget'"):
