@@ -18,6 +18,7 @@ from hessrank.analysis.data import Data
 from hessrank.analysis.estimators import plan
 from hessrank.analysis.estimators.base import Work, check_curvature
 from hessrank.analysis.feed import Feed, content
+from hessrank.analysis.increases import Increases, predict_increases
 from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
@@ -52,6 +53,7 @@ class Options:
     seed: int
     bits: tuple[int, ...]
     weights: bool
+    increase_probes: int
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_probes"):
@@ -59,6 +61,8 @@ class Options:
                 raise OptionError(f"{name} is {getattr(self, name)}: it should be 1 or more")
         if not 0 < self.tolerance < 1:
             raise OptionError(f"tolerance is {self.tolerance}: it should lie between 0 and 1, as 0.1")
+        if self.increase_probes < 0:
+            raise OptionError(f"increase_probes is {self.increase_probes}: it should be 0 (none) or more")
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}: it should not be negative")
         wrong = [b for b in self.bits if not 2 <= b <= 16]
@@ -67,6 +71,11 @@ class Options:
         known = ["trace", "mean_trace", *(f"act_increase_b{b}" for b in self.bits)]
         if self.by not in known:
             raise unknown_name("column to rank by", self.by, known)
+
+    @property
+    def by_bits(self) -> int:
+        """The bit-width of the increase to rank by; 0 if it is a trace."""
+        return int(self.by.removeprefix("act_increase_b")) if self.by.startswith("act_increase_b") else 0
 
 
 def rank(
@@ -83,6 +92,7 @@ def rank(
     seed: int = 0,
     bits: int | Iterable[int] = DEFAULT_BITS,
     weights: bool = True,
+    increase_probes: int = 96,
     progress: Progress | None = None,
 ) -> Ranking:
     """Rank the layers of ``model`` by the trace of the loss Hessian with respect to their activations.
@@ -105,6 +115,10 @@ def rank(
         seed: all random numbers follow from it.
         bits: bit-widths, 2 to 16, to predict the damage for.
         weights: estimate the traces of the weights too, in the same backward passes.
+        increase_probes: random probes in all, spread over the samples, for the increases at up to 8 bits, which are
+            ½ eᵀHe of the rounding errors e themselves; their relative standard error is √(2/increase_probes) at
+            most, the difference of the samples apart. 0 predicts from the traces, as above 8 bits and where the
+            Hessian takes more than a backward pass: ½ · trace/n · ‖e‖².
         progress: called as ``progress(stage, done, total)`` every now and then.
 
     Returns:
@@ -117,7 +131,7 @@ def rank(
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ModelError(f"a {type(model).__name__} cannot be ranked: give the torch.nn.Module that it was made from")
     widths = (bits,) if isinstance(bits, int) else tuple(sorted(set(bits)))
-    options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights)
+    options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights, increase_probes)
     made, tell = make_loss(loss), progress or (lambda *_: None)
     samples = as_samples(
         data.dataset if isinstance(data, Data) else data, DEFAULT_SAMPLES if num_samples is None else num_samples
@@ -132,11 +146,12 @@ def rank(
             tell,
             notes,
         )
-        rounds, errors = job.run(estimator)
-        frame = assemble(rounds, errors, options.bits)
+        rounds, increases = job.run(estimator)
+        frame = assemble(rounds, increases, options.by)
         info = job.describe_loss() | describe_run(
             rounds, asdict(options), _describe_model(model), job.describe_data(data), job.notes
         )
+        info["increases"] = increases.record()
         info["graph"] = describe_graph(job.network, job.facts, job.weights)
     return Ranking(frame, info)
 
@@ -155,8 +170,8 @@ class _Job:
         self.facts = first_look(self.network, self.one)
         self.weights = find_weights(self.network, self.one)
 
-    def run(self, estimator: str) -> tuple[Rounds, Array]:
-        """Survey, then sample."""
+    def run(self, estimator: str) -> tuple[Rounds, Increases]:
+        """Survey, sample the traces, then the damage of rounding."""
         self._settle_batches()
         names = [layer.name for layer in self.network.layers]
         axes = {name: fact.axis for name, fact in self.facts.items()}
@@ -174,8 +189,11 @@ class _Job:
             raise ModelError(
                 "every trace is zero: no activation has an influence on the loss; is the output constant?"
             )
+        increases = predict_increases(rounds, errors, self.options.bits, self.options.increase_probes, self.tell)
+        if self.options.by_bits:
+            increases.rank_by(self.options.by_bits, self.options.tolerance)
         self._note_what_happened(rounds)
-        return rounds, errors
+        return rounds, increases
 
     def describe_loss(self) -> dict[str, str]:
         """Return how the output was read, where the loss has a choice."""
@@ -229,8 +247,7 @@ class _Job:
             return np.ones((len(numel), len(self.feed)))
         if by == "mean_trace":
             return np.broadcast_to(1 / numel[:, None], (len(numel), len(self.feed)))
-        column = self.options.bits.index(int(by.removeprefix("act_increase_b")))
-        return np.asarray(errors[:, column] / 2)
+        return np.asarray(errors[:, self.options.bits.index(self.options.by_bits)] / 2)
 
     def _note_what_happened(self, rounds: Rounds) -> None:
         notes, network = self.notes, self.network
@@ -277,11 +294,10 @@ def _verdict(rounds: Rounds, options: Options) -> list[str]:
         )
     if rounds.open:
         of = len(rounds.settled) - 1
-        remedy = (
-            f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance"
-            if rounds.stopped_by == "max-probes"
-            else "the samples differ, more probes would not help: use more of them (--num-samples)"
-        )
+        remedy = {
+            "max-probes": f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance",
+            "increase-probes": f"{options.increase_probes} draws of rounding errors are spent: raise --increase-probes",
+        }.get(rounds.stopped_by, "the samples differ, more probes would not help: use more of them (--num-samples)")
         notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
     return notes
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hessrank.analysis.damage import weight_errors
+from hessrank.analysis.increases import Increases
 from hessrank.analysis.network import Network
 from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
 from hessrank.analysis.rounds import Rounds
@@ -20,30 +20,30 @@ from hessrank.analysis.survey import Facts
 from hessrank.analysis.weights import Weight
 
 
-def assemble(rounds: Rounds, errors: Array, bits: Sequence[int]) -> pd.DataFrame:
+def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
     """Return the ranking's table, most sensitive layer first.
 
     Args:
         rounds: the finished sampling.
-        errors: mean squared rounding error, shape (layers, bits, samples).
-        bits: the bit-widths of ``errors``.
+        increases: the predicted increases.
+        by: the column to rank by.
     """
-    exact, several = rounds.stopped_by == "exact", len(rounds.feed) > 1
+    exact, several = rounds.exact, len(rounds.feed) > 1
     traces = summarize(rounds.trace_replicates(), deterministic=exact, of_samples=several)
-    keys = rounds.key_replicates()
-    low, high = rank_intervals(keys)
+    low, high = rank_intervals(rounds.key_replicates())
     table = _layer_columns(rounds)
     table |= {"trace": traces.mean, "sem": traces.sem, "ci_low": traces.low, "ci_high": traces.high}
     table |= {"rank_low": low, "rank_high": high, "converged": rounds.settled}
     table["mean_trace"] = traces.mean / np.array(table["numel"])
-    table |= _weight_columns(rounds, bits)
-    increases = (errors * rounds.traces_per_sample()[:, None, :]).mean(2) / 2
-    table |= {f"act_increase_b{b}": increases[:, i] for i, b in enumerate(bits)}
+    table |= _weight_columns(rounds, increases)
+    table |= {f"act_increase_b{b}": column for b, column in zip(increases.bits, increases.of_layers().T, strict=True)}
     frame = pd.DataFrame(table)
-    order = np.argsort(-keys.mean(1), kind="stable")
-    frame = frame.iloc[order].reset_index(drop=True)
+    frame = frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
     frame["rank"] = np.arange(1, len(frame) + 1)
-    increase_columns = [f"{kind}_increase_b{b}" for kind in ("act", "weight") for b in bits]
+    # Blocks of draws leave out a last one that is not full: their mean may lie a place away from that of all draws.
+    frame["rank_low"] = frame[["rank_low", "rank"]].min(axis=1)
+    frame["rank_high"] = frame[["rank_high", "rank"]].max(axis=1)
+    increase_columns = [f"{kind}_increase_b{b}" for kind in ("act", "weight") for b in increases.bits]
     return frame[[*COLUMNS, *increase_columns]]
 
 
@@ -66,22 +66,20 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
     return table
 
 
-def _weight_columns(rounds: Rounds, bits: Sequence[int]) -> dict[str, Array]:
+def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Array]:
     """Return the weights' columns; a weight stands in the row of the first call that uses it."""
     row = {layer.name: layer.execution_index for layer in rounds.network.layers}
-    path = {layer.name: layer.module for layer in rounds.network.layers}
-    names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in bits)]
+    names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
     columns = {name: np.full(len(row), np.nan) for name in names}
+    for weight, values in increases.of_weights().items():
+        for b, value in zip(increases.bits, values, strict=True):
+            columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
     for part in rounds.parts:
         fixed, several = part.estimator.deterministic, len(rounds.feed) > 1
         found = summarize(part.weights.values(), deterministic=fixed, of_samples=several)
         for i, weight in enumerate(part.choice.weights):
             place = row[weight.calls[0]]
             columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]
-            module = rounds.network.model.get_submodule(str(path[weight.calls[0]]))
-            errors = weight_errors(module, weight.parameter, bits)
-            for b, error in zip(bits, errors, strict=True):
-                columns[f"weight_increase_b{b}"][place] = found.mean[i] * error / 2
     return columns
 
 

@@ -27,7 +27,7 @@ from hessrank.analysis.estimators.base import Work, differentiable_outputs, targ
 from hessrank.analysis.estimators.gradient_norms import send_back
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.probes import output_probes
-from hessrank.analysis.weights import channel_axis, weight_gradients
+from hessrank.analysis.weights import weight_gradients
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def rounding_damage(work: Work, grids: Grids) -> Iterator[Tensor]:
 
 
 class _Products:
-    """A tap whose hooks leave ⟨gradient, rounding error⟩ of each backward pass; the errors are made there and dropped.
+    """A tap whose hooks leave ⟨gradient, rounding error⟩ of each backward pass.
 
-    It holds the activations of one forward pass, as training does.
+    The errors are made in the hook and dropped; kept are the activations of one forward pass, as in training.
     """
 
     def __init__(self, work: Work, grids: Grids) -> None:

@@ -63,7 +63,7 @@ class RoundingDraws:
 
     def means(self) -> Array:
         """Return the mean over all draws, in units of the loss, shape (layers + weights, bits)."""
-        return self._found.per_sample().mean(1).reshape(-1, len(self.bits))
+        return np.asarray(self._found.per_sample().mean(1).reshape(-1, len(self.bits)))
 
     def replicates(self, width: int) -> Array:
         """Return independent replicates for the layers at ``width`` bits: samples, or blocks of draws of one."""

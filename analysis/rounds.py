@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimates, Estimator, Work
@@ -16,6 +17,7 @@ from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.statistics import Array, Gaps, Replicates
 from hessrank.analysis.survey import Facts
+from hessrank.analysis.weights import Weight
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
 _AT_ONCE = 16  # probes for one forward pass; their estimates wait until the batch is done
@@ -56,7 +58,7 @@ class Rounds:
         open: how many neighboring pairs are not settled.
         settled: for each layer in the order of execution, whether its place among its neighbors is certain.
         stopped_by: why sampling ended: ``settled``, ``samples`` (only more samples would help), ``max-probes``
-            or ``exact``.
+            or ``exact``; ``increase-probes`` where only more draws of the rounding damage would settle the order.
     """
 
     network: Network
@@ -70,6 +72,7 @@ class Rounds:
     settled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     stopped_by: str = ""
     _hope: bool = True
+    _keys: Array | None = None  # replicates of what the layers are ranked by, if not of the trace times a factor
 
     def run(self, tolerance: float, max_probes: int, progress: Progress) -> None:
         """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
@@ -85,7 +88,9 @@ class Rounds:
         return self._assembled([part.layers.values() for part in self.parts])
 
     def key_replicates(self) -> Array:
-        """Return replicates of what the layers are ranked by: the trace times its factor."""
+        """Return replicates of what the layers are ranked by: the trace times its factor, or what was given."""
+        if self._keys is not None:
+            return self._keys
         replicates = self.trace_replicates()
         fits = replicates.shape[1] == self.factors.shape[1]
         return replicates * (self.factors if fits else self.factors.mean(1, keepdims=True))
@@ -93,6 +98,41 @@ class Rounds:
     def traces_per_sample(self) -> Array:
         """Return every layer's trace on every sample, shape (layers, samples)."""
         return self._assembled([part.layers.per_sample() for part in self.parts])
+
+    def rank_by(self, keys: Array, probe_share: Array, tolerance: float, *, exact: bool) -> None:
+        """Rank the layers by something other than their traces from now on.
+
+        Args:
+            keys: replicates of it, in the order of execution, shape (layers, replicates).
+            probe_share: the part of each one's squared standard error that more draws would remove.
+            tolerance: relative difference that does not matter.
+            exact: the keys of a sample have no noise.
+        """
+        self._keys = keys
+        if exact and len(self.feed) == 1:
+            self.open, self.settled = 0, np.ones(len(keys), dtype=np.bool_)
+        else:
+            self._judge_order(tolerance, probe_share)
+        if exact:
+            self.stopped_by = "exact"
+        elif not self.open:
+            self.stopped_by = "settled"
+        else:
+            self.stopped_by = "increase-probes" if self._hope else "samples"
+
+    def probe_share(self) -> Array:
+        """Return the part of each trace's squared standard error that more probes would remove, 0 to 1."""
+        return self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[:, 0]
+
+    @property
+    def exact(self) -> bool:
+        """Whether no trace has probe noise."""
+        return all(part.estimator.deterministic for part in self.parts)
+
+    def module_of(self, weight: Weight) -> nn.Module:
+        """Return the module that multiplies with ``weight`` first."""
+        path = next(layer.module for layer in self.network.layers if layer.name == weight.calls[0])
+        return self.network.model.get_submodule(str(path))
 
     def _assembled(self, tables: Sequence[Array]) -> Array:
         """Put the parts' rows into the order of execution; an exact value stands for as many replicates as needed."""
@@ -130,9 +170,12 @@ class Rounds:
 
     def _judge(self, tolerance: float) -> None:
         """See which neighbors are open, and whether more probes could settle any of them."""
-        if self._all_exact() and len(self.feed) == 1:
+        if self.exact and len(self.feed) == 1:
             self.settled = np.ones(len(self.network.layers), dtype=np.bool_)
             return
+        self._judge_order(tolerance, self.probe_share())
+
+    def _judge_order(self, tolerance: float, probe_share: Array) -> None:
         values = self.key_replicates()
         order = np.argsort(-values.mean(1), kind="stable")
         gaps = Gaps.between(values, order)
@@ -141,16 +184,13 @@ class Rounds:
         unsettled = np.zeros(len(order), dtype=np.bool_)
         unsettled[order[:-1][pairs]] = unsettled[order[1:][pairs]] = True
         self.settled = ~unsettled
-        share = self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[order, 0]
+        share = probe_share[order]
         without_probe_noise = np.sqrt(1 - np.maximum(share[:-1], share[1:]))
         within_reach = int((pairs & ~gaps.open(tolerance, without_probe_noise)).sum())
         self._hope = within_reach > _NOT_WORTH_IT * len(pairs)
 
-    def _all_exact(self) -> bool:
-        return all(part.estimator.deterministic for part in self.parts)
-
     def _reason(self, done: int, max_probes: int) -> str:
-        if self._all_exact():
+        if self.exact:
             return "exact"
         if not self.open:
             return "settled"
@@ -160,6 +200,9 @@ class Rounds:
 
 
 def _chunks(indices: range, estimator: Estimator) -> list[range]:
-    if estimator.deterministic:
-        return [range(1)]
+    return [range(1)] if estimator.deterministic else in_chunks(indices)
+
+
+def in_chunks(indices: range) -> list[range]:
+    """Return ``indices`` in pieces of as many probes as one forward pass serves."""
     return [range(i, min(i + _AT_ONCE, indices.stop)) for i in range(indices.start, indices.stop, _AT_ONCE)]

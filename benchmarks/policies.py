@@ -22,7 +22,6 @@ from hessrank.analysis.losses import make_loss
 from hessrank.distill.tasks.lowlight import Night, held_out, psnr_8bit
 from hessrank.quant.allocation import Bits, costs
 from hessrank.quant.make_policy import policy_of
-from hessrank.quant.policy.reading import read_document
 from hessrank.quant.strategies import Choice, Problem
 
 BY_HAND = Path("tests/quant/policy/first_user_run.yaml")
@@ -36,8 +35,7 @@ def uniform(bits: int) -> Policy:
 
 def by_hand(base_bits: int) -> Policy:
     """Return the first user's ends at ten bits, over another base."""
-    document = read_document(BY_HAND)
-    written = Policy.part_of(document, beside=document.data).model_dump()
+    written = Policy.read(BY_HAND).model_dump()
     return Policy.of(written | {"extra_qconfig_dict": uniform(base_bits).model_dump()["extra_qconfig_dict"]})
 
 

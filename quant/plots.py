@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -166,7 +166,7 @@ def with_room(
         tried = sorted([name, *(other for _, other in found)])
         places = [float(place) for place, _, _ in tried]
         moved = spread(places, gap, 0, count - 1)
-        if max(abs(x - place) for x, place in zip(moved, places, strict=True)) <= _AT_MOST * gap:
+        if moved[0] >= 0 and max(np.abs(np.subtract(moved, places))) <= _AT_MOST * gap:
             found = list(zip(moved, tried, strict=True))
     return found
 
@@ -217,7 +217,7 @@ def _down(ax: Axes, points: float) -> Transform:
 
 
 def _draw_marks(ax: Axes, drawn: BitMap) -> None:
-    series = (
+    series: tuple[tuple[Marks, dict[str, Any], str], ...] = (
         (drawn.hints, {"marker": "*", "markersize": 12, "color": _HINT, "markeredgecolor": "black"}, "to distill"),
         (drawn.weights, {"marker": "s", "markersize": 5.5, "color": _WEIGHT, "markerfacecolor": "none"}, "weight"),
         (drawn.activations, {"marker": "o", "markersize": 3.2, "color": _ACTIVATION}, "activation"),

@@ -56,6 +56,9 @@ def rank(
     ] = 0.1,
     max_probes: Annotated[int, typer.Option(help="Most probes a sample.", rich_help_panel=HOW)] = 64,
     weights: Annotated[bool, typer.Option(help="Traces of the weights too.", rich_help_panel=HOW)] = True,
+    increase_probes: Annotated[
+        int, typer.Option(help="Probes for the increases at up to 8 bits; 0: from the traces.", rich_help_panel=HOW)
+    ] = 96,
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
@@ -116,6 +119,7 @@ def rank(
             seed=seed,
             bits=widths or DEFAULT_BITS,
             weights=weights,
+            increase_probes=increase_probes,
             progress=progress,
         )
     _record(ranking, inputs.loaded)

@@ -19,6 +19,7 @@ WEIGHT_OBSERVERS = {
     "moving-average": "EMAMinMaxObserver",
     "percentile": "EMAQuantileObserver",
     "mse": "MSEObserver",
+    "mean-magnitude": "LSQObserver",
 }
 ACTIVATION_OBSERVERS = WEIGHT_OBSERVERS | {"mse": "EMAMSEObserver"}
 _PER_TENSOR_ONLY = ("pact", "percentile")

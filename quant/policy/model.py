@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import PrivateAttr, model_validator
 
 from hessrank.quant.policy.errors import MisfitError, PolicyError
+from hessrank.quant.policy.names import RUN_KEYS
 from hessrank.quant.policy.places import Origin, Place, Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
@@ -61,12 +62,13 @@ class Policy(Keys):
         return self
 
     @classmethod
-    def read(cls, path: str | Path, *, beside: Collection[str] = ()) -> Policy:
+    def read(cls, path: str | Path, *, beside: Collection[str] = RUN_KEYS) -> Policy:
         """Read a policy file.
 
         Args:
             path: a YAML file.
-            beside: other keys that the file may have; they are not looked into.
+            beside: other keys that the file may have; they are not looked into. A training's run file may hold a
+                policy: its keys are let stand.
 
         Raises:
             PolicyError: one line, as ``policy.yaml:11:5: no key named 'wieght'; nearest is 'weight'``.
@@ -74,7 +76,7 @@ class Policy(Keys):
         return cls.part_of(read_document(path), beside=beside)
 
     @classmethod
-    def part_of(cls, document: Document, *, beside: Collection[str] = ()) -> Policy:
+    def part_of(cls, document: Document, *, beside: Collection[str] = RUN_KEYS) -> Policy:
         """Return the policy in a document that has been read already; otherwise as ``read``."""
         places = document.places
         for key in document.data:

@@ -2,8 +2,8 @@
 
 MQBench's observers without a counterpart are read as the nearest one:
 
-* ``LSQObserver`` keeps the smallest and largest value of the last batch for the zero point and starts the step at
-  2·E|x|/√quant_max, which training then moves: ``minmax``.
+* ``LSQObserver`` starts the step at 2·E|x|/√quant_max (and has the zero point of the last batch's range):
+  ``mean-magnitude``.
 * ``ClipStdObserver`` takes mean ± 2.6 standard deviations, *or the smallest and largest value if they are
   further out*, so it never clips: ``minmax``.
 * ``MSEObserver`` and ``EMAMSEObserver`` differ in the average over batches only: ``mse``.
@@ -16,8 +16,14 @@ from collections.abc import Mapping
 from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import no_such
 
+RUN_KEYS = tuple(
+    "quant test onnx quant_teacher gpu_id batch_size debug pdb_debug load_model load_quant_model load_teacher_model "
+    "config_file_path".split()
+)
+"""Keys of a training's run file, which may hold a policy: they are let stand beside it."""
+
 METHODS = ("fixed", "lsq", "lsq+", "dsq", "pact", "dorefa")
-OBSERVERS = ("minmax", "moving-average", "percentile", "mse")
+OBSERVERS = ("minmax", "moving-average", "percentile", "mse", "mean-magnitude")
 
 MQBENCH_METHODS = {
     "FixedFakeQuantize": "fixed",
@@ -33,7 +39,7 @@ MQBENCH_OBSERVERS = {
     "QuantileMovingAverageObserver": "percentile",
     "MSEObserver": "mse",
     "EMAMSEObserver": "mse",
-    "LSQObserver": "minmax",
+    "LSQObserver": "mean-magnitude",
     "ClipStdObserver": "minmax",
 }
 ONLY_MQBENCH = frozenset({

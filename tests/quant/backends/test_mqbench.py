@@ -264,6 +264,7 @@ def test_inside_a_kernel_mqbench_quantizes_with_the_bits_of_the_kernels_result()
     [
         ("fixed", "fixed", {}),
         ("lsq", "lsq", {"a_observer": "moving-average"}),
+        ("lsq", "lsq", {"w_observer": "mean-magnitude"}),
         ("dsq", "dsq", {"w_observer": "mse", "a_observer": "mse"}),
         ("dorefa", "fixed", {"a_observer": "percentile"}),
         ("fixed", "pact", {}),

@@ -10,9 +10,6 @@ from hessrank.distill.tasks.lowlight import LowLight
 from hessrank.quant.graph import Graph
 from hessrank.quant.policy import Policy, check, policy_points, require, resolve
 
-OWN_KEYS = """quant test onnx quant_teacher gpu_id batch_size debug pdb_debug load_model load_quant_model
-    load_teacher_model config_file_path""".split()
-
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:
@@ -22,7 +19,7 @@ def graph() -> Graph:
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    return Policy.read(Path(__file__).with_name("first_user_run.yaml"), beside=OWN_KEYS)
+    return Policy.read(Path(__file__).with_name("first_user_run.yaml"))
 
 
 def test_only_weights_of_activations_do_nothing(policy: Policy, graph: Graph) -> None:

@@ -90,7 +90,7 @@ THEIRS = {
     "EMAQuantileObserver": "percentile",
     "MSEObserver": "mse",
     "EMAMSEObserver": "mse",
-    "LSQObserver": "minmax",
+    "LSQObserver": "mean-magnitude",
     "ClipStdObserver": "minmax",
     "FixedFakeQuantize": "fixed",
     "LearnableFakeQuantize": "lsq",

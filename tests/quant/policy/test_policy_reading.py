@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from hessrank.errors import HessrankError
 from hessrank.quant.policy import Policy, PolicyError
+from hessrank.quant.policy.names import METHODS
+from hessrank.quant.policy.names import OBSERVERS as OBSERVERS_BY_NAME
 from hessrank.quant.policy.reading import read_document
+from hessrank.quant.quantizers import OBSERVERS, QUANTIZERS
 
 HERE = Path(__file__).parent
 SPECIAL = "extra_quantizer_dict:\n  special_layer:\n"
@@ -54,7 +57,7 @@ MISTAKES = {
     "unknown observer": (
         "extra_qconfig_dict:\n  a_observer: MinMaxObserve",
         "2:15: a_observer: no observer named 'MinMaxObserve'; nearest is 'MinMaxObserver'; "
-        "observers are minmax, moving-average, percentile, mse",
+        "observers are minmax, moving-average, percentile, mse, mean-magnitude",
     ),
     "unknown scheme": (
         SPECIAL + "    a: {weight: 8 per_chanel_affine}",
@@ -239,22 +242,20 @@ def test_a_byte_order_mark_is_no_letter(read) -> None:
 
 
 def test_keys_beside_the_policy_are_read_only_when_they_are_expected(read, tmp_path) -> None:
-    text = "gpu_id: 3\ndistill_config: [a]\ndistill_coeff: [0.7]"
-    with pytest.raises(PolicyError, match=r"^policy\.yaml:1:1: no key named 'gpu_id'"):
+    text = "epochs: 3\ndistill_config: [a]\ndistill_coeff: [0.7]"
+    with pytest.raises(PolicyError, match=r"^policy\.yaml:1:1: no key named 'epochs'"):
         read(text)
-    assert Policy.read("policy.yaml", beside=["gpu_id"]).distill_coeff == (0.7,)
+    assert Policy.read("policy.yaml", beside=["epochs"]).distill_coeff == (0.7,)
     document = read_document("policy.yaml")
-    assert document.data["gpu_id"] == 3
-    assert Policy.part_of(document, beside=["gpu_id"]).place("distill_config", 0) == (2, 18)
-    with pytest.raises(PolicyError, match="no key named 'gpu_id'; nearest is 'gpu_idd'"):
-        Policy.part_of(document, beside=["gpu_idd"])
+    assert document.data["epochs"] == 3
+    assert Policy.part_of(document, beside=["epochs"]).place("distill_config", 0) == (2, 18)
+    with pytest.raises(PolicyError, match="no key named 'epochs'; nearest is 'epochsd'"):
+        Policy.part_of(document, beside=["epochsd"])
 
 
 def test_the_first_users_file_reads_unchanged() -> None:
     path = HERE / "first_user_run.yaml"
-    own = {"quant", "test", "onnx", "quant_teacher", "gpu_id", "batch_size", "debug", "pdb_debug", "load_model"}
-    own |= {"load_quant_model", "load_teacher_model", "config_file_path"}
-    policy = Policy.read(path, beside=own)
+    policy = Policy.read(path)
     assert len(policy.layers) == 18
     assert str(policy.input_scheme) == "10 per_tensor_affine"
     assert str(policy.weight_scheme("DBF.DBF_conv1.Conv1")) == "10 per_channel_affine"
@@ -275,3 +276,13 @@ def test_any_bytes_are_a_policy_or_refused_as_none(tmp_path_factory, raw: bytes)
     path.write_bytes(raw)
     with contextlib.suppress(PolicyError):  # anything else fails the test
         Policy.read(path)
+
+
+def test_a_misspelled_key_of_a_run_file_is_still_an_error(read) -> None:
+    with pytest.raises(PolicyError, match="no key named 'gpu'; nearest is 'gpu_id'"):
+        read("gpu: 3")
+
+
+def test_the_names_of_methods_and_observers_are_those_that_exist() -> None:
+    assert set(METHODS) == set(QUANTIZERS)
+    assert set(OBSERVERS_BY_NAME) == set(OBSERVERS)
