@@ -62,7 +62,7 @@ def make_policy(
         method=method,
         observer=observer,
     )
-    return policy.with_reasons(_reasons(problem, choice, policy), _header(ranking, strategy))
+    return policy.with_reasons(_reasons(problem, choice, policy), _header(ranking, strategy, choice))
 
 
 def policy_of(
@@ -176,5 +176,6 @@ def _percent(row: Mapping[str, Any]) -> str:
     return f" ± {50 * (high - low) / abs(trace):.2g} %" if trace and high >= low else ""
 
 
-def _header(ranking: Ranking, strategy: str) -> str:
-    return f"hessrank policy · ranking sha256 {ranking.sha256[:16]}… · strategy {strategy}"
+def _header(ranking: Ranking, strategy: str, choice: Choice) -> str:
+    parts = [f"ranking sha256 {ranking.sha256[:16]}…", f"strategy {strategy}", *choice.notes]
+    return " · ".join(["hessrank policy", *parts])

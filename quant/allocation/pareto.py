@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TOLERANCE = 0.01  # of the damage, which spans many orders of magnitude
-_LINE, _MARKS = "#0072B2", ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINE = "#0072B2"
+_MARKS = (("D", "#D55E00"), ("s", "#009E73"), ("^", "#CC79A7"), ("v", "#E69F00"), ("P", "#56B4E9"), ("X", "#000000"))
 
 
 def cost_column(cost: Limit) -> str:
@@ -123,8 +125,8 @@ def plot_frontier(
         linewidth=1,
         label="least for every budget",
     )
-    for (label, (at, value)), color in zip((marks or {}).items(), _MARKS * len(marks or {}), strict=False):
-        ax.plot([at], [value], color=color, marker="D", markersize=6, linestyle="none", label=label)
+    for (label, (at, value)), (marker, color) in zip((marks or {}).items(), cycle(_MARKS), strict=False):
+        ax.plot([at], [value], color=color, marker=marker, markersize=6, linestyle="none", label=label)
     ax.set_yscale("log")
     ax.set_xlabel(_axis_label(name))
     ax.set_ylabel("predicted increase of the loss")

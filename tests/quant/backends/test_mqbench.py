@@ -269,7 +269,7 @@ def test_inside_a_kernel_mqbench_quantizes_with_the_bits_of_the_kernels_result()
         ("dorefa", "fixed", {"a_observer": "percentile"}),
         ("fixed", "pact", {}),
     ],
-    ids=["fixed", "lsq", "dsq", "dorefa", "pact"],
+    ids=["fixed", "lsq", "lsq-start", "dsq", "dorefa", "pact"],
 )
 def test_a_step_of_an_optimizer_changes_every_weight(w: str, a: str, more: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -277,6 +277,7 @@ def test_a_step_of_an_optimizer_changes_every_weight(w: str, a: str, more: dict[
     table = describe(prepared)
     assert set(table[table.tensor == "weight"].method) == {w}
     assert set(table[table.tensor != "weight"].method) == {a}
+    assert set(table[table.tensor == "weight"].observer) == {more.get("w_observer", "minmax")}
     assert set(table[table.tensor != "weight"].observer) == {more.get("a_observer", "minmax")}
     assert table.scale.gt(0).all()
     assert table.scale.ne(1).all()  # where they start: every one was calibrated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hand_graphs import RESIDUAL, U_NET, ranking_of
 
+from hessrank import make_policy
 from hessrank.errors import OptionError, UnknownNameError
 from hessrank.quant.allocation import Bits, BudgetError, costs
 from hessrank.quant.graph import Graph
@@ -55,6 +57,11 @@ def test_no_other_assignment_within_the_budget_is_better(made: Graph, option: st
     found = Bits(choice.all_weights(given.points), choice.all_grids(given.points))
     assert getattr(costs(given.graph, given.points, found), field) <= most * (1 + 1e-9)
     assert given.predicted.total(found.weights, found.grids) == pytest.approx(best, rel=1e-9)
+
+
+def test_the_policy_says_what_was_spent() -> None:
+    header = str(make_policy(problem(U_NET).ranking, "budget", bits=WIDTHS, budget_size_mib=0.001)).splitlines()[0]
+    assert re.search(r"strategy budget · size [0-9.e-]+ of 0\.001$", header)
 
 
 def test_mean_bits_hold_for_weights_and_for_activations() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a policy and of what it was made from: the bits over depth, and the predicted increases.
+"""The bits of a policy over the depth of its network.
 
 As in :mod:`hessrank.analysis.plots`, a pure function computes what to draw and a thin one draws it.
 """
@@ -7,28 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
-from numpy.typing import NDArray
 
 from hessrank.analysis.ranking import Ranking
-from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.ends import SubNetwork, sub_networks
-from hessrank.quant.graph import Graph
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
-from hessrank.quant.predicted import Predicted, predict
 from hessrank.quant.strategies import Problem
 
-What = Literal["activations", "weights"]
 Marks = tuple[tuple[int, int], ...]
 
 # Okabe & Ito's colors; shape and filling tell the same without color.
@@ -36,7 +28,6 @@ _WEIGHT, _ACTIVATION, _HINT, _LEADER = "#D55E00", "#0072B2", "#F0E442", "#777777
 _NAME_SIZE, _LINE_HEIGHT = 6.5, 1.25  # points; of that
 _AT_MOST = 1.5  # lines that a name is moved aside
 _FIRST_ROW, _ROW = 26.0, 14.0  # points below the axis, of the extents of sub-networks
-_DECADES = 10  # below the largest increase, where the colors end
 
 
 @dataclass(frozen=True)
@@ -201,6 +192,7 @@ def plot_bits(policy: Policy, ranking: Ranking, ax: Axes | None = None) -> Axes:
     ax.set_yticks(list(ticks), list(ticks.values()))
     ax.set_ylim(min(ticks, default=0) - 1, max(ticks, default=0) + 1)
     ax.set_xlim(-1, drawn.count)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("bits")
     ax.grid(axis="y", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
@@ -258,133 +250,3 @@ def _draw_names(ax: Axes, drawn: BitMap) -> None:
             fontsize=_NAME_SIZE,
             arrowprops={"arrowstyle": "-", "color": _LEADER, "linewidth": 0.5, "relpos": (0.5, 0), "shrinkB": 3},
         )
-
-
-@dataclass(frozen=True)
-class IncreaseMap:
-    """What :func:`plot_increase` draws.
-
-    Attributes:
-        labels: a tensor a row, in the order of execution; ``+2`` for two more that share its grid or weight.
-        bits: a bit-width a column.
-        values: rows × columns, predicted increase of the loss.
-        chosen: for every row, the column that the policy chose; None without, or if it is not among ``bits``.
-        low: where the colors begin; the same for weights and activations, as is ``high``.
-        high: where they end.
-    """
-
-    labels: tuple[str, ...]
-    bits: tuple[int, ...]
-    values: NDArray[np.float64]
-    chosen: tuple[int | None, ...]
-    low: float
-    high: float
-
-
-def increase_map(
-    ranking: Ranking, bits: Iterable[int] | None = None, *, what: What = "activations", policy: Policy | None = None
-) -> IncreaseMap:
-    """Compute the predicted increase of the loss for every tensor and bit-width.
-
-    Args:
-        ranking: with its record.
-        bits: the columns; None takes all that the ranking predicts.
-        what: ``activations`` (a row a grid) or ``weights``.
-        policy: whose choice to outline, and whose quantizers the rows are; None takes the default ones.
-
-    Raises:
-        OptionError: bits that the ranking does not predict, or none.
-        UnknownNameError: ``what`` is something else.
-        PolicyError: the policy is for another network.
-    """
-    if what not in ("activations", "weights"):
-        raise unknown_name("sort of tensor", what, ("activations", "weights"))
-    problem = Problem.of(ranking)
-    points, settings = problem.points, Resolution({}, {})
-    if policy is not None:
-        require(policy, problem.graph)
-        points = policy_points(policy, problem.graph)
-        settings = resolve(policy, problem.graph, points)
-    predicted = predict(ranking, problem.graph, points)
-    columns = predicted.bits if bits is None else tuple(sorted(set(bits)))
-    if not columns:
-        raise OptionError("a heat map takes one bit-width or more")
-    both = {"activations": _stacked(predicted.grids, predicted, columns)}
-    both["weights"] = _stacked(predicted.weights, predicted, columns)
-    high = max((float(values.max()) for values in both.values() if values.size), default=0.0) or 1.0
-    positive = np.concatenate([values[values > 0] for values in both.values()])
-    groups = _groups(points, problem.graph, what)
-    made = settings.activations if what == "activations" else settings.weights
-    widths = [made[name].scheme.bits if name in made else None for name in groups]
-    return IncreaseMap(
-        tuple(layers[0] + (f"  +{len(layers) - 1}" if layers[1:] else "") for layers in groups.values()),
-        columns,
-        both[what],
-        tuple(None if width not in columns else columns.index(width) for width in widths),
-        max(float(positive.min(initial=high)), high / 10**_DECADES),
-        high,
-    )
-
-
-def _groups(points: Points, graph: Graph, what: What) -> Mapping[str, tuple[str, ...]]:
-    """Return the layers of every grid or weight."""
-    if what == "weights":
-        return points.weights
-    return {grid: points.members(grid) for grid in points.grids}
-
-
-def _stacked(
-    increases: Mapping[str, NDArray[np.float64]], predicted: Predicted, columns: Sequence[int]
-) -> NDArray[np.float64]:
-    places = [predicted.at(width) for width in columns]
-    return np.array([row[places] for row in increases.values()]).reshape(-1, len(columns))
-
-
-def plot_increase(
-    ranking: Ranking,
-    ax: Axes | None = None,
-    bits: Iterable[int] | None = None,
-    *,
-    what: What = "activations",
-    policy: Policy | None = None,
-) -> Axes:
-    """Draw the predicted increase of the loss as a heat map, tensors × bits; darker is worse.
-
-    Args:
-        ranking: with its record.
-        ax: where to draw; None makes a figure tall enough to read every label.
-        bits: the columns; None takes all that the ranking predicts.
-        what: ``activations`` or ``weights``; the colors mean the same in both.
-        policy: outlines its choice in every row.
-
-    Returns:
-        the axes; ``ax.figure.savefig(path)`` saves the picture.
-
-    Raises:
-        HessrankError: as :func:`increase_map`.
-    """
-    drawn = increase_map(ranking, bits, what=what, policy=policy)
-    rows, columns = drawn.values.shape
-    if ax is None:
-        size = (3.6 + 0.4 * columns, 1.4 + 0.135 * rows)
-        ax = Figure(figsize=size, layout="constrained", dpi=150).add_subplot()
-    shades = LogNorm(drawn.low, drawn.high if drawn.high > drawn.low else 10 * drawn.low)
-    visible = np.ma.masked_less_equal(drawn.values, 0)
-    image = ax.imshow(visible, norm=shades, cmap="magma_r", aspect="auto", interpolation="none")
-    ax.set_facecolor("white")
-    for row, column in enumerate(drawn.chosen):
-        if column is not None:
-            ax.add_patch(_outline(row, column))
-    ax.set_yticks(range(rows), drawn.labels, fontsize=_NAME_SIZE)
-    ax.set_xticks(range(columns), [str(width) for width in drawn.bits])
-    ax.xaxis.set_tick_params(labeltop=rows > 40, top=rows > 40)
-    ax.set_xlabel(f"bits of the {what}")
-    bar = ax.figure.colorbar(image, ax=ax, extend="min", label="predicted increase of the loss", aspect=40)
-    bar.ax.yaxis.set_minor_locator(FixedLocator([]))
-    return ax
-
-
-def _outline(row: int, column: int) -> Rectangle:
-    edge = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1)
-    edge.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
-    return edge
