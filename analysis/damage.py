@@ -55,13 +55,18 @@ def quantize_weight(weight: Tensor, axis: int, bits: int) -> Tensor:
 
     To the bit what ``torch.fake_quantize_per_channel_affine`` returns.
     """
+    return quantized_weights(weight, axis, [bits])[0]
+
+
+def quantized_weights(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
+    """Return ``weight`` rounded to several bit-widths as :func:`quantize_weight` does, shape (bits, *weight)."""
     weight = weight.detach()
     others = [d for d in range(weight.ndim) if d != axis]
     low, high = weight.amin(others, keepdim=True).clamp(max=0), weight.amax(others, keepdim=True).clamp(min=0)
-    steps = 2**bits - 1
+    steps = torch.tensor([2.0**b - 1 for b in bits]).to(weight).reshape(-1, *[1] * weight.ndim)
     scale = ((high - low) / steps).float()
-    scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
-    zero_point = (-low / scale).round().clamp(0, steps).float()
+    scale = torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
+    zero_point = torch.minimum((-low / scale).round(), steps).float()
     rounded = (weight * (1 / scale)).round_()
     return torch.clamp(rounded, -zero_point, steps - zero_point, out=rounded).mul_(scale)
 
@@ -69,11 +74,6 @@ def quantize_weight(weight: Tensor, axis: int, bits: int) -> Tensor:
 def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
     """Return Q(a) − a of an activation, for the grid of ``bits`` bits over [low, high]."""
     return quantize(value, low, high, bits).sub_(value)
-
-
-def weight_rounding_error(weight: Tensor, axis: int, bits: int) -> Tensor:
-    """Return Q(w) − w of a weight, for a grid of ``bits`` bits per channel along ``axis``."""
-    return quantize_weight(weight, axis, bits).sub_(weight.detach())
 
 
 def without_masked(value: Tensor) -> Tensor:
@@ -110,5 +110,6 @@ def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts]
 def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> list[float]:
     """Return ‖Q(w) − w‖²/n of a module's weight for each bit-width."""
     axis = channel_axis(module)
-    errors = (weight_rounding_error(weight, axis, width) for width in bits)
-    return [float(error.square().mean(dtype=torch.float64)) for error in errors]
+    return [
+        float((quantize_weight(weight, axis, width) - weight).square().mean(dtype=torch.float64)) for width in bits
+    ]

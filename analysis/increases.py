@@ -74,11 +74,14 @@ class Increases:
         if draws is None or width not in draws.bits:
             return
         rows, drawn, formula = self._rows(draws), draws.replicates(width), rounds.key_replicates()
-        all_drawn = len(rows) == len(formula)
-        count = drawn.shape[1] if all_drawn else max(1, _fewest(drawn.shape[1], formula.shape[1]))
-        keys, share = _in_groups(formula, count), rounds.probe_share()
-        keys[rows], share[rows] = _in_groups(drawn, count), draws.noise_share(width)
-        rounds.rank_by(keys, share, tolerance, exact=draws.exact and (all_drawn or rounds.exact))
+        others = [row for row in range(len(formula)) if row not in set(rows)]
+        tables = {tuple(rows): drawn} | ({tuple(others): formula[others]} if others else {})
+        count = min((table.shape[1] for table in tables.values() if table.shape[1] > 1), default=1)  # 1: exact
+        keys, share = np.zeros((len(formula), count)), rounds.probe_share()
+        for places, table in tables.items():
+            keys[list(places)] = _in_groups(table, count)
+        share[rows] = draws.noise_share(width)
+        rounds.rank_by(keys, share, tolerance, exact=draws.exact and (not others or rounds.exact))
 
     def record(self) -> dict[str, Any]:
         """Return how the increases came about."""
@@ -149,11 +152,6 @@ def _with_trace(rounds: Rounds) -> list[Weight]:
     """Return the weights that have a trace: an estimator may leave them out."""
     found = ((part.choice.weights, part.weights.per_sample().mean(1)) for part in rounds.parts)
     return [w for weights, traces in found for w, trace in zip(weights, traces, strict=True) if not np.isnan(trace)]
-
-
-def _fewest(*counts: int) -> int:
-    """Return the smallest number of replicates, exact values (one each) apart."""
-    return min((count for count in counts if count > 1), default=1)
 
 
 def _in_groups(values: Array, count: int) -> Array:

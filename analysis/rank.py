@@ -296,7 +296,7 @@ def _verdict(rounds: Rounds, options: Options) -> list[str]:
         of = len(rounds.settled) - 1
         remedy = {
             "max-probes": f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance",
-            "increase-probes": f"{options.increase_probes} draws of rounding errors are spent: raise --increase-probes",
+            "increase-probes": f"{options.increase_probes} probes for increases are spent: raise --increase-probes",
         }.get(rounds.stopped_by, "the samples differ, more probes would not help: use more of them (--num-samples)")
         notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
     return notes

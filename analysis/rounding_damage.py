@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.calls import Call
-from hessrank.analysis.damage import rounding_error, weight_rounding_error, without_masked
+from hessrank.analysis.damage import quantized_weights, rounding_error, without_masked
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
 from hessrank.analysis.estimators.gradient_norms import send_back
 from hessrank.analysis.layers import Layer
@@ -120,8 +120,7 @@ class _Products:
 
         def hook(slope: Tensor) -> None:
             slope = slope.movedim(axis.dim, 0)
-            widths = self._grids.bits
-            errors = torch.stack([weight_rounding_error(weight, channels, b).flatten() for b in widths])
+            errors = quantized_weights(weight, channels, self._grids.bits).sub_(weight).flatten(1)
             gradients = weight_gradients(module, given, slope, count)  # of one sample after the other
             products = torch.stack([errors @ gradient.flatten() for gradient in gradients], dim=1)
             before = self._found.get(row)  # of another call that shares the weight: its gradient is their sum

@@ -122,12 +122,14 @@ def main() -> None:
     made.add_argument(
         "--checkpoint", type=Path, default=CHECKPOINT, help=f"network and inputs (default {CHECKPOINT})"
     )
+    made.add_argument("--increase-probes", type=int, default=96, help="draws of the rounding errors (default 96)")
     made.add_argument("--bits", type=int, nargs="+", default=[4, 6, 8], help="bit-widths (default 4 6 8)")
     made.add_argument("--plot", type=Path, help="write a scatter picture")
     options = parsed(made)
     torch.manual_seed(0)
     model, inputs = low_light(32, dbf_width=2, dble_width=16) if options.quick else example(options.checkpoint)
-    frame = rank(model, inputs, bits=options.bits, weights=False).to_frame().set_index("layer")
+    ranking = rank(model, inputs, bits=options.bits, weights=False, increase_probes=options.increase_probes)
+    frame = ranking.to_frame().set_index("layer")
     measured = measured_increases(model, inputs, options.bits).loc[frame.index]
     rows = [summary(b, frame[f"act_increase_b{b}"], measured[b]) for b in options.bits]
     report(f"Predicted against measured increase of the loss (samples: {len(inputs)})", rows, options.out)

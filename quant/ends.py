@@ -51,12 +51,17 @@ def sub_networks(graph: Graph) -> list[SubNetwork]:
     return found
 
 
-def before_last(graph: Graph, exit_layer: str) -> str:
-    """Return the last layer but one: what the last weighted layer reads, seen through reshuffles."""
-    name = graph[exit_layer].inputs[0]
-    while passes_grid_on(graph[name]):
-        name = graph[name].inputs[0]
-    return name
+def before_last(graph: Graph, exit_layer: str) -> str | None:
+    """Return the last layer but one: what the last weighted layer reads, seen through reshuffles.
+
+    None if that is an input of the network.
+    """
+    node = graph[exit_layer]
+    while node.inputs:
+        node = graph[node.inputs[0]]
+        if not passes_grid_on(node):
+            break
+    return None if node.kind == "input" or node.name == exit_layer else node.name
 
 
 def _entries(graph: Graph) -> tuple[str, ...]:
@@ -74,6 +79,7 @@ def _entries(graph: Graph) -> tuple[str, ...]:
 
 def _exits(graph: Graph) -> tuple[str, ...]:
     """Return the weighted layers that make the outputs; of an addition or a gate, the latest one counts."""
+    latest = _latest_weighted(graph)
     found: set[str] = set()
     seen: set[str] = set()
     waiting = list(graph.outputs)
@@ -88,8 +94,17 @@ def _exits(graph: Graph) -> tuple[str, ...]:
         elif is_join(node) or len(node.inputs) < 2:
             waiting.extend(node.inputs)
         else:
-            waiting.append(max(node.inputs, key=list(graph.nodes).index))
+            waiting.append(max(node.inputs, key=lambda name: latest[name]))
     return tuple(name for name in graph.nodes if name in found)
+
+
+def _latest_weighted(graph: Graph) -> dict[str, int]:
+    """Return when the last weighted layer ran that each layer's tensor came through; -1 without one."""
+    latest: dict[str, int] = {}
+    for place, node in enumerate(graph.nodes.values()):
+        before = max((latest[name] for name in node.inputs), default=-1)
+        latest[node.name] = before if node.weight is None else place
+    return latest
 
 
 def _behind_exits(graph: Graph, exits: Iterable[str]) -> set[str]:

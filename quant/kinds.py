@@ -31,6 +31,12 @@ RESHUFFLES = _words("""
     rot90 movedim moveaxis swapaxes swapdims dropout dropout1d dropout2d dropout3d feature_dropout unfold
     to float detach type_as adjoint T mT max min amax amin sort topk kthvalue median cummax cummin
 """)
+# Infinite, or of infinite slope, where an operand is 0: a hand-written layer norm's √(variance + ε), which fewer bits
+# round to 0.
+SINGULAR = _words("""
+    sqrt sqrt_ rsqrt rsqrt_ reciprocal reciprocal_ log log_ log2 log2_ log10 log10_ log1p log1p_ pow pow_ float_power
+""")
+DIVISIONS = _words("div div_ divide divide_ true_divide truediv itruediv")
 KERNELS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear")
 MASKS = _words("masked_fill masked_fill_")
 
@@ -48,6 +54,12 @@ def passes_grid_on(node: Node) -> bool:
 def is_addition(node: Node) -> bool:
     """Return whether a layer adds two activations, which takes as many bits on both sides."""
     return node.kind in ADDITIONS and len(node.inputs) == 2
+
+
+def is_singular_in(node: Node, operand: str) -> bool:
+    """Return whether a layer takes the root, the logarithm or a power of an operand, or divides by it."""
+    divides = node.kind in DIVISIONS and len(node.inputs) == 2 and operand == node.inputs[1]
+    return divides or node.kind in SINGULAR
 
 
 def takes_activation_in(node: Node) -> bool:

@@ -97,14 +97,21 @@ def policy_of(
 
 def _check_options(strategy: str, decide: Any, options: Mapping[str, Any]) -> None:
     """Refuse what a strategy does not take, with the nearest of what it does."""
+    known = _options_of(decide)
+    for name in options:
+        if known is not None and name not in known:
+            takes = ", ".join(nearest_first(name, known)) or "no options"
+            others = [repr(other) for other in STRATEGIES if name in (_options_of(STRATEGIES.resolve(other)) or ())]
+            does = f"; the strategy {' or '.join(others)} does" if others else ""
+            raise OptionError(f"the strategy {strategy!r} takes no option {name!r}{does}; it takes {takes}")
+
+
+def _options_of(decide: Any) -> list[str] | None:
+    """Return the names of a strategy's options; None if it takes any."""
     parameters = inspect.signature(decide).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
-            takes = ", ".join(nearest_first(name, known)) or "no options"
-            raise OptionError(f"the strategy {strategy!r} takes no option {name!r}; it takes {takes}")
+        return None
+    return [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
 def _scheme(word: str, bits: int) -> dict[str, Any]:

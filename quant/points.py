@@ -3,7 +3,7 @@
 A convolution, a linear layer or an addition is one kernel together with the batch norm and the piecewise
 linear activation behind it, so there is one quantizer after the last of them. Reshuffles and max pooling
 hand their input's grid on. The inputs of a concatenation share one grid (its result then needs none of its
-own); the inputs of an addition share their bits.
+own); the inputs of an addition share their bits. What a hand-written normalization divides by stays in float.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ from hessrank.quant.kinds import (
     MASKS,
     is_addition,
     is_join,
+    is_singular_in,
     passes_grid_on,
     takes_activation_in,
 )
 
 _EXCLUDED = "the policy excludes it"
+_PRECISE = "only divided by, or taken a root, logarithm or power of: rounding it to 0 would break that"
 _INSIDE = "inside a module that torch.fx does not look into"
+_OPAQUE = "used inside the module, which cannot be looked into"
+_COMPUTED = (
+    "computed by a parametrization: torch.nn.utils.parametrize.remove_parametrizations makes it a plain weight"
+)
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,11 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
         excluded: layers whose tensors and weights stay as they are.
     """
     fused = _fused(graph)
+    precise = _precise(graph, fused).difference(named)
     reasons: dict[str, str] = {}
     source: dict[str, str | None] = {}  # whose quantizer's values a layer's tensor holds; a join is its own source
     for node in graph.nodes.values():
-        source[node.name], why = _source(node, source, fused, named, excluded)
+        source[node.name], why = _source(node, source, fused, named, excluded, precise)
         if why:
             reasons[node.name] = why
     own = [name for name, found in source.items() if found == name and not is_join(graph[name])]
@@ -100,6 +107,7 @@ def _source(
     fused: Mapping[str, str],
     named: Collection[str],
     excluded: Collection[str],
+    precise: Collection[str],
 ) -> tuple[str | None, str]:
     """Return whose quantizer's grid a layer's tensor lies on, or None and why."""
     bare = [name for name in node.inputs if is_join(node) and source[name] is None]
@@ -108,6 +116,7 @@ def _source(
         _INSIDE: node.inside,
         f"computed in one kernel with {fused.get(node.name)}": node.name in fused and node.name not in named,
         "holds -inf, which no grid does": node.kind in MASKS,
+        _PRECISE: node.name in precise and not passes_grid_on(node),
         f"joins {', '.join(bare)}, which is not quantized": bool(bare),
     }
     if why := next((why for why, holds in reasons.items() if holds), ""):
@@ -130,6 +139,19 @@ def _fused(graph: Graph) -> dict[str, str]:
         if len(reader.inputs) == 1 and (folds or reader.kind in FUSED_ACTIVATIONS):
             following[node.name] = reader.name
     return {name: _last(name, following) for name in following}
+
+
+def _precise(graph: Graph, fused: Mapping[str, str]) -> set[str]:
+    """Return the layers whose results serve nothing but to be divided by, or to be taken a root or logarithm of."""
+    kernels = {fused.get(n.name, n.name) for n in graph.nodes.values() if n.weight is not None or n.kind in KERNELS}
+    found: set[str] = set()
+    for node in reversed(tuple(graph.nodes.values())):
+        readers = graph.consumers[node.name]
+        if node.kind == "input" or node.name in kernels or node.name in graph.outputs or not readers:
+            continue
+        if all(name in found or is_singular_in(graph[name], node.name) for name in readers):
+            found.add(node.name)
+    return found
 
 
 def _last(name: str, following: Mapping[str, str]) -> str:
@@ -173,7 +195,7 @@ def _float_weights(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
             reasons[node.name] = _INSIDE if node.inside else _EXCLUDED
         if node.weight is None and node.kind in KERNELS:
             reasons[node.name] = f"{node.kind} is called as a function: make it a module to quantize its weight"
-    return reasons | dict.fromkeys(graph.opaque, "used inside the module, which cannot be looked into")
+    return reasons | {path: _COMPUTED if ".parametrizations." in path else _OPAQUE for path in graph.opaque}
 
 
 class _Sets:

@@ -157,7 +157,7 @@ def exact_traces(
         loss: ``loss(output, target)`` of a batch of one, a scalar.
         target: one entry a sample; None gives each sample the model's own output.
     """
-    calls = _module_calls(model, x[:1])
+    calls = module_calls(model, x[:1])
     with torch.no_grad():
         own = [model(x[i : i + 1]) for i in range(len(x))]
     result: dict[str, list[float]] = {}
@@ -195,7 +195,7 @@ def _one_trace(model: nn.Module, path: str, repeat: int, x: Tensor, loss: Any, t
     return float(hessian.detach().reshape(zero.numel(), zero.numel()).trace())
 
 
-def _module_calls(model: nn.Module, x: Tensor) -> list[tuple[str, str, int]]:
+def module_calls(model: nn.Module, x: Tensor) -> list[tuple[str, str, int]]:
     """Return (layer name, module path, how many calls came before) of every call of a module without children."""
     calls: list[tuple[str, str, int]] = []
     counts: dict[str, int] = {}

@@ -65,7 +65,7 @@ def check(
     from hessrank.analysis.batches import as_samples, make_batch
     from hessrank.cli.inputs import read_inputs
     from hessrank.quant.policy import check as find
-    from hessrank.quant.prepare import graph_of
+    from hessrank.quant.prepare.tracing import trace
 
     inputs = read_inputs(
         model,
@@ -79,7 +79,7 @@ def check(
         threads=threads,
     )
     one = make_batch(as_samples(inputs.data.dataset, 1), [0], inputs.loaded.model, needs_target=False)
-    graph = graph_of(inputs.loaded.model, one)
+    graph = trace(inputs.loaded.model, one).graph
     findings = find(read, graph)
     for finding in findings:
         typer.echo(str(finding))

@@ -10,8 +10,10 @@ import typer
 from hessrank.errors import OptionError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from hessrank.analysis.ranking import Ranking
-    from hessrank.quant.policy import Policy
+    from hessrank.quant.summary import Summary
 
 _WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
 
@@ -135,14 +137,18 @@ def policy(
         observer=observer,
         **_given(options, for_frontier=pareto is not None and strategy != "budget"),
     )
-    typer.echo(str(summarize(made, read)) if dry_run or out else str(made))
+    summary = summarize(made, read) if dry_run or out or plot else None
+    frame = None if pareto is None or dry_run else _frontier(read, pareto_cost, options)
+    typer.echo(str(summary) if dry_run or out else str(made))
     if dry_run:
         return
     written = [path for path in (out, pareto, plot) if path is not None]
     if out is not None:
         made.write(out)
-    if pareto is not None:
-        _write_frontier(read, made, pareto, pareto_cost, plot, options)
+    if frame is not None and pareto is not None:
+        _write_frontier(frame, pareto)
+    if frame is not None and plot is not None and summary is not None:
+        _draw_frontier(frame, pareto_cost, summary, plot)
     if written:
         typer.echo(f"wrote {', '.join(map(str, written))}", err=True)
 
@@ -153,24 +159,26 @@ def _given(options: dict[str, Any], *, for_frontier: bool) -> dict[str, Any]:
     return {n: v for n, v in ours.items() if n not in ("bits", "latency")} if for_frontier else ours
 
 
-def _write_frontier(
-    ranking: Ranking, made: Policy, path: Path, cost: str, plot: Path | None, options: dict[str, Any]
-) -> None:
-    """Write the frontier, and its picture with the policy as a mark."""
-    from hessrank.cli.output import save_plot
-    from hessrank.files import written_whole
-    from hessrank.quant.allocation import plot_frontier
+def _frontier(ranking: Ranking, cost: str, options: dict[str, Any]) -> DataFrame:
     from hessrank.quant.strategies import Problem
     from hessrank.quant.strategies.budget import DEFAULT_BITS, pareto
-    from hessrank.quant.summary import summarize
 
     widths = options["bits"] or DEFAULT_BITS
-    frame = pareto(Problem.of(ranking), cost, bits=widths, latency=options["latency"])
+    return pareto(Problem.of(ranking), cost, bits=widths, latency=options["latency"])
+
+
+def _write_frontier(frame: DataFrame, path: Path) -> None:
+    from hessrank.files import written_whole
+
     with written_whole(path) as beside:
         frame.to_csv(beside, index=False, float_format="%.9g")
-    if plot is not None:
-        summary = summarize(made, ranking)
-        costs = {"bops": summary.costs.bops, "size": summary.costs.size_mib}
-        costs["mean-bits"] = summary.costs.mean_weight_bits
-        marks = {"this policy": (costs[cost], summary.increase)} if cost in costs else {}
-        save_plot(lambda: plot_frontier(frame, marks=marks), plot)
+
+
+def _draw_frontier(frame: DataFrame, cost: str, summary: Summary, path: Path) -> None:
+    """Draw the frontier with the policy as a mark."""
+    from hessrank.cli.output import save_plot
+    from hessrank.quant.allocation import plot_frontier
+
+    costs = {"bops": summary.costs.bops, "size": summary.costs.size_mib, "mean-bits": summary.costs.mean_weight_bits}
+    marks = {"this policy": (costs[cost], summary.increase)} if cost in costs else {}
+    save_plot(lambda: plot_frontier(frame, marks=marks), path)

@@ -114,6 +114,8 @@ def allocate(
     program = groups.program(Limit("damage", cost=total), limits, usable)
     found = minimize(program, tolerance)
     if found is None:
+        found = _at_the_edge(groups, limits, usable, program)
+    if found is None:
         raise _explanation(groups, limits, usable, labels)
     choice = improve(program, found)[groups.of]
     spent = {limit.name: limit.value(choice) for limit in limits}
@@ -201,6 +203,18 @@ class _Groups:
                 key = (min(g, h), max(g, h))
                 tables[key] = tables.get(key, 0.0) + (table if g < h else table.T)
         return Cost(linear, tables)
+
+
+def _at_the_edge(groups: _Groups, limits: Sequence[Limit], usable: Bools, program: Program) -> Ints | None:
+    """Return the cheapest choice by one of the limits, if it keeps them all.
+
+    A limit that is exactly the least possible leaves the solver no room for its own tolerances.
+    """
+    for place, limit in enumerate(limits):
+        least = minimize(groups.program(limit, [*limits[:place], *limits[place + 1 :]], usable))
+        if least is not None and program.within(least):
+            return least
+    return None
 
 
 def _explanation(groups: _Groups, limits: Sequence[Limit], usable: Bools, labels: Sequence[str]) -> BudgetError:

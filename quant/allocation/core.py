@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from hessrank.quant.allocation.program import TOLERANCE, Columns, Floats, Ints, Program
+from hessrank.quant.allocation.silence import solver_silenced
 
 _FIRST_CORE = 64  # options in the first core, beyond one a group
 _TOP = 1e3  # largest coefficient that the integer solver is given; its tolerances are 1e-6
@@ -90,7 +91,8 @@ def _relaxed(columns: Columns, kept: Ints, price: Floats) -> _Priced | None:
     bounds = [(0.0, float(most)) for most in rows.upper]
     methods: tuple[Literal["highs-ipm"], Literal["highs-ds"]] = ("highs-ipm", "highs-ds")
     for method in methods:
-        found = linprog(cost / scale, A_eq=rows.matrix, b_eq=rows.right, bounds=bounds, method=method)
+        with solver_silenced():
+            found = linprog(cost / scale, A_eq=rows.matrix, b_eq=rows.right, bounds=bounds, method=method)
         if found.status == 0:
             cost = cost - rows.matrix.T @ (found.eqlin.marginals * scale)
             break
@@ -139,13 +141,14 @@ class _Search:
         )  # so that a choice costs what it is above the bound
         cost *= _TOP / (np.abs(cost).max() or 1.0)
         while True:
-            found = milp(
-                cost,
-                integrality=(core.kept < self.columns.binaries).astype(np.int64),
-                bounds=Bounds(0.0, rows.upper),
-                constraints=[LinearConstraint(rows.matrix, rows.right, rows.right), *self._cuts(core)],
-                options={"mip_rel_gap": tolerance},
-            )
+            with solver_silenced():
+                found = milp(
+                    cost,
+                    integrality=(core.kept < self.columns.binaries).astype(np.int64),
+                    bounds=Bounds(0.0, rows.upper),
+                    constraints=[LinearConstraint(rows.matrix, rows.right, rows.right), *self._cuts(core)],
+                    options={"mip_rel_gap": tolerance},
+                )
             if found.x is None:
                 return None
             choice = self.columns.choice(found.x, core.kept)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -149,7 +150,14 @@ def _store_as_cast(model: Any) -> None:
 def _rename(model: Any, inputs: Sequence[str], outputs: Sequence[str], symbols: dict[str, str]) -> None:
     import onnx_ir  # noqa: PLC0415
 
-    for value, name in zip([*model.graph.inputs, *model.graph.outputs], [*inputs, *outputs], strict=True):
+    ends = [*model.graph.inputs, *model.graph.outputs]
+    values = [*model.graph.initializers.values(), *(value for node in model.graph for value in node.outputs)]
+    names = {*inputs, *outputs, *(value.name for value in values)}
+    for value in values:
+        if value.name in (*inputs, *outputs) and not any(value is end for end in ends):
+            value.name = next(name for i in count(1) if (name := f"{value.name}_{i}") not in names)
+            names.add(value.name)
+    for value, name in zip(ends, [*inputs, *outputs], strict=True):
         value.name = name
     for value in [*model.graph.inputs, *model.graph.outputs]:
         if value.shape is not None and not value.shape.is_static():

@@ -12,6 +12,7 @@ from hessrank.analysis.weights import channel_axis
 from hessrank.quant.kinds import BATCH_NORMS
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Resolution, Setting
+from hessrank.quant.prepare.inplace import is_written_to
 from hessrank.quant.prepare.model import Inserted
 from hessrank.quant.prepare.modules import QUANTIZED, quantize_module
 from hessrank.quant.prepare.tracing import Traced
@@ -105,11 +106,21 @@ class Insertion:
             node = self._nodes[layer]
             with self._module.graph.inserting_after(self._behind_inputs(node)):
                 call = self._module.graph.call_module(paths[grid], (node,))
-            node.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)  # type: ignore[misc]
+            for reader in [user for user in node.users if user is not call]:
+                reader.replace_input_with(node, call)
+            if is_written_to(self._module, call):
+                self._spare(call)
             self._activation_nodes[layer] = call
             tensor = "input" if node.op == "placeholder" else "activation"
             reason = setting.reason if layer == grid else f"{setting.reason}; one grid with {grid}"
             self.inserted.append(Inserted(layer, tensor, paths[grid], call.name, reason))
+
+    def _spare(self, call: fx.Node) -> None:
+        """Let what writes in place write to a copy: the gradient of a quantizer needs what the quantizer made."""
+        with self._module.graph.inserting_after(call):
+            spare = self._module.graph.call_method("clone", (call,))
+        for reader in [user for user in call.users if user is not spare]:
+            reader.replace_input_with(call, spare)
 
     def _behind_inputs(self, node: fx.Node) -> fx.Node:
         """Return the node itself, or the last of the network's arguments: they all come first."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pandas as pd
 from torch import fx
+from torch.fx.graph_module import reduce_graph_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hessrank.quant.prepare.modules import QuantizedWeight
@@ -91,6 +92,11 @@ class QuantizedModel(fx.GraphModule):
                     module.eval()
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled: as torch.fx does, but it comes back as what it was."""
+        _, arguments = super().__reduce__()
+        return _unpickled, (self.meta[META], *arguments)
+
     def table(self) -> pd.DataFrame:
         """Return one row a quantized tensor: layer, tensor, bits, scheme, observer, method, scale, node, reason.
 
@@ -107,6 +113,13 @@ class QuantizedModel(fx.GraphModule):
             frame.to_string(index=False, justify="left"),
         ]
         return "\n".join(lines)
+
+
+def _unpickled(told: dict[str, Any], *arguments: Any) -> QuantizedModel:
+    plain: Any = reduce_graph_module(*arguments)
+    model = QuantizedModel(plain, plain.graph, plain.__class__.__name__)
+    model.meta[META] = told
+    return model
 
 
 def _row(one: Inserted, quantizer: Quantizer) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hessrank.analysis.batches import as_samples
@@ -13,7 +14,7 @@ from hessrank.analysis.data import Data
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.survey import check_weights
-from hessrank.errors import unknown_name
+from hessrank.errors import ModelError, OptionError, unknown_name
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion
@@ -54,8 +55,10 @@ def prepare(
     """
     if backend not in BACKENDS:
         raise unknown_name("backend", backend, BACKENDS)
-    policy = policy if isinstance(policy, Policy) else Policy.read(policy)
-    check_weights(model)
+    if batch_size < 1:
+        raise OptionError(f"batch_size is {batch_size}: it should be 1 or more")
+    policy = _read(policy)
+    _check_model(model)
     samples = as_samples(
         calibration_data.dataset if isinstance(calibration_data, Data) else calibration_data, num_samples
     )
@@ -66,7 +69,7 @@ def prepare(
         return prepare_mqbench(
             model, policy, calibration_data, freeze_bn=freeze_bn, num_samples=num_samples, batch_size=batch_size
         )
-    with memory_errors_explained():
+    with memory_errors_explained(), torch.random.fork_rng(devices=[]):
         traced = trace(model, feed.batch(0))
         idle = require(policy, traced.graph)
         points = policy_points(policy, traced.graph)
@@ -82,3 +85,19 @@ def prepare(
         }
         calibrate(prepared, feed)
     return prepared.train() if model.training and freeze_bn else prepared
+
+
+def _read(policy: Any) -> Policy:
+    if not isinstance(policy, Policy | str | Path):
+        raise OptionError(f"a {type(policy).__name__} is no policy: give a Policy or the path of its file")
+    return policy if isinstance(policy, Policy) else Policy.read(policy)
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, QuantizedModel):
+        raise ModelError("the model is quantized already: give the float model that it was made from")
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"a {type(model).__name__} cannot be quantized: give the torch.nn.Module it was made from")
+    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+        raise ModelError("the model has lazy layers without weights yet: run it once on data before quantizing it")
+    check_weights(model)

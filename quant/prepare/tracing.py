@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from hessrank.analysis.batches import Batch, first_line
 from hessrank.analysis.graph_walk import GraphWalk
@@ -21,9 +22,10 @@ from hessrank.analysis.untouched import untouched
 from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph, Node
+from hessrank.quant.prepare.inplace import hand_results_on
 
 _DROPOUTS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
-_TORCH = Path(torch.__file__).parent
+_NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWalk)).parent, Path(__file__).parent}
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,38 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
         ModelError: torch.fx cannot follow the model's code; the message names the line and what to do.
         DataError: the model does not take such an input.
     """
-    model = copy.deepcopy(model)
+    model = _copied(model)
     with untouched(model):
         network = Network(model, batch)
         if network.why_hooks:
             raise _untraceable(model, batch, network.why_hooks)
         graph = _graph(network, batch)
-    nodes = {name: network.nodes[name] for name in graph.nodes if name not in network.inside}
-    module = fx.GraphModule(model, next(iter(nodes.values())).graph)
+        nodes = {name: network.nodes[name] for name in graph.nodes if name not in network.inside}
+        traced = next(iter(nodes.values())).graph
+        constants = _constants(model, traced)
+    vars(model).update(constants)
+    module = fx.GraphModule(model, traced)
+    hand_results_on(module)
     given = inspect.signature(model.forward).bind(*batch.args, **batch.kwargs).arguments
     _drop_defaults(module.graph, set(given))
     for node in nodes.values():
         _follow_mode(module, node)
+    for node in module.graph.nodes:
+        node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
     return Traced(module, graph, nodes)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy; of the tensors that a model keeps from its last run without their history."""
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
+
+
+def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
+    """Return the tensors that forward makes of numbers: torch.fx lays them down in the model while it traces."""
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    return {name: value for name, value in vars(model).items() if name in names and isinstance(value, Tensor)}
 
 
 def graph_of(model: nn.Module, batch: Batch) -> Graph:
@@ -130,11 +150,19 @@ def _untraceable(model: nn.Module, batch: Batch, why: str) -> ModelError:
     try:
         GraphWalk(model, batch)
     except Exception as error:  # torch.fx raises anything at all on code that it cannot follow
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if _TORCH not in Path(f.filename).parents]
-        ours = [f for f in frames if "hessrank" not in f.name and Path(f.filename) != Path(__file__)]
-        where = f"{ours[-1].filename}:{ours[-1].lineno}: {ours[-1].line}: " if ours else ""
+        theirs = [f for f in traceback.extract_tb(error.__traceback__) if _NOT_THEIRS.isdisjoint(_folders(f))]
+        if not theirs:
+            return ModelError(
+                f"torch.fx cannot trace {type(model).__name__}, which is torch's own ({first_line(error)}): give the "
+                "module inside it, or put it inside a module of yours, where it stays in float"
+            )
         return ModelError(
-            f"{where}torch.fx cannot trace this ({first_line(error)}): move what depends on values or shapes out of "
-            "forward, or into a function under torch.fx.wrap; a ranking works without tracing, quantizing does not"
+            f"{theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line}: torch.fx cannot trace this "
+            f"({first_line(error)}): move what depends on values or shapes, or writes to a part of a tensor, out of "
+            "forward or into a function under torch.fx.wrap; a ranking works without tracing, quantizing does not"
         )
     return ModelError(f"the model cannot be quantized: {why}")
+
+
+def _folders(frame: traceback.FrameSummary) -> Iterable[Path]:
+    return Path(frame.filename).parents

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hessrank.analysis.ranking import Ranking
+from hessrank.errors import ModelError, OptionError
 from hessrank.plugins import Registry
 from hessrank.quant.ends import SubNetwork, sub_networks
 from hessrank.quant.graph import Graph
@@ -37,10 +38,18 @@ class Problem:
         """Read a problem off a ranking.
 
         Raises:
-            ModelError: the ranking holds no graph.
+            OptionError: it is no ranking.
+            ModelError: it holds no graph, or one in which nothing can be quantized.
         """
+        if not isinstance(ranking, Ranking):
+            raise OptionError(f"a {type(ranking).__name__} is no ranking: hessrank.Ranking.read(path) reads one")
         graph = Graph.of_ranking(ranking)
-        return cls(ranking, graph, quantization_points(graph))
+        points = quantization_points(graph)
+        if not points.grids:
+            untraced = all(node.inside for node in graph.nodes.values())
+            why = "torch.fx cannot trace it (hessrank check names the line)" if untraced else "no layer has a grid"
+            raise ModelError(f"nothing in this network can be quantized: {why}")
+        return cls(ranking, graph, points)
 
     @cached_property
     def predicted(self) -> Predicted:

@@ -25,7 +25,8 @@ DISTILLATIONS: Registry[DistillationStrategy] = Registry("distillation strategy"
 def penultimate(problem: Problem, count: int | None = None) -> list[str]:
     """Choose the last layer but one of each sub-network, of the last sub-network first."""
     exits = [layer for part in reversed(problem.sub_networks) for layer in reversed(part.exits)]
-    return list(dict.fromkeys(before_last(problem.graph, layer) for layer in exits))[:count]
+    found = dict.fromkeys(before_last(problem.graph, layer) for layer in exits)
+    return [name for name in found if name is not None][:count]
 
 
 @DISTILLATIONS.register("top-trace")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from hessrank.analysis.damage import affine_parameters, quantize, quantize_weight
+from hessrank.analysis.damage import affine_parameters, quantize, quantize_weight, quantized_weights
 from hessrank.analysis.rank import rank
 
 
@@ -25,6 +25,34 @@ def test_rounding_error_of_a_uniform_activation_is_a_twelfth_of_a_squared_step(b
     value = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
     error = (quantize(value, 0, 1, bits) - value).square().mean().item()
     assert error == pytest.approx((1 / (2**bits - 1)) ** 2 / 12, rel=0.02)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("low", "high"), [(-1.3, 2.7), (0.0, 0.9), (0.0, 0.0), (-1e-30, 1e-31)])
+def test_rounding_is_to_the_bit_what_torch_does(bits: int, dtype: torch.dtype, low: float, high: float) -> None:
+    uniform = torch.rand(10_000, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    value = low + (high - low) * (1.2 * uniform - 0.1)
+    scale, zero_point = affine_parameters(low, high, bits)
+    expected = torch.fake_quantize_per_tensor_affine(value, scale, zero_point, 0, 2**bits - 1)
+    assert quantize(value, low, high, bits).equal(expected)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rounding_of_weights_is_to_the_bit_what_torch_does(bits: int, dtype: torch.dtype, axis: int) -> None:
+    weight = torch.randn(5, 7, 3, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    weight.select(axis, 2).zero_()
+    weight.select(axis, 3).abs_()
+    low, high = weight.amin((1 - axis, 2, 3)).clamp(max=0), weight.amax((1 - axis, 2, 3)).clamp(min=0)
+    steps = 2**bits - 1
+    scale = ((high - low) / steps).float()
+    scale[2] = 1
+    zero_point = (-low / scale).round().to(torch.int32)
+    expected = torch.fake_quantize_per_channel_affine(weight, scale, zero_point, axis, 0, steps)
+    assert quantize_weight(weight, axis, bits).equal(expected)
+    assert quantized_weights(weight, axis, [3, bits])[1].equal(expected)
 
 
 def test_a_constant_zero_tensor_is_not_changed() -> None:
@@ -47,7 +75,7 @@ def test_predicted_increase_is_half_the_trace_times_the_mean_squared_error() -> 
     """One linear layer, loss self: B = 2/m I, so at the output itself the prediction is the measured increase."""
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 80)), torch.randn(3, 6)
-    ranking = rank(model, x, loss="self-mse", max_probes=4, bits=[4, 8])
+    ranking = rank(model, x, loss="self-mse", max_probes=4, bits=[4, 8], increase_probes=0)
     output = model(x).detach()
     for bits in (4, 8):
         error = (quantize(output, float(output.min()), float(output.max()), bits) - output).square().mean().item()

@@ -42,3 +42,17 @@ def test_two_inputs_are_two_entries() -> None:
     made = graph("x input\ny input\na Linear*a.w x\nb Linear*b.w y\nm add a b\nc Linear*c.w m", "c")
     (whole,) = sub_networks(made)
     assert whole.entries == ("a", "b")
+
+
+def test_of_a_residual_output_a_branch_without_weights_is_never_the_end() -> None:
+    """The picture is enlarged after the last convolution ran, and added to what that makes."""
+    made = graph("x input\na Conv2d*a.w x\nb Conv2d*b.w a\nup PixelShuffle b\nbig interpolate x\ns add up big", "s")
+    (whole,) = sub_networks(made)
+    assert whole.exits == ("b",)
+
+
+def test_an_input_is_no_layer_but_one() -> None:
+    made = graph("x input\nv flatten x\na Linear*a.w v\ne Embedding*e.w\nb Linear*b.w e", "a", "b")
+    assert before_last(made, "a") is None
+    assert before_last(made, "e") is None
+    assert before_last(made, "b") == "e"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,8 +122,18 @@ def test_options_that_a_strategy_does_not_take_are_refused() -> None:
     ranking = ranking_of(U_NET, {})
     with pytest.raises(OptionError, match="takes no option 'high_bit'; it takes high_bits, base_bits"):
         make_policy(ranking, high_bit=10)
+    with pytest.raises(OptionError, match="no option 'budget_bops'; the strategy 'budget' does; it takes"):
+        make_policy(ranking, budget_bops=1e9)
     with pytest.raises(UnknownNameError, match="no strategy named 'budgets'; nearest is 'budget'"):
         make_policy(ranking, "budgets")
+
+
+def test_what_is_no_ranking_or_cannot_be_quantized_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"a str is no ranking: hessrank\.Ranking\.read\(path\) reads one"):
+        make_policy("ranking.csv")  # type: ignore[arg-type]
+    nodes = [replace(node, inside=True) for node in U_NET.nodes.values()]
+    with pytest.raises(ModelError, match=r"nothing in this network can be quantized: torch\.fx cannot trace it"):
+        make_policy(ranking_of(Graph.of(nodes, U_NET.outputs), {}))
 
 
 def test_a_ranking_without_its_graph_says_what_is_missing() -> None:

@@ -116,3 +116,34 @@ def test_every_layer_is_on_a_grid_or_has_a_reason() -> None:
         points = quantization_points(made)
         assert {n for n, grid in points.grid_of.items() if grid is None} == set(points.unquantized)
         assert set(points.grid_of) == set(made.nodes)
+
+
+HAND_WRITTEN_NORM = """
+    x      input
+    conv   Conv2d*conv.weight x
+    mean   mean               conv
+    sub    sub                conv mean
+    pow_1  pow                sub
+    mean_1 mean               pow_1
+    add    add                mean_1
+    sqrt   sqrt               add
+    sub_1  sub                conv mean
+    div    truediv            sub_1 sqrt
+    """
+
+
+def test_what_a_hand_written_norm_divides_by_stays_in_float() -> None:
+    points = quantization_points(graph(HAND_WRITTEN_NORM, "div"))
+    assert list(points.activations) == ["x", "conv", "mean", "sub_1", "div"]
+    assert set(points.unquantized) == {"sub", "pow_1", "mean_1", "add", "sqrt"}
+    assert "rounding it to 0" in points.unquantized["add"]
+
+
+def test_what_is_divided_by_is_quantized_where_something_else_reads_it_or_the_policy_names_it() -> None:
+    assert "sqrt" in quantization_points(graph(HAND_WRITTEN_NORM, "div", "sqrt")).activations
+    assert "add" in quantization_points(graph(HAND_WRITTEN_NORM, "div"), named=["add"]).activations
+
+
+def test_a_numerator_and_a_kernel_with_a_weight_are_quantized_whoever_reads_them() -> None:
+    made = graph("x input\na Linear*a.w x\nrelu ReLU a\nlog log relu\nb abs x\nc abs x\ndiv div b c\n", "log", "div")
+    assert list(quantization_points(made).activations) == ["x", "relu", "log", "b", "div"]

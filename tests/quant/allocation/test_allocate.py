@@ -1,5 +1,8 @@
 """The allocator against trying everything, its preferences and its errors."""
 
+import ctypes
+import sys
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +14,7 @@ from hessrank.errors import HessrankError, OptionError
 from hessrank.quant.allocation.allocate import BudgetError, Limit, PairCost, allocate, least_possible
 from hessrank.quant.allocation.core import minimize
 from hessrank.quant.allocation.program import Cost, Program
+from hessrank.quant.allocation.silence import solver_silenced
 
 
 def problem(seed: int, *, decades: float, pairs: bool) -> tuple[np.ndarray, list[Limit], list[list[int]]]:
@@ -185,3 +189,36 @@ def test_costs_on_a_cycle_of_pairs_are_exact() -> None:
     found = minimize(Program(cost, [], [], available))
     assert found is not None
     assert cost.of(found) == 1
+
+
+def test_what_c_code_prints_meanwhile_does_not_reach_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    library = ctypes.CDLL(None)
+    sys.stdout.write("before\n")
+    with solver_silenced():
+        library.puts(b"HiGHS speaks")
+    sys.stdout.write("after\n")
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_limit_that_is_exactly_the_least_possible_is_kept(seed: int) -> None:
+    """Products of large numbers, as BOPs are: the solver's tolerances alone would call it impossible."""
+    rng = np.random.default_rng(seed)
+    widths = np.array([4.0, 6.0, 8.0, 10.0])
+    pairs = [PairCost(i, i + 1, float(rng.integers(1, 10**7)) * np.outer(widths, widths)) for i in range(0, 11)]
+    limit = Limit("BOPs", pairs=pairs)
+    usable = np.ones((12, 4), dtype=bool)
+    least = least_possible(limit, usable)
+    assert least is not None
+    exact = replace(limit, most=limit.value(least))
+    found = allocate(rng.random((12, 4)), [exact])
+    assert found.costs["BOPs"] <= exact.most * (1 + 1e-9)
+
+
+def test_where_the_solver_finds_no_room_the_cheapest_choice_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HiGHS was seen to call a limit at the very edge infeasible, with some tables and not with others."""
+    answers = iter([None])
+    module = sys.modules[allocate.__module__]
+    monkeypatch.setattr(module, "minimize", lambda *given: next(answers, minimize(*given)))
+    limit = Limit("size", 3.0, np.array([[1.0, 5.0], [2.0, 5.0]]))
+    assert allocate([[9.0, 1.0], [9.0, 1.0]], [limit]).choice.tolist() == [0, 0]

@@ -18,6 +18,8 @@ from hessrank.errors import HessrankError, OutputError  # noqa: E402
 from hessrank.quant.export import ExportError, export_onnx, write_scales  # noqa: E402
 from hessrank.quant.export import check as check_module  # noqa: E402
 from hessrank.quant.export import convert as convert_module  # noqa: E402
+from hessrank.quant.policy import Policy  # noqa: E402
+from hessrank.quant.prepare import prepare  # noqa: E402
 
 CHECKPOINT = Path(__file__).parents[3] / "examples" / "lowlight" / "model.pth"
 
@@ -246,3 +248,23 @@ def test_scales_hold_every_grid(linear, tmp_path) -> None:
         assert torch.equal(torch.tensor(row["scale"]).reshape(-1), grid.scale)
         assert torch.equal(torch.tensor(row["zero_point"]).reshape(-1).int(), grid.zero_point.int())
         assert (row["quant_min"], row["quant_max"], row["axis"]) == (0, 255, grid.axis)
+
+
+class Functions(nn.Module):
+    """Its last layers are functions, whose values torch.onnx names as the network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.conv(x)
+        return y.mean((2, 3)), torch.clamp(y, 0, 1)
+
+
+def test_an_output_that_is_named_like_a_value_inside_is_told_apart(tmp_path) -> None:
+    torch.manual_seed(0)
+    inputs = noise(2, 3, 4, 4)
+    report = export_onnx(prepare(Functions(), Policy(), inputs), tmp_path / "model.onnx", inputs)
+    assert list(report.outputs) == ["mean", "clamp"]
+    assert report.largest_difference <= 1.001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -254,6 +255,33 @@ def test_copies_and_state_dicts_carry_everything(tmp_path: Any) -> None:
     assert torch.equal(other(DATA), ours(DATA))
 
 
+def test_a_pickled_model_comes_back_as_what_it_was() -> None:
+    ours = prepare(small(training=True), policy(4), DATA, freeze_bn=True)
+    other = pickle.loads(pickle.dumps(ours))
+    assert isinstance(other, QuantizedModel)
+    assert str(other) == str(ours)
+    assert [str(node) for node in other.graph.nodes] == [str(node) for node in ours.graph.nodes]
+    assert [module.training for module in other.modules()] == [module.training for module in ours.modules()]
+    assert torch.equal(other(DATA), ours(DATA))
+
+
+def test_a_model_that_keeps_activations_of_its_last_run_is_copied_without_them() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.last: Tensor = self.linear(x)
+            return self.last
+
+    model, x = Keeps(), noise(4, 4, seed=1)
+    kept = model(x)
+    ours = prepare(model, policy(16), x)
+    torch.testing.assert_close(ours(x), kept, rtol=1e-3, atol=1e-3)
+    assert kept.grad_fn is not None
+
+
 def test_a_state_of_other_bits_is_refused() -> None:
     with pytest.raises(HessrankError, match="8"):
         prepare(small(), policy(4), DATA).load_state_dict(prepare(small(), policy(8), DATA).state_dict())
@@ -322,13 +350,32 @@ def nan_in(data: Tensor) -> Tensor:
         ({"policy": policy(4, {"conv9": {"weight": 4}})}, HessrankError, "no layer named 'conv9'; nearest is 'conv"),
         ({"policy": "nowhere.yaml"}, HessrankError, "nowhere.yaml.*there is no such file"),
         ({"backend": "mqbensh"}, UnknownNameError, "nearest is 'mqbench'"),
+        ({"batch_size": 0}, HessrankError, "batch_size is 0: it should be 1 or more"),
+        ({"policy": {}}, HessrankError, "a dict is no policy"),
+        ({"model": "model.pth"}, ModelError, "a str cannot be quantized: give the torch.nn.Module"),
+        ({"model": nn.Sequential(nn.LazyLinear(2))}, ModelError, "lazy layers"),
+        ({"model": prepare(small(), policy(4), DATA)}, ModelError, "quantized already"),
         (
             {"policy": policy(4, {"act": {"activation": 4}, "act_dup1": {"activation": 8}})},
             HessrankError,
             "share one",
         ),
     ],
-    ids=["empty", "nan", "shape", "other-model", "no-file", "backend", "contradiction"],
+    ids=[
+        *(
+            "empty",
+            "nan",
+            "shape",
+            "other-model",
+            "no-file",
+            "backend",
+            "batch-size",
+            "no-policy",
+            "no-model",
+            "lazy",
+        ),
+        *("prepared", "contradiction"),
+    ],
 )
 def test_bad_input_is_one_line(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
     given = {"model": small(), "policy": policy(4), "calibration_data": DATA} | arguments

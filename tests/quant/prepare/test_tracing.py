@@ -94,8 +94,24 @@ def test_what_cannot_be_traced_is_named_by_file_and_line() -> None:
         ModelError, match=r"test_tracing\.py:\d+: if x\.sum\(\) > 0:: torch\.fx cannot trace"
     ) as caught:
         trace(Branching(), batch(1, 4))
-    assert "move what depends on values or shapes out of forward" in str(caught.value)
+    assert "move what depends on values or shapes" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1),
+        nn.DataParallel(nn.Linear(4, 4)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_of_torchs_own_networks_no_line_is_blamed(model: nn.Module) -> None:
+    with pytest.raises(
+        ModelError, match=f"^torch.fx cannot trace {type(model).__name__}, which is torch's own"
+    ) as caught:
+        trace(model, batch(1, 3, 4))
+    assert ".py:" not in str(caught.value)
 
 
 def test_the_graph_of_an_untraceable_model_can_still_be_had() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hand_graphs import TWO_STAGES, U_NET, ranking_of
+from hand_graphs import TWO_STAGES, U_NET, graph, ranking_of
 
 from hessrank.errors import OptionError, UnknownNameError
 from hessrank.quant.graph import Graph
@@ -39,6 +39,12 @@ def test_none_is_none_and_an_output_is_never_a_hint() -> None:
     assert choose_hints(TWO, "none", None) == []
     for name in DISTILLATIONS:
         assert not {"A.last", "B.last", "up"} & set(choose_hints(TWO, name, 99))
+
+
+def test_an_input_is_never_a_hint() -> None:
+    problem = Problem.of(ranking_of(graph("x input\na Linear*a.w x\nb Linear*b.w x", "a", "b"), {}))
+    for name in DISTILLATIONS:
+        assert choose_hints(problem, name, None) == []
 
 
 def test_bad_names_and_counts_are_refused() -> None:

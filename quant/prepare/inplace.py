@@ -1,0 +1,70 @@
+"""What a network writes in place: readers get the result, and what a quantizer made is not written over."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+
+from torch import fx
+
+from hessrank.analysis.layers import node_kind
+from hessrank.quant.kinds import RESHUFFLES
+
+_OPERATORS = frozenset(
+    (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow)
+)
+
+
+def written_by(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """Return the node whose tensor ``node`` writes to in place, or None."""
+    if not node.all_input_nodes or not _is_in_place(module, node):
+        return None
+    return node.all_input_nodes[0]
+
+
+def hand_results_on(module: fx.GraphModule) -> None:
+    """Let whatever reads a tensor after it was written to in place read what wrote it.
+
+    The value is the same: one tensor has two names then, and a quantizer behind the second must reach all readers.
+    """
+    order = {node: place for place, node in enumerate(module.graph.nodes)}
+    for node in module.graph.nodes:
+        source = written_by(module, node)
+        if source is not None:
+            for reader in [user for user in source.users if order[user] > order[node]]:
+                reader.replace_input_with(source, node)
+
+
+def is_written_to(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Return whether a node's tensor, or a view of it, is written to in place."""
+    waiting = [node]
+    while waiting:
+        source = waiting.pop()
+        for user in source.users:
+            if written_by(module, user) is source:
+                return True
+            if _kind(module, user) in RESHUFFLES:
+                waiting.append(user)
+    return False
+
+
+def _is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_function" and node.target not in _OPERATORS:
+        return node_kind(node).endswith("_") or bool(_argument(node, "inplace"))
+    return node.target in _OPERATORS or (node.op == "call_method" and node_kind(node).endswith("_"))
+
+
+def _argument(node: fx.Node, name: str) -> object:
+    """Return what a function is called with; None if it takes no such argument, or nobody can say."""
+    if name in node.kwargs or not callable(node.target):
+        return node.kwargs.get(name)
+    try:
+        return inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get(name)
+    except (TypeError, ValueError):  # a function written in C has no signature
+        return None
+
+
+def _kind(module: fx.GraphModule, node: fx.Node) -> str:
+    return type(module.get_submodule(str(node.target))).__name__ if node.op == "call_module" else node_kind(node)
