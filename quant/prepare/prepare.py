@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from hessrank.analysis.batches import as_samples
 from hessrank.analysis.data import Data
@@ -25,6 +25,28 @@ BACKENDS = ("hessrank", "mqbench")
 CALIBRATION_SAMPLES = 32
 
 
+@overload
+def prepare(
+    model: nn.Module,
+    policy: Policy | str | Path,
+    calibration_data: Any,
+    *,
+    backend: Literal["hessrank"] = "hessrank",
+    freeze_bn: bool = False,
+    num_samples: int = CALIBRATION_SAMPLES,
+    batch_size: int = 1,
+) -> QuantizedModel: ...
+@overload
+def prepare(
+    model: nn.Module,
+    policy: Policy | str | Path,
+    calibration_data: Any,
+    *,
+    backend: str,
+    freeze_bn: bool = False,
+    num_samples: int = CALIBRATION_SAMPLES,
+    batch_size: int = 1,
+) -> fx.GraphModule: ...
 def prepare(
     model: nn.Module,
     policy: Policy | str | Path,
@@ -34,7 +56,7 @@ def prepare(
     freeze_bn: bool = False,
     num_samples: int = CALIBRATION_SAMPLES,
     batch_size: int = 1,
-) -> Any:
+) -> fx.GraphModule:
     """Return a copy of ``model`` that computes, and trains, with the weights and activations a policy asks for.
 
     Args:
