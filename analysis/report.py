@@ -17,7 +17,7 @@ from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import Array, rank_intervals, summarize
 from hessrank.analysis.survey import Facts
-from hessrank.analysis.weights import Weight
+from hessrank.analysis.weights import Weight, without_trace
 
 
 def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
         largest finite value, in units of the activation) and, where it multiplies with a weight, ``weight``
         (the parameter's name, the same for all calls that share it) and ``weight_numel``, and ``inside`` where
         it lies within a module that torch.fx does not look into; ``outputs``: the names of the layers that the
-        network returns.
+        network returns; ``opaque``: paths of the modules whose weights no layer is known to multiply with.
     """
     parameter = {id(p): name for name, p in network.model.named_parameters()}
     weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
@@ -112,6 +112,7 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
     return {
         "layers": {layer.name: describe(layer.name) for layer in network.layers},
         "outputs": list(network.outputs),
+        "opaque": without_trace(network, weights),
     }
 
 

@@ -100,7 +100,9 @@ class Graph:
                 inside=facts.get("inside", False),
             )
 
-        return cls.of((node(name, facts) for name, facts in told["layers"].items()), told["outputs"])
+        return cls.of(
+            (node(name, facts) for name, facts in told["layers"].items()), told["outputs"], told.get("opaque", ())
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from zoo import noise
 
 from hessrank.analysis.batches import Batch
+from hessrank.analysis.rank import rank
 from hessrank.errors import ModelError
+from hessrank.quant.graph import Graph
+from hessrank.quant.points import quantization_points
 from hessrank.quant.prepare.tracing import graph_of, trace
 
 
@@ -139,3 +142,23 @@ def test_the_users_model_is_left_as_it_was() -> None:
     assert model[2].inplace
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_the_graph_of_a_ranking_is_the_graph_of_the_model() -> None:
+    """Down to the weights that nobody can look into."""
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.lstm, self.head = nn.Embedding(5, 4), nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(self.lstm(self.embed(x))[0])
+            return y
+
+    torch.manual_seed(0)
+    model, rows = Recurrent(), torch.arange(10).reshape(2, 5) % 5
+    ranked = Graph.of_ranking(rank(model, rows, bits=8, max_probes=1))
+    traced = graph_of(model, Batch((rows[:1],), samples=(0,)))
+    assert ranked.opaque == traced.opaque == ("lstm",)
+    assert quantization_points(ranked) == quantization_points(traced)
