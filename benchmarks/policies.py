@@ -112,7 +112,7 @@ def strategies(ranking: Ranking) -> Mapping[str, Policy]:
 def main() -> None:
     """Rank, make policies, quantize, measure."""
     made = parser(__doc__)
-    made.add_argument("--policies", type=int, default=30, help="random policies (default 30)")
+    made.add_argument("--policies", type=int, default=120, help="random policies (default 120)")
     made.add_argument("--seed", type=int, default=0, help="of the random policies (default 0)")
     options = parsed(made)
     torch.manual_seed(0)

@@ -28,6 +28,10 @@ def export(
     model: ModelPath,
     policy: Annotated[Path, typer.Option(help="The policy.", show_default=False, rich_help_panel=HOW)],
     out: Annotated[Path, typer.Option(help="ONNX file to write.", show_default=False, rich_help_panel=OUTPUT)],
+    state: Annotated[
+        Path | None,
+        typer.Option(help="What training saved: prepared.state_dict(), for this policy.", rich_help_panel=HOW),
+    ] = None,
     scales: Annotated[
         Path | None, typer.Option(help="JSON of all scales and zero points to write.", rich_help_panel=OUTPUT)
     ] = None,
@@ -46,7 +50,7 @@ def export(
     """Quantize MODEL as a policy says, calibrate it on the data, write ONNX and compare it with onnxruntime."""
     from hessrank.cli.output import check_outputs
 
-    read = (model, policy, data, arch and arch.partition(":")[0])
+    read = (model, policy, state, data, arch and arch.partition(":")[0])
     check_outputs(out, inputs=read, ending=".onnx", beside={scales: ".json"})
 
     from hessrank.quant.export import export_onnx, require_onnx, write_scales
@@ -55,7 +59,7 @@ def export(
 
     from hessrank.analysis.batches import as_samples, make_batch
     from hessrank.cli.inputs import read_inputs
-    from hessrank.quant.prepare import prepare
+    from hessrank.quant.prepare import load_state, prepare
     from hessrank.quant.prepare.prepare import CALIBRATION_SAMPLES
 
     inputs = read_inputs(
@@ -74,6 +78,8 @@ def export(
     prepared = prepare(
         network, policy, inputs.data, num_samples=num_samples or CALIBRATION_SAMPLES, batch_size=batch_size
     )
+    if state is not None:
+        load_state(prepared, state)
     for warning in prepared.warnings:
         typer.echo(f"note: {warning}", err=True)
     one = make_batch(as_samples(inputs.data.dataset, 1), [0], network, needs_target=False)

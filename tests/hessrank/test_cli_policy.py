@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from hessrank import load_model, prepare
 from hessrank.cli import main
+from hessrank.quant.export.runtime import execute
 from hessrank.quant.policy import Policy
 
 ARCH = """
@@ -228,9 +230,27 @@ def test_an_export_is_checked_and_reported(folder: Path, capsys: pytest.CaptureF
     assert json.loads(Path("s.json").read_text())
 
 
+def test_what_was_trained_is_what_is_exported(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    trained = prepare(
+        load_model("model.pth", arch="nets.py:net").model, "good.yaml", torch.from_numpy(np.load("x.npy"))
+    )
+    with torch.no_grad():
+        trained.get_parameter("3.bias").add_(1.0)
+    torch.save(trained.state_dict(), "trained.pth")
+    export = ["export", *MODEL, "--policy", "good.yaml"]
+    assert main([*export, "--out", "m.onnx"]) == 0
+    assert main([*export, "--out", "t.onnx", "--state", "trained.pth"]) == 0
+    assert Path("m.onnx").read_bytes() != Path("t.onnx").read_bytes()
+    result = execute(Path("t.onnx").read_bytes(), {"input": torch.from_numpy(np.load("x.npy"))[:1]})
+    expected = trained.eval()(torch.from_numpy(np.load("x.npy"))[:1])
+    torch.testing.assert_close(next(iter(result.values())), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ([*MODEL, "--policy", "good.yaml", "--out", "m.onnx", "--state", "model.pth"], "the weights do not fit"),
         ([*MODEL, "--policy", "other.yaml", "--out", "m.onnx"], "other.yaml:3:5: no layer named 'conv9'"),
         ([*MODEL, "--policy", "good.yaml", "--out", "m.txt"], "let its name end in .onnx"),
         ([*MODEL, "--policy", "good.yaml", "--out", "nowhere/m.onnx"], "there is no folder 'nowhere'"),
@@ -239,7 +259,7 @@ def test_an_export_is_checked_and_reported(folder: Path, capsys: pytest.CaptureF
         ([*MODEL, "--policy", "good.yaml"], "--out"),
         ([*BRANCHING, "--policy", "good.yaml", "--out", "m.onnx"], "torch.fx cannot trace this"),
     ],
-    ids=["other-model", "ending", "folder", "scales", "no-samples", "no-out", "untraceable"],
+    ids=["float-state", "other-model", "ending", "folder", "scales", "no-samples", "no-out", "untraceable"],
 )
 def test_a_mistake_in_an_export_is_one_line_and_leaves_nothing(
     folder: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]

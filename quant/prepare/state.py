@@ -1,0 +1,35 @@
+"""A trained state put back into a prepared model, every tensor of it or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hessrank.analysis.loading.files import readable_file
+from hessrank.analysis.loading.matching import load_weights
+from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.errors import LoadError
+from hessrank.quant.prepare.model import QuantizedModel
+
+_KEYS = ("model", "state_dict")
+
+
+def load_state(prepared: QuantizedModel, path: str | Path) -> None:
+    """Load what ``torch.save(prepared.state_dict(), path)`` saved, bare or under ``model`` or ``state_dict``.
+
+    Args:
+        prepared: prepared with the same policy; it is calibrated anew by what is loaded.
+        path: the file, read with ``weights_only=True``.
+
+    Raises:
+        LoadError: no such file, not a state dict, or keys that are missing, unexpected or of another shape.
+        ModelError: a quantizer in the file has other bits, another scheme or method.
+    """
+    held = read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
+    state = next(
+        (held[key] for key in _KEYS if isinstance(held, Mapping) and isinstance(held.get(key), Mapping)), held
+    )
+    if not isinstance(state, Mapping):
+        raise LoadError(f"{path}: holds a {type(held).__name__}, not a state dict: save prepared.state_dict()")
+    load_weights(prepared, state, source=str(path))
+    prepared.set_quantizing(True)
