@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv/installed
 	mkdir -p demo
 	$(BIN)/hessrank examples/lowlight/model.pth --out demo/ranking.csv --plot demo/ranking.png
-	$(BIN)/hessrank policy demo/ranking.csv --base-bits 4 --out demo/policy.yaml
+	$(BIN)/hessrank policy demo/ranking.csv --base-bits 4 --out demo/policy.yaml --bit-map demo/bits.png
 
 test: lint
 	$(BIN)/python -m pytest

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from hessrank.analysis.ranking import Ranking
+    from hessrank.quant.policy import Policy
     from hessrank.quant.summary import Summary
 
 _WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
@@ -96,13 +97,16 @@ def policy(
     plot: Annotated[
         Path | None, typer.Option(help="Picture of the frontier, with this policy in it.", rich_help_panel=_OUTPUT)
     ] = None,
+    bit_map: Annotated[
+        Path | None, typer.Option(help="Picture of the bits from input to output.", rich_help_panel=_OUTPUT)
+    ] = None,
 ) -> None:
     """Choose bits for a ranked network, and which layers to distill; every line says why."""
     from hessrank.cli.inputs import read_bits
     from hessrank.cli.output import check_outputs
 
     inputs = (ranking, ranking.with_suffix(".json"), latency)
-    check_outputs(out, plot, inputs=inputs, ending=".yaml", beside={pareto: ".csv"})
+    check_outputs(out, plot, bit_map, inputs=inputs, ending=".yaml", beside={pareto: ".csv"})
     options: dict[str, Any] = {
         "high_bits": high_bits,
         "base_bits": base_bits,
@@ -142,13 +146,15 @@ def policy(
     typer.echo(str(summary) if dry_run or out else str(made))
     if dry_run:
         return
-    written = [path for path in (out, pareto, plot) if path is not None]
+    written = [path for path in (out, pareto, plot, bit_map) if path is not None]
     if out is not None:
         made.write(out)
     if frame is not None and pareto is not None:
         _write_frontier(frame, pareto)
     if frame is not None and plot is not None and summary is not None:
         _draw_frontier(frame, pareto_cost, summary, plot)
+    if bit_map is not None:
+        _draw_bits(made, read, bit_map)
     if written:
         typer.echo(f"wrote {', '.join(map(str, written))}", err=True)
 
@@ -182,3 +188,10 @@ def _draw_frontier(frame: DataFrame, cost: str, summary: Summary, path: Path) ->
     costs = {"bops": summary.costs.bops, "size": summary.costs.size_mib, "mean-bits": summary.costs.mean_weight_bits}
     marks = {"this policy": (costs[cost], summary.increase)} if cost in costs else {}
     save_plot(lambda: plot_frontier(frame, marks=marks), path)
+
+
+def _draw_bits(made: Policy, ranking: Ranking, path: Path) -> None:
+    from hessrank.cli.output import save_plot
+    from hessrank.quant.plots import plot_bits
+
+    save_plot(lambda: plot_bits(made, ranking), path)

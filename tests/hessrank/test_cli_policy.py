@@ -123,6 +123,11 @@ def test_options_make_a_policy_that_check_accepts(folder: Path, options: list[st
     assert main(["check", "p.yaml", *MODEL]) == 0
 
 
+def test_the_bits_are_a_picture(folder: Path) -> None:
+    assert main(["policy", "r.csv", "--out", "p.yaml", "--bit-map", "bits.png"]) == 0
+    assert Path("bits.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_frontier_is_a_table_and_a_picture(folder: Path) -> None:
     assert main(["policy", "r.csv", "--pareto", "f.csv", "--plot", "f.png", "--bits", "4,8"]) == 0
     frame = pd.read_csv("f.csv")
