@@ -70,11 +70,6 @@ def require(policy: Policy, graph: Graph) -> list[Finding]:
     return found
 
 
-def unquantized(points: Points) -> list[tuple[str, str]]:
-    """Return the layers whose tensors stay in float, in the order of execution, and why."""
-    return list(points.unquantized.items())
-
-
 def _finding(kind: Literal["error", "warning"], error: PolicyError, layer: str) -> Finding:
     return Finding(kind, error.problem, error.line, error.column, layer, error.file)
 
