@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hessrank.analysis.loading.files import one_line, readable_file
 from hessrank.errors import OptionError, nearest_first
 from hessrank.quant.allocation.allocate import Limit, PairCost
 from hessrank.quant.allocation.costs import FLOAT_BITS, Product, decisions, products
@@ -95,15 +96,17 @@ def _nearest(name: str, known: Sequence[str] | set[str]) -> str:
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield place (``table.csv:3``) and cells of each row."""
+    path = readable_file(path, error=OptionError)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as a CSV table: {error}") from error
+        raise OptionError(f"{path}: cannot be read as a CSV table: {one_line(error)}") from error
     reader = csv.reader(lines, skipinitialspace=True)
     header = [cell.strip() for cell in next(reader, [])]
     if header not in _SHAPES:
         shapes = " or ".join(", ".join(shape) for shape in _SHAPES)
-        raise OptionError(f"{path}:1: the columns are {', '.join(header) or 'missing'}; they must be {shapes}")
+        given = ", ".join(header[:5]) + ", …" * (len(header) > 5)
+        raise OptionError(f"{path}:1: the columns are {given or 'missing'}; they must be {shapes}")
     for cells in reader:
         place = f"{path}:{reader.line_num}"
         if not cells:
