@@ -1,4 +1,4 @@
-"""From a ranking to a policy: a strategy chooses the bits, a list what to distil, every line says why."""
+"""From a ranking to a policy: a strategy chooses the bits, a list what to distill, every line says why."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_policy(
         ranking: with its record, which holds the network's graph.
         strategy: ``sensitive-ends``, ``top-k``, ``threshold``, ``budget``, or ``pkg.mod:fn``.
         distill: ``penultimate``, ``top-trace``, ``head``, ``middle``, ``tail``, ``none``, or ``pkg.mod:fn``.
-        distill_count: how many layers to distil; None leaves it to ``distill``.
+        distill_count: how many layers to distill; None leaves it to ``distill``.
         distill_coeff: coefficient of each in the training loss.
         weight_scheme: grid of the weights.
         activation_scheme: grid of the activations.
@@ -52,6 +52,8 @@ def make_policy(
     decide = STRATEGIES.resolve(strategy)
     _check_options(strategy, decide, options)
     choice = decide(problem, **options)
+    if not isinstance(choice, Choice):
+        raise OptionError(f"the strategy {strategy!r} returned a {type(choice).__name__}, not a Choice")
     policy = policy_of(
         problem,
         choice,

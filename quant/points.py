@@ -24,6 +24,9 @@ from hessrank.quant.kinds import (
     takes_activation_in,
 )
 
+IN_KERNEL = "computed in one kernel with "
+"""How the reason begins why a layer in the middle of a kernel has no quantizer: nothing is missing there."""
+
 _EXCLUDED = "the policy excludes it"
 _PRECISE = "only divided by, or taken a root, logarithm or power of: rounding it to 0 would break that"
 _INSIDE = "inside a module that torch.fx does not look into"
@@ -114,7 +117,7 @@ def _source(
     reasons = {
         _EXCLUDED: node.name in excluded,
         _INSIDE: node.inside,
-        f"computed in one kernel with {fused.get(node.name)}": node.name in fused and node.name not in named,
+        f"{IN_KERNEL}{fused.get(node.name)}": node.name in fused and node.name not in named,
         "holds -inf, which no grid does": node.kind in MASKS,
         _PRECISE: node.name in precise and not passes_grid_on(node),
         f"joins {', '.join(bare)}, which is not quantized": bool(bare),

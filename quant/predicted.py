@@ -17,6 +17,7 @@ from hessrank.analysis.ranking import Ranking
 from hessrank.errors import ModelError, OptionError
 from hessrank.quant.graph import Graph, Node
 from hessrank.quant.points import Points
+from hessrank.quant.scheme import MAX_BITS, MIN_BITS
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Predicted:
         Raises:
             OptionError: the ranking holds no prediction for it.
         """
+        if not MIN_BITS <= bits <= MAX_BITS:
+            raise OptionError(f"{bits} bits: bit-widths run from {MIN_BITS} to {MAX_BITS}")
         if bits not in self.bits:
             known = ", ".join(map(str, self.bits))
             raise OptionError(

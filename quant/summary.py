@@ -34,7 +34,7 @@ class Summary:
         return "\n".join(
             [
                 f"size       {self.costs.size_mib:.4g} MiB, {size:.3g} of float ({self.in_float.size_mib:.4g} MiB)",
-                f"BOPs       {self.costs.bops:.4g} for one sample, {bops:.3g} of float",
+                f"BOPs       {self.costs.bops:.4g} for one sample, {bops:.3g} of float (32 × 32 bits)",
                 f"mean bits  weights {self.costs.mean_weight_bits:.3g}, activations {self.costs.mean_act_bits:.3g}",
                 f"increase   {self.increase:.3g} of the loss {self.loss!r}, predicted",
             ]

@@ -81,24 +81,30 @@ def check(
     one = make_batch(as_samples(inputs.data.dataset, 1), [0], inputs.loaded.model, needs_target=False)
     graph = trace(inputs.loaded.model, one).graph
     findings = find(read, graph)
-    for finding in findings:
-        typer.echo(str(finding))
-    for line in _coverage(read, graph):
+    for line in (*_coverage(read, graph), *map(str, findings)):
         typer.echo(line)
     if findings:
+        typer.echo(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")
         raise typer.Exit(FOUND_SOMETHING)
 
 
 def _coverage(policy: Policy, graph: Graph) -> list[str]:
-    """Return what is quantized in a line, and every tensor that is not, with the reason."""
+    """Return what is quantized in a line, and every tensor that is not, with the reason; kernels' insides last."""
+    from hessrank.quant.points import IN_KERNEL
     from hessrank.quant.policy import policy_points
 
     points = policy_points(policy, graph)
     floating = {f"activation of {name}": why for name, why in points.unquantized.items()}
     floating |= {f"weight of {name}": why for name, why in points.float_weights.items()}
     width = max((len(name) for name in floating), default=0)
+    inside = [f"  {name:{width}}  {why}" for name, why in floating.items() if why.startswith(IN_KERNEL)]
+    others = [f"  {name:{width}}  {why}" for name, why in floating.items() if not why.startswith(IN_KERNEL)]
     counts = f"{len(points.weights)} weights and {len(points.activations)} activations are quantized"
-    return [
-        f"{counts}; {len(floating)} tensors stay in float",
-        *(f"  {n:{width}}  {why}" for n, why in floating.items()),
-    ]
+    within = [f"inside kernels, where nothing is to be quantized ({len(inside)}):", *inside] if inside else []
+    return [*within, f"{counts}; {len(others)} tensors stay in float{':' * bool(others)}", *others]
+
+
+def _hint(policy: Policy, graph: Graph) -> str:
+    """Return what to think of when most names are unknown."""
+    unknown = [name for name in policy.layers if name not in graph.nodes]
+    return ": was the policy made for another network?" if 2 * len(unknown) > len(policy.layers) else ""

@@ -80,7 +80,7 @@ def policy(
         str, typer.Option(help="fixed, lsq, lsq+, dsq, pact or dorefa.", rich_help_panel=_SCHEME)
     ] = "fixed",
     observer: Annotated[
-        str, typer.Option(help="minmax, moving-average, percentile or mse.", rich_help_panel=_SCHEME)
+        str, typer.Option(help="minmax, moving-average, percentile, mse or mean-magnitude.", rich_help_panel=_SCHEME)
     ] = "minmax",
     out: Annotated[Path | None, typer.Option(help="YAML to write.", rich_help_panel=_OUTPUT)] = None,
     dry_run: Annotated[

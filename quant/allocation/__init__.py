@@ -1,4 +1,4 @@
-"""Which tensor gets which width: an integer programme on plain arrays, what bits cost, the frontier."""
+"""Which tensor gets which width: an integer program on plain arrays, what bits cost, the frontier."""
 
 from hessrank.quant.allocation.allocate import Allocation, BudgetError, Limit, PairCost, allocate, least_possible
 from hessrank.quant.allocation.costs import Bits, Costs, costs

@@ -156,7 +156,7 @@ def _usable(damage: Floats, allowed: ArrayLike | None, limits: Sequence[Limit]) 
 
 
 class _Groups:
-    """Decisions that take one option together, as one group of the programme.
+    """Decisions that take one option together, as one group of the program.
 
     Attributes:
         of: the group of each decision.

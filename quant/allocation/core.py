@@ -1,7 +1,7 @@
-"""The exact solution of an allocation's integer programme, found on a core of its columns.
+"""The exact solution of an allocation's integer program, found on a core of its columns.
 
 Any prices u of the rows of min c·x, Ax = b, 0 ≤ x ≤ h bound the optimum from below by b·u + Σ min(0, rⱼ)hⱼ with the
-reduced costs r = c − Aᵀu, whatever rounding errors the linear programme made that found them (Neumaier and
+reduced costs r = c − Aᵀu, whatever rounding errors the linear program made that found them (Neumaier and
 Shcherbina, "Safe bounds in linear and mixed-integer linear programming", Math. Program. 99, 2004); and no solution
 with xⱼ = 1 costs less than rⱼ above that bound. So once a choice is known that lies d above the bound, only the
 columns with rⱼ ≤ d count. Such a choice comes from a small core, the columns with the least rⱼ (Balas and Zemel, "An
@@ -103,7 +103,7 @@ def _relaxed(columns: Columns, kept: Ints, price: Floats) -> _Priced | None:
 
 
 class _Search:
-    """Solves a programme on some of its columns, and remembers what the solver took for feasible and is not."""
+    """Solves a program on some of its columns, and remembers what the solver took for feasible and is not."""
 
     def __init__(self, program: Program, columns: Columns) -> None:
         self.program, self.columns = program, columns

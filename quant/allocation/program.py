@@ -1,4 +1,4 @@
-"""The integer programme of an allocation: one option for each group, least cost, within limits.
+"""The integer program of an allocation: one option for each group, least cost, within limits.
 
 Costs are sums over groups and over pairs of groups. A pair's table T is linear in continuous y with row sums x and
 column sums z, the two groups' binaries: it costs Σ T∘y (the transport formulation, whose relaxation is tight
@@ -99,7 +99,7 @@ class Rows:
 
 
 class Columns:
-    """The columns of the programme in equations: binaries, then the pairs' y, then one slack a limit.
+    """The columns of the program in equations: binaries, then the pairs' y, then one slack a limit.
 
     Attributes:
         count: number of columns.

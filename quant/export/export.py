@@ -36,6 +36,8 @@ def export_onnx(
         ExportError: a package is missing, the model does not export, or the file computes something else.
         OutputError: the file cannot be written.
     """
+    if not isinstance(prepared, QuantizedModel):
+        raise ExportError(f"a {type(prepared).__name__} is not prepared: give what hessrank.prepare returned")
     require_onnx()
     check_writable(path)
     with memory_errors_explained():

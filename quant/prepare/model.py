@@ -11,6 +11,7 @@ from torch import fx
 from torch.fx.graph_module import reduce_graph_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hessrank.quant.points import IN_KERNEL
 from hessrank.quant.prepare.modules import QuantizedWeight
 from hessrank.quant.quantizers import Quantizer
 
@@ -108,9 +109,13 @@ class QuantizedModel(fx.GraphModule):
     def __str__(self) -> str:
         frame = self.table()
         frame["scale"] = frame["scale"].map("{:.3g}".format)
+        floating = [f"{name}: {why}" for name, why in self.unquantized.items() if not why.startswith(IN_KERNEL)]
         lines = [
-            f"{len(frame)} tensors quantized, {len(self.unquantized)} not",
+            f"{len(frame)} tensors quantized",
             frame.to_string(index=False, justify="left"),
+            f"{len(floating)} tensors stay in float",
+            *floating,
+            *self.warnings,
         ]
         return "\n".join(lines)
 

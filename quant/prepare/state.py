@@ -31,5 +31,9 @@ def load_state(prepared: QuantizedModel, path: str | Path) -> None:
     )
     if not isinstance(state, Mapping):
         raise LoadError(f"{path}: holds a {type(held).__name__}, not a state dict: save prepared.state_dict()")
+    if not any("quantizer" in str(name) for name in state):
+        raise LoadError(
+            f"{path}: holds no quantizers, so it is no prepared.state_dict(): give it as the model instead"
+        )
     load_weights(prepared, state, source=str(path))
     prepared.set_quantizing(True)

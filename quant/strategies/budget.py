@@ -24,8 +24,8 @@ COSTS = ("bops", "size", "mean-bits", "latency")
 
 
 @dataclass(frozen=True)
-class Programme:
-    """The integer programme of a ranked network: what every weight and grid costs at every width.
+class WidthProgram:
+    """The integer program of a ranked network: what every weight and grid costs at every width.
 
     Attributes:
         problem: the ranked network.
@@ -38,8 +38,8 @@ class Programme:
     damage: NDArray[np.float64]
 
     @classmethod
-    def of(cls, problem: Problem, bits: int | Iterable[int]) -> Programme:
-        """Set up the programme for some widths.
+    def of(cls, problem: Problem, bits: int | Iterable[int]) -> WidthProgram:
+        """Set up the program for some widths.
 
         Raises:
             OptionError: the ranking holds no prediction for one of them.
@@ -90,7 +90,7 @@ def budget(
 ) -> Choice:
     """Choose the widths with the least total predicted increase, of weights and activations, within all budgets.
 
-    An exact 0/1 programme (HAWQ-V3, Yao et al. 2021, eq. 8, with activations too). Tensors that share a grid or
+    An exact 0/1 program (HAWQ-V3, Yao et al. 2021, eq. 8, with activations too). Tensors that share a grid or
     are added to each other have the same width, and so has a weight in all its calls.
 
     Args:
@@ -108,15 +108,15 @@ def budget(
     """
     if (latency is None) != (budget_latency is None):
         raise OptionError("a latency budget takes both: --latency table.csv and --budget-latency X")
-    programme = Programme.of(problem, bits)
-    limits = programme.limits(
+    program = WidthProgram.of(problem, bits)
+    limits = program.limits(
         size_mib=budget_size_mib, bops=budget_bops, mean_bits=budget_mean_bits, table=latency, latency=budget_latency
     )
     if not limits:
         raise OptionError(f"the strategy 'budget' needs a budget, as --budget-bops; {_at_eight(problem)}")
-    labels = [f"{width} bits" for width in programme.bits]
-    found = allocate(programme.damage, limits, tied=ties(problem.points), labels=labels)
-    chosen = Bits.of(problem.points, [programme.bits[option] for option in found.choice])
+    labels = [f"{width} bits" for width in program.bits]
+    found = allocate(program.damage, limits, tied=ties(problem.points), labels=labels)
+    chosen = Bits.of(problem.points, [program.bits[option] for option in found.choice])
     base = Counter([*chosen.weights.values(), *chosen.grids.values()]).most_common(1)[0][0]
     spent = [f"{limit.name} {found.costs[limit.name]:.4g} of {limit.most:.4g}" for limit in limits]
     return Choice(base, chosen.weights, chosen.grids, notes=tuple(spent))
@@ -150,15 +150,15 @@ def pareto(
         raise unknown_name("cost", cost, COSTS)
     if cost == "latency" and latency is None:
         raise OptionError("a frontier of latency takes --latency table.csv")
-    programme = Programme.of(problem, bits)
+    program = WidthProgram.of(problem, bits)
     free: dict[str, float | None] = {name: math.inf if name == cost else None for name in COSTS}
     table = latency if cost == "latency" else None
-    limit = programme.limits(size_mib=free["size"], bops=free["bops"], mean_bits=free["mean-bits"], table=table)[0]
+    limit = program.limits(size_mib=free["size"], bops=free["bops"], mean_bits=free["mean-bits"], table=table)[0]
     return frontier(
-        programme.damage,
+        program.damage,
         limit,
         names=decisions(problem.points),
-        widths=programme.bits,
+        widths=program.bits,
         tied=ties(problem.points),
         points=points,
     )

@@ -1,4 +1,4 @@
-"""Which layers to distil, and how strongly."""
+"""Which layers to distill, and how strongly."""
 
 from __future__ import annotations
 

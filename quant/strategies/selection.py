@@ -60,6 +60,8 @@ def threshold(
 
 def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> Choice:
     """Return the choice that gives the ``chosen`` kernels (name: reason) ``high_bits`` and all else ``base_bits``."""
+    for bits in (base_bits, high_bits):
+        problem.predicted.at(bits)
     if high_bits < base_bits:
         raise OptionError(f"high bits {high_bits} are fewer than base bits {base_bits}")
     kernels = {name: problem.kernels.by_name[name] for name in problem.kernels.by_name if name in chosen}

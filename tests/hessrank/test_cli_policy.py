@@ -199,7 +199,9 @@ def test_check_exits_with_1_when_it_finds_something(
     folder: Path, policy: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", policy, *MODEL]) == 1
-    assert capsys.readouterr().out.startswith(says)
+    *_, finding, count = capsys.readouterr().out.splitlines()
+    assert finding.startswith(says)
+    assert count.startswith("1 finding")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_what_was_trained_is_what_is_exported(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([*MODEL, "--policy", "good.yaml", "--out", "m.onnx", "--state", "model.pth"], "the weights do not fit"),
+        ([*MODEL, "--policy", "good.yaml", "--out", "m.onnx", "--state", "model.pth"], "holds no quantizers"),
         ([*MODEL, "--policy", "other.yaml", "--out", "m.onnx"], "other.yaml:3:5: no layer named 'conv9'"),
         ([*MODEL, "--policy", "good.yaml", "--out", "m.txt"], "let its name end in .onnx"),
         ([*MODEL, "--policy", "good.yaml", "--out", "nowhere/m.onnx"], "there is no folder 'nowhere'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def low_light() -> Ranking:
 
 
 def test_the_first_users_ends_are_found(low_light: Ranking) -> None:
-    """Everything that they chose by hand is in our policy, and so are their layers to distil, in their order."""
+    """Everything that they chose by hand is in our policy, and so are their layers to distill, in their order."""
     by_hand = Policy.read(FIRST_USER)
     ours = make_policy(low_light, base_bits=4)
     assert set(by_hand.layers) <= set(ours.layers)
@@ -116,6 +117,27 @@ def test_a_strategy_of_ones_own_is_found_by_file(tmp_path: Path) -> None:
     )
     policy = make_policy(ranking_of(U_NET, {}, {}), f"{tmp_path / 'mine.py'}:low", bits=4)
     assert policy.extra_qconfig_dict.w_qscheme.bit == 4
+
+
+def test_the_strategy_on_the_page_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    code = page[page.index("    # mine.py") : page.index("A *sub-network* is")]
+    (tmp_path / "mine.py").write_text(textwrap.dedent(code))
+    policy = make_policy(ranking_of(U_NET, {}), f"{tmp_path / 'mine.py'}:first_and_last", high_bits=6)
+    assert {"conv1", "out"} <= set(policy.layers)
+    assert policy.named_weights["out"].bits == 6
+
+
+def test_a_strategy_that_returns_something_else_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def nothing(problem):\n    return None\n")
+    with pytest.raises(OptionError, match="returned a NoneType, not a Choice"):
+        make_policy(ranking_of(U_NET, {}), f"{tmp_path / 'mine.py'}:nothing")
+
+
+@pytest.mark.parametrize("options", [{"base_bits": 1}, {"high_bits": 17}, {"high_bits": 1}], ids=str)
+def test_bits_out_of_range_are_refused_as_such(options: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match="bits: bit-widths run from 2 to 16"):
+        make_policy(ranking_of(U_NET, {}), **options)
 
 
 def test_options_that_a_strategy_does_not_take_are_refused() -> None:

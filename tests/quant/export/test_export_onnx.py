@@ -268,3 +268,8 @@ def test_an_output_that_is_named_like_a_value_inside_is_told_apart(tmp_path) -> 
     report = export_onnx(prepare(Functions(), Policy(), inputs), tmp_path / "model.onnx", inputs)
     assert list(report.outputs) == ["mean", "clamp"]
     assert report.largest_difference <= 1.001
+
+
+def test_a_model_that_was_not_prepared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"a Linear is not prepared: give what hessrank\.prepare returned"):
+        export_onnx(nn.Linear(2, 2), tmp_path / "m.onnx", torch.zeros(1, 2))  # type: ignore[arg-type]

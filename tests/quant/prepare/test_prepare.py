@@ -303,11 +303,14 @@ def test_what_stays_in_float_is_listed_with_the_reason() -> None:
     assert ours.unquantized["weight of fc"] == "the policy excludes it"
     assert ours.unquantized["activation of conv1"] == "computed in one kernel with act"
     assert not any(one.layer == "fc" for one in ours.inserted)
+    assert "activation of fc: the policy excludes it" in str(ours)
+    assert "computed in one kernel" not in str(ours)
 
 
 def test_an_entry_that_does_nothing_is_a_warning() -> None:
     ours = prepare(small(), policy(8, {"act": {"weight": 10, "activation": 10}}), DATA)
     (warning,) = ours.warnings
+    assert warning in str(ours)
     assert "the weight of 'act' does nothing" in warning
 
 

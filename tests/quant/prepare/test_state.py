@@ -59,8 +59,12 @@ def test_missing_and_unexpected_keys_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(torch.zeros(3), "holds a Tensor, not a state dict"), (None, "there is no such file")],
-    ids=["tensor", "missing"],
+    [
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
+        (nn.Linear(2, 2).state_dict(), "holds no quantizers"),
+        (None, "there is no such file"),
+    ],
+    ids=["tensor", "float", "missing"],
 )
 def test_files_that_are_no_state_are_refused(content: Any, says: str, tmp_path: Path) -> None:
     if content is not None:

@@ -1,4 +1,4 @@
-"""Which layers to distil."""
+"""Which layers to distill."""
 
 from __future__ import annotations
 
