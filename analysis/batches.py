@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from torch.utils.data import IterableDataset, default_collate
 
+from hessrank.analysis.data.source import Data
 from hessrank.errors import DataError
 
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
@@ -107,6 +108,7 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
         DataError: there is no sample, or the tensors disagree on how many there are.
     """
     samples: Any
+    data = data.dataset if isinstance(data, Data) else data
     if num_samples is not None and num_samples < 1:
         raise DataError(f"num_samples is {num_samples}: one sample at least is needed")
     if isinstance(data, Tensor | np.ndarray | tuple | Mapping):

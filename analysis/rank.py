@@ -133,9 +133,7 @@ def rank(
     widths = (bits,) if isinstance(bits, int) else tuple(sorted(set(bits)))
     options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights, increase_probes)
     made, tell = make_loss(loss), progress or (lambda *_: None)
-    samples = as_samples(
-        data.dataset if isinstance(data, Data) else data, DEFAULT_SAMPLES if num_samples is None else num_samples
-    )
+    samples = as_samples(data, DEFAULT_SAMPLES if num_samples is None else num_samples)
     model, notes = _in_full_precision(model)
     with untouched(model), memory_errors_explained():
         job = _Job(

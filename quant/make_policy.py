@@ -64,7 +64,9 @@ def make_policy(
         method=method,
         observer=observer,
     )
-    return policy.with_reasons(_reasons(problem, choice, policy), _header(ranking, strategy, choice))
+    return policy.with_reasons(
+        _reasons(problem, choice.settled(problem.points), policy), _header(ranking, strategy, choice)
+    )
 
 
 def policy_of(
@@ -79,6 +81,7 @@ def policy_of(
     observer: str = "minmax",
 ) -> Policy:
     """Return the policy that says what a strategy chose, without reasons; arguments as for :func:`make_policy`."""
+    choice = choice.settled(problem.points)
     return Policy.of(
         {
             "extra_qconfig_dict": {
@@ -148,7 +151,7 @@ def _weight_bits(problem: Problem, choice: Choice, name: str) -> int | None:
 def _activation_bits(problem: Problem, choice: Choice, name: str) -> int | None:
     """Return the bits of the quantizer behind a layer; None if there is none or it has the base's."""
     grid = problem.points.activations.get(name)
-    bits = choice.base_bits if grid is None else choice.all_grids(problem.points)[grid]
+    bits = choice.grids.get(grid or "", choice.base_bits)
     return None if bits == choice.base_bits else bits
 
 

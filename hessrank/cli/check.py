@@ -78,7 +78,7 @@ def check(
         gain=gain,
         threads=threads,
     )
-    one = make_batch(as_samples(inputs.data.dataset, 1), [0], inputs.loaded.model, needs_target=False)
+    one = make_batch(as_samples(inputs.data, 1), [0], inputs.loaded.model, needs_target=False)
     graph = trace(inputs.loaded.model, one).graph
     findings = find(read, graph)
     for line in (*_coverage(read, graph), *map(str, findings)):

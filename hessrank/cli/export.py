@@ -82,7 +82,7 @@ def export(
         load_state(prepared, state)
     for warning in prepared.warnings:
         typer.echo(f"note: {warning}", err=True)
-    one = make_batch(as_samples(inputs.data.dataset, 1), [0], network, needs_target=False)
+    one = make_batch(as_samples(inputs.data, 1), [0], network, needs_target=False)
     report = export_onnx(prepared, out, one.kwargs or one.args, dynamic=dynamic)
     typer.echo(str(report))
     if scales is not None:

@@ -14,7 +14,6 @@ import torch
 from torch import fx, nn
 
 from hessrank.analysis.batches import as_samples
-from hessrank.analysis.data import Data
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.quant.backends.mqbench_execution import Execution
@@ -61,10 +60,7 @@ def prepare_mqbench(
         HessrankError: the model cannot be traced, the policy does not fit it, or the data does not work.
     """
     library = load_mqbench()
-    samples = as_samples(
-        calibration_data.dataset if isinstance(calibration_data, Data) else calibration_data, num_samples
-    )
-    feed = Feed(samples, model, batch_size, needs_target=False)
+    feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
     with memory_errors_explained():
         one = feed.batch(0)
         graph = graph_of(model, one)

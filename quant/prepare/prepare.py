@@ -10,7 +10,6 @@ import torch
 from torch import fx, nn
 
 from hessrank.analysis.batches import as_samples
-from hessrank.analysis.data import Data
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.survey import check_weights
@@ -81,16 +80,13 @@ def prepare(
         raise OptionError(f"batch_size is {batch_size}: it should be 1 or more")
     policy = _read(policy)
     _check_model(model)
-    samples = as_samples(
-        calibration_data.dataset if isinstance(calibration_data, Data) else calibration_data, num_samples
-    )
-    feed = Feed(samples, model, batch_size, needs_target=False)
     if backend == "mqbench":
         from hessrank.quant.backends.mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
 
         return prepare_mqbench(
             model, policy, calibration_data, freeze_bn=freeze_bn, num_samples=num_samples, batch_size=batch_size
         )
+    feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
     with memory_errors_explained(), torch.random.fork_rng(devices=[]):
         traced = trace(model, feed.batch(0))
         idle = require(policy, traced.graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -115,6 +115,10 @@ class Choice:
         for group in points.tied:
             bits.update(dict.fromkeys(group, max(bits[name] for name in group)))
         return bits
+
+    def settled(self, points: Points) -> Choice:
+        """Return the same choice with the bits of every weight and grid written out."""
+        return replace(self, weights=self.all_weights(points), grids=self.all_grids(points))
 
 
 Strategy = Callable[..., Choice]

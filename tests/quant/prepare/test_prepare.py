@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 from typing import Any
 
@@ -402,3 +403,12 @@ def test_an_activation_that_overflows_is_named() -> None:
 
 def test_it_is_a_name_of_the_front_door() -> None:
     assert hessrank.prepare is prepare
+
+
+def test_the_other_backend_gets_data_that_nobody_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator can be read once only."""
+    seen: list[Tensor] = []
+    backend = importlib.import_module("hessrank.quant.backends.mqbench")
+    monkeypatch.setattr(backend, "prepare_mqbench", lambda model, policy, data, **_: seen.extend(data))
+    prepare(small(), policy(), (batch for batch in DATA.split(2)), backend="mqbench")
+    assert len(seen) == 4
