@@ -150,10 +150,29 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
         fields = default_collate(rows)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"samples {list(indices)} do not stack into a batch: {first_line(error)}") from error
-    args, kwargs, target = _bind(fields, rows[0], _Parameters.of(model), needs_target)
-    if needs_target and target is None:
+    batch = bind_fields(fields, model, needs_target=needs_target)
+    if needs_target and batch.target is None:
         raise DataError("this loss needs a target: let the data hold (inputs, target), or use --loss self")
-    return Batch(args, kwargs, target, tuple(indices))
+    return replace(batch, samples=tuple(indices))
+
+
+def bind_fields(fields: Any, model: nn.Module, *, needs_target: bool) -> Batch:
+    """Bind the fields of a batch, as a data loader gives them, to the arguments of ``model.forward``.
+
+    Args:
+        fields: a tensor, a tuple or list, or a dict of them, samples along dimension 0.
+        model: whose ``forward`` decides what is an argument and what the target.
+        needs_target: whether the last field is the target where ``forward`` could do with or without it.
+
+    Returns:
+        the batch; its target is None where there is none, its samples are numbered from 0.
+
+    Raises:
+        DataError: fields that do not fit ``forward``.
+    """
+    args, kwargs, target = _bind(fields, _Parameters.of(model), needs_target)
+    sizes = [leaf.shape[0] for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
+    return Batch(args, kwargs, target, tuple(range(sizes[0] if sizes else 1)))
 
 
 @dataclass(frozen=True)
@@ -177,12 +196,10 @@ class _Parameters:
         )
 
 
-def _bind(
-    fields: Any, row: Any, takes: _Parameters, needs_target: bool
-) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    if isinstance(row, Mapping):
+def _bind(fields: Any, takes: _Parameters, needs_target: bool) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    if isinstance(fields, Mapping):
         return _bind_by_name(dict(fields), takes, needs_target)
-    if isinstance(row, tuple | list):
+    if isinstance(fields, tuple | list):
         return (*_bind_by_position(tuple(fields), takes, needs_target),)
     return (fields,), {}, None
 

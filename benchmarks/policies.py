@@ -20,7 +20,6 @@ from benchmarks.common import Row, parsed, parser, report
 from hessrank import Policy, Ranking, make_policy, prepare, rank, summarize
 from hessrank.analysis.losses import make_loss
 from hessrank.distill.tasks.lowlight import Night, held_out, psnr_8bit
-from hessrank.quant.allocation import Bits, costs
 from hessrank.quant.make_policy import policy_of
 from hessrank.quant.strategies import Choice, Problem
 
@@ -37,28 +36,6 @@ def by_hand(base_bits: int) -> Policy:
     """Return the first user's ends at ten bits, over another base."""
     written = Policy.read(BY_HAND).model_dump()
     return Policy.of(written | {"extra_qconfig_dict": uniform(base_bits).model_dump()["extra_qconfig_dict"]})
-
-
-def ten_in_the_middle(problem: Problem, bops: float) -> Policy:
-    """Give ten bits to the kernels nearest to the middle of each sub-network, as many as the BOPs allow."""
-    kernels, points = problem.kernels, problem.points
-    far = [
-        (abs(2 * place / max(1, len(inside) - 1) - 1), name)
-        for part in problem.sub_networks
-        if (inside := [name for name in kernels.by_name if name in part.layers])
-        for place, name in enumerate(inside)
-    ]
-    choice = Choice(4, {}, {})
-    for _, name in sorted(far):
-        kernel = kernels.by_name[name]
-        weights = {**choice.weights, **({kernel.weight: 10} if kernel.weight else {})}
-        grids = {**choice.grids, **({kernel.grid: 10} if kernel.grid else {})}
-        more = Choice(4, weights, grids)
-        bits = Bits(more.all_weights(points), more.all_grids(points))
-        if costs(problem.graph, points, bits).bops > bops:
-            break
-        choice = more
-    return policy_of(problem, choice)
 
 
 def random_policies(problem: Problem, count: int, seed: int) -> Iterator[Policy]:
@@ -93,7 +70,6 @@ def decibels(model: nn.Module, nights: Sequence[Night]) -> dict[str, float]:
 
 def strategies(ranking: Ranking) -> Mapping[str, Policy]:
     """Return the policies of the first table, each at the BOPs of the one it stands beside."""
-    problem = Problem.of(ranking)
     ends, hand = make_policy(ranking, base_bits=4), by_hand(4)
     bops, bops_by_hand = (summarize(policy, ranking).costs.bops for policy in (ends, hand))
     return {
@@ -102,10 +78,10 @@ def strategies(ranking: Ranking) -> Mapping[str, Policy]:
         "sensitive-ends, 10 over 4": ends,
         "budget, same BOPs, 4 or 10": make_policy(ranking, "budget", bits=(4, 10), budget_bops=bops),
         "budget, same BOPs, 4 to 10": make_policy(ranking, "budget", bits=WIDTHS, budget_bops=bops),
-        "10 bits in the middle, same BOPs": ten_in_the_middle(problem, bops),
+        "10 bits in the middle, same BOPs": make_policy(ranking, "middle", base_bits=4, budget_bops=bops),
         "ends by hand, 10 over 4": hand,
         "budget at their BOPs, 4 to 10": make_policy(ranking, "budget", bits=WIDTHS, budget_bops=bops_by_hand),
-        "10 bits in the middle at their BOPs": ten_in_the_middle(problem, bops_by_hand),
+        "10 bits in the middle at their BOPs": make_policy(ranking, "middle", base_bits=4, budget_bops=bops_by_hand),
     }
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hessrank.analysis.loading import LoadedModel, load_model, save_checkpoint
     from hessrank.analysis.rank import rank
     from hessrank.analysis.ranking import Ranking
+    from hessrank.distill.training.result import TrainResult
+    from hessrank.distill.training.train import train
+    from hessrank.distill.training.trained import load_trained
     from hessrank.quant.allocation import allocate
     from hessrank.quant.export import export_onnx
     from hessrank.quant.make_policy import make_policy
@@ -31,15 +34,18 @@ __all__ = [
     "Policy",
     "QuantizedModel",
     "Ranking",
+    "TrainResult",
     "allocate",
     "export_onnx",
     "load_data",
     "load_model",
+    "load_trained",
     "make_policy",
     "prepare",
     "rank",
     "save_checkpoint",
     "summarize",
+    "train",
 ]
 
 _PLACES = {
@@ -50,6 +56,9 @@ _PLACES = {
     "save_checkpoint": "hessrank.analysis.loading",
     "rank": "hessrank.analysis.rank",
     "Ranking": "hessrank.analysis.ranking",
+    "TrainResult": "hessrank.distill.training.result",
+    "train": "hessrank.distill.training.train",
+    "load_trained": "hessrank.distill.training.trained",
     "allocate": "hessrank.quant.allocation",
     "export_onnx": "hessrank.quant.export",
     "make_policy": "hessrank.quant.make_policy",

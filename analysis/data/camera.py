@@ -36,7 +36,7 @@ class CameraFrame:
 
     def read(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return the exposed values H×W, in [0, 1]."""
-        with _opened(self.path) as raw:
+        with opened(self.path) as raw:
             try:
                 values = np.array(raw.raw_image_visible)
             except Exception as error:  # LibRaw's errors derive from Exception alone
@@ -77,7 +77,7 @@ def _formula(gain: float | None) -> str:
 
 
 def _frame(path: Path, gain: float) -> CameraFrame:
-    with _opened(path) as raw:
+    with opened(path) as raw:
         pattern = raw.raw_pattern
         if pattern is None or pattern.shape != (2, 2):
             raise DataError(f"{path}: this camera has no 2×2 Bayer mosaic; give its images as arrays instead")
@@ -94,7 +94,12 @@ def _levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """Open a camera's RAW file with rawpy.
+
+    Raises:
+        DataError: rawpy is not installed, or LibRaw cannot read the file.
+    """
     try:
         import rawpy  # noqa: PLC0415  # an extra, not needed for the other formats
     except ImportError as error:

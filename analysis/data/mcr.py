@@ -50,7 +50,7 @@ def mcr_frames(
         raise DataError(f"{paths[0]}: only frames of the monochrome camera (M…); the network's input is a C… file")
     frames = [McrFrame(path, _gain(path, gain)) for path in color[:num_samples]]
     for frame in frames:
-        _check_size(frame.path)
+        check_frame_size(frame.path)
     notes = [_formula(gain)]
     if len(color) < len(paths):
         notes.append(f"left out {len(paths) - len(color)} frames of the monochrome camera")
@@ -72,7 +72,12 @@ def _formula(gain: float | None) -> str:
     return f"raw / 255 · {factor}, clipped to 1"
 
 
-def _check_size(path: Path) -> None:
+def check_frame_size(path: Path) -> None:
+    """Refuse a file that is not as long as an MCR frame.
+
+    Raises:
+        DataError: both lengths are named.
+    """
     size = path.stat().st_size
     if size != ROWS * COLUMNS:
         raise DataError(

@@ -77,15 +77,19 @@ def save_checkpoint(
         "metadata": dict(metadata or {}),
         "model": {name: _detached(value) for name, value in model.state_dict().items()},
     }
-    _write_whole(Path(path).expanduser(), content)
+    write_checkpoint(Path(path).expanduser(), content)
 
 
 def _detached(value: Any) -> Any:
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
-def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """Write beside ``path``, check that it can be read safely, and rename."""
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a dict of tensors and plain values beside ``path``, check that it can be read safely, and rename.
+
+    Raises:
+        OutputError: the file cannot be written, or a value is not plain.
+    """
     with written_whole(path) as beside:
         try:
             with beside.open("wb") as file:

@@ -17,18 +17,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from hessrank.analysis.loading import save_checkpoint
-from hessrank.distill.tasks.lowlight import LowLight, Night, NightPhotographs, held_out, psnr_8bit
+from hessrank.distill.tasks.lowlight import LowLight, Night, NightPhotographs, held_out, initialize, psnr_8bit
 
 ARCH_ARGS = {"dbf_width": 4, "dble_width": 8}
 CROP = 96
 OPTIONS = {"steps": 4000, "batch": 8, "size": 64, "rate": 2e-3, "seed": 0, "ratio": 300.0}
-
-
-def initialize(module: nn.Module) -> None:
-    """Draw a convolution's weights as He et al. 2015 do; torch's default leaves the deep levels almost silent."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-        nn.init.kaiming_normal_(module.weight, a=0.2)
-        nn.init.zeros_(module.bias)
 
 
 def train(steps: int, batch: int, size: int, rate: float, seed: int) -> LowLight:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
-from hessrank.errors import HessrankError
+from hessrank.errors import HessrankError, Interrupted
 
 MISTAKE, INTERRUPTED = 2, 130
 
@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         code = app(args=[a for a in arguments if a != "--debug"], prog_name="hessrank", standalone_mode=False)
+    except Interrupted as stop:
+        return _stopped(f"interrupted: {stop}", INTERRUPTED)
     except (KeyboardInterrupt, *ABORTS):
         code = INTERRUPTED
     except HessrankError as error:

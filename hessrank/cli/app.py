@@ -14,6 +14,8 @@ from hessrank.cli.export import export
 from hessrank.cli.policy import policy
 from hessrank.cli.rank import rank
 from hessrank.cli.show import show
+from hessrank.cli.study import study
+from hessrank.cli.train import train
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 USAGE_ERRORS: tuple[Any, ...] = (_UsageError.__mro__[1],)  # click's base class, wherever typer keeps it
@@ -46,6 +48,7 @@ app = typer.Typer(
     help="Which layers of a network suffer most when you quantize them, and what to do about it.\n\n"
     "[bold]hessrank model.pth --out ranking.csv[/bold] ranks a model's layers; "
     "[bold]hessrank policy ranking.csv --out policy.yaml[/bold] gives them bits; "
+    "[bold]hessrank train run.yaml[/bold] trains the quantized network; "
     "[bold]hessrank COMMAND --help[/bold] lists a command's options.",
     epilog="Exit codes: 0 done, 1 check found something, 2 a mistake that one line explains, 130 interrupted. "
     "--debug shows the traceback.",
@@ -71,4 +74,6 @@ app.command()(rank)
 app.command()(show)
 app.command()(policy)
 app.command()(check)
+app.command()(train)
+app.command()(study)
 app.command()(export)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,12 +22,20 @@ from hessrank.cli.options import (
     Threads,
     TrustPickle,
 )
+from hessrank.errors import OptionError
+
+if TYPE_CHECKING:
+    from hessrank.analysis.batches import Batch
+    from hessrank.quant.prepare import QuantizedModel
 
 
 def export(
     model: ModelPath,
-    policy: Annotated[Path, typer.Option(help="The policy.", show_default=False, rich_help_panel=HOW)],
     out: Annotated[Path, typer.Option(help="ONNX file to write.", show_default=False, rich_help_panel=OUTPUT)],
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The policy; a checkpoint of a training knows its own.", rich_help_panel=HOW),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(help="What training saved: prepared.state_dict(), for this policy.", rich_help_panel=HOW),
@@ -47,7 +55,10 @@ def export(
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
-    """Quantize MODEL as a policy says, calibrate it on the data, write ONNX and compare it with onnxruntime."""
+    """Quantize MODEL as a policy says, calibrate it on the data, write ONNX and compare it with onnxruntime.
+
+    MODEL may be a checkpoint that hessrank train wrote: then it is what was trained.
+    """
     from hessrank.cli.output import check_outputs
 
     read = (model, policy, state, data, arch and arch.partition(":")[0])
@@ -57,34 +68,72 @@ def export(
 
     require_onnx()
 
-    from hessrank.analysis.batches import as_samples, make_batch
-    from hessrank.cli.inputs import read_inputs
-    from hessrank.quant.prepare import load_state, prepare
-    from hessrank.quant.prepare.prepare import CALIBRATION_SAMPLES
-
-    inputs = read_inputs(
-        model,
-        arch=arch,
-        arch_args=arch_args,
-        trust_pickle=trust_pickle,
-        data=data,
-        input_shape=input_shape,
-        num_samples=num_samples,
-        gain=gain,
-        seed=seed,
-        threads=threads,
-    )
-    network = inputs.loaded.model
-    prepared = prepare(
-        network, policy, inputs.data, num_samples=num_samples or CALIBRATION_SAMPLES, batch_size=batch_size
-    )
-    if state is not None:
-        load_state(prepared, state)
+    options: dict[str, Any] = {
+        "arch": arch,
+        "arch_args": arch_args,
+        "data": data,
+        "input_shape": input_shape,
+        "gain": gain,
+    }
+    if policy is None:
+        if state is not None:
+            raise OptionError("--state goes with --policy; a checkpoint of a training is given as MODEL")
+        prepared, one = _trained(model, threads=threads, **options)
+    else:
+        options |= {"trust_pickle": trust_pickle, "num_samples": num_samples, "seed": seed, "threads": threads}
+        prepared, one = _calibrated(model, policy, state, batch_size, **options)
     for warning in prepared.warnings:
         typer.echo(f"note: {warning}", err=True)
-    one = make_batch(as_samples(inputs.data, 1), [0], network, needs_target=False)
     report = export_onnx(prepared, out, one.kwargs or one.args, dynamic=dynamic)
     typer.echo(str(report))
     if scales is not None:
         write_scales(prepared, scales)
         typer.echo(f"wrote {scales}", err=True)
+
+
+def _calibrated(
+    model: Path, policy: Path, state: Path | None, batch_size: int, **options: Any
+) -> tuple[QuantizedModel, Batch]:
+    """Return the quantized network, calibrated or with a trained state, and a sample."""
+    from hessrank.analysis.batches import as_samples, make_batch
+    from hessrank.cli.inputs import read_inputs
+    from hessrank.quant.prepare import load_state, prepare
+    from hessrank.quant.prepare.prepare import CALIBRATION_SAMPLES
+
+    inputs = read_inputs(model, **options)
+    network, count = inputs.loaded.model, options["num_samples"] or CALIBRATION_SAMPLES
+    prepared = prepare(network, policy, inputs.data, num_samples=count, batch_size=batch_size)
+    if state is not None:
+        load_state(prepared, state)
+    return prepared, make_batch(as_samples(inputs.data, 1), [0], network, needs_target=False)
+
+
+def _trained(
+    model: Path,
+    *,
+    arch: str | None,
+    arch_args: str | None,
+    data: str | None,
+    input_shape: str | None,
+    gain: float | None,
+    threads: int | None,
+) -> tuple[QuantizedModel, Batch]:
+    """Return the network of a training's checkpoint, and a sample: of the data, or the one in the checkpoint."""
+    from hessrank.distill.training.trained import example_of, is_trained, load_trained, read_trained
+
+    if not is_trained(model):
+        raise OptionError(f"{model} is no checkpoint of a quantized training: give --policy policy.yaml with it")
+
+    import torch
+
+    from hessrank.analysis.batches import as_samples, make_batch
+    from hessrank.analysis.data import load_data
+    from hessrank.cli.inputs import read_json, read_shape
+
+    if threads:
+        torch.set_num_threads(threads)
+    prepared = load_trained(model, arch=arch, arch_args=read_json(arch_args))
+    if data is None:
+        return prepared, example_of(read_trained(model)[1])
+    samples = as_samples(load_data(data, input_shape=read_shape(input_shape), num_samples=1, gain=gain), 1)
+    return prepared, make_batch(samples, [0], prepared, needs_target=False)

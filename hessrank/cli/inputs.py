@@ -46,7 +46,7 @@ def read_inputs(
     Raises:
         HessrankError: something cannot be read, or does not fit.
     """
-    shape, arguments = _shape(input_shape), _json(arch_args)
+    shape, arguments = read_shape(input_shape), read_json(arch_args)
 
     import torch
 
@@ -87,7 +87,12 @@ def _data(
     return Data(list(inputs.float() if inputs.is_floating_point() else inputs), description)
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
+def read_shape(text: str | None) -> tuple[int, ...] | None:
+    """Read ``3,224,224`` as the shape of one sample; None for None.
+
+    Raises:
+        OptionError: it is something else.
+    """
     if text is None:
         return None
     try:
@@ -99,7 +104,12 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     return shape
 
 
-def _json(text: str | None) -> dict[str, Any] | None:
+def read_json(text: str | None) -> dict[str, Any] | None:
+    """Read a JSON object of arguments; None for None.
+
+    Raises:
+        OptionError: it is something else.
+    """
     if text is None:
         return None
     try:

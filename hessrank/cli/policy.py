@@ -23,7 +23,9 @@ def policy(
     ranking: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
     strategy: Annotated[
         str,
-        typer.Option(help="sensitive-ends, top-k, threshold, budget, or file.py:fn.", rich_help_panel=_WHICH),
+        typer.Option(
+            help="sensitive-ends, top-k, threshold, budget, uniform, middle, or file.py:fn.", rich_help_panel=_WHICH
+        ),
     ] = "sensitive-ends",
     high_bits: Annotated[
         int | None, typer.Option(help="For the sensitive layers (10).", rich_help_panel=_WHICH)

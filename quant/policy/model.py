@@ -16,8 +16,8 @@ from hessrank.quant.policy.names import RUN_KEYS
 from hessrank.quant.policy.places import Origin, Place, Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
-from hessrank.quant.policy.validating import validated
-from hessrank.quant.policy.values import Coefficients, Keys, Names, refuse_unknown
+from hessrank.quant.policy.validating import refuse_unknown_keys, validated
+from hessrank.quant.policy.values import Coefficients, Keys, Names
 from hessrank.quant.policy.writing import policy_text, write_text
 from hessrank.quant.scheme import Scheme
 
@@ -79,11 +79,7 @@ class Policy(Keys):
     def part_of(cls, document: Document, *, beside: Collection[str] = RUN_KEYS) -> Policy:
         """Return the policy in a document that has been read already; otherwise as ``read``."""
         places = document.places
-        for key in document.data:
-            try:
-                refuse_unknown(key, [*cls.model_fields, *beside])
-            except MisfitError as error:
-                raise places.error(str(error), places.key(key)) from error
+        refuse_unknown_keys(document.data, [*cls.model_fields, *beside], places)
         policy = validated(cls, {key: v for key, v in document.data.items() if key in cls.model_fields}, places)
         policy._origin = Origin(places)
         return policy

@@ -18,6 +18,23 @@ class Place(NamedTuple):
     column: int
 
 
+class PlaceElsewhere(Place):
+    """A place in another file than the rest.
+
+    Attributes:
+        file: its name.
+    """
+
+    file: str
+
+    @classmethod
+    def of(cls, place: Place, file: str) -> PlaceElsewhere:
+        """Return ``place`` as one in ``file``; one that is elsewhere already stays there."""
+        found = cls(*place)
+        found.file = getattr(place, "file", file)
+        return found
+
+
 @dataclass(frozen=True)
 class Places:
     """The places of all keys and values of one file.
@@ -50,7 +67,28 @@ class Places:
 
     def error(self, problem: str, place: Place | None = None) -> PolicyError:
         """Return the error of ``problem`` at ``place``."""
-        return PolicyError(problem, self.file, *(place or ()))
+        if place is None:
+            return PolicyError(problem, self.file)
+        return PolicyError(problem, getattr(place, "file", self.file), *place)
+
+    def over(self, other: Places) -> Places:
+        """Return the places of both files, where a key at the root of this one stands instead of the other's."""
+        own = {path[0] for path in self.values if path}
+
+        def merged(mine: Mapping[Path, Place], theirs: Mapping[Path, Place]) -> dict[Path, Place]:
+            foreign = {path: place for path, place in theirs.items() if path and path[0] not in own}
+            kept = {path: PlaceElsewhere.of(place, other.file) for path, place in foreign.items()}
+            return {**kept, **mine}
+
+        return Places(self.file, merged(self.keys, other.keys), merged(self.values, other.values))
+
+    def below(self, key: str) -> Places:
+        """Return the places of what lies below a key at the root."""
+
+        def cut(places: Mapping[Path, Place]) -> dict[Path, Place]:
+            return {path[1:]: place for path, place in places.items() if path[:1] == (key,)}
+
+        return Places(self.file, cut(self.keys), cut(self.values))
 
 
 @dataclass(frozen=True)

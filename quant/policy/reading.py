@@ -49,13 +49,21 @@ def read_document(path: str | FilePath) -> Document:
     Raises:
         PolicyError: there is no such file, it cannot be read or is no such YAML; with line and column.
     """
-    text = _text(FilePath(path))
+    return read_text(_text(FilePath(path)), str(path))
+
+
+def read_text(text: str, file: str) -> Document:
+    """Read the text of such a file; ``file`` is what errors call it.
+
+    Raises:
+        PolicyError: it is no YAML of keys and values; with line and column.
+    """
     yaml = YAML(typ="safe", pure=True)
-    with _one_line_errors(str(path), text):
+    with _one_line_errors(file, text):
         root = yaml.compose(text)
     if root is None:
-        raise PolicyError("is empty: a policy has keys such as 'extra_quantizer_dict'", str(path))
-    places = Places(str(path), {}, {})
+        raise PolicyError("is empty: a policy has keys such as 'extra_quantizer_dict'", file)
+    places = Places(file, {}, {})
     if not isinstance(root, MappingNode):
         raise places.error("is no policy: keys and values are wanted, as 'distill_coeff: [0.7]'", _start(root))
     return Document(_Reader(yaml, places).read(root, ()), places)
@@ -78,8 +86,8 @@ def _text(path: FilePath) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = _line_and_column(raw.decode("latin-1"), error.start)
-        raise PolicyError("is not UTF-8: save it as UTF-8", str(path), *place) from error
+        line, column = _line_and_column(raw.decode("latin-1"), error.start)
+        raise PolicyError("is not UTF-8: save it as UTF-8", str(path), line, column) from error
 
 
 @contextmanager
@@ -160,8 +168,8 @@ class _Reader:
             raise self._places.error(f"{_shortened(str(node.value))!r} is no {kind}", _start(node)) from error
 
 
-def _line_and_column(text: str, index: int) -> Place:
-    return Place(text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index))
+def _line_and_column(text: str, index: int) -> tuple[int, int]:
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
 def _start(node: Node) -> Place:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from hessrank.quant.policy.errors import MisfitError, PolicyError
 from hessrank.quant.policy.places import Path, Places
+from hessrank.quant.policy.values import refuse_unknown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -18,7 +19,6 @@ _WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "greater_than_equal": "zero or more",
     "tuple_type": "a list",
     "dict_type": "a mapping of names to values",
     "model_type": "a mapping of keys to values",
@@ -44,6 +44,19 @@ def validated(cls: type[M], data: Mapping[str, Any], places: Places) -> M:
         raise min(found, key=lambda one: (one.line or 0, one.column or 0)) from error
 
 
+def refuse_unknown_keys(keys: Iterable[str], known: Collection[str], places: Places) -> None:
+    """Refuse keys at the root of a file that are none of ``known``.
+
+    Raises:
+        PolicyError: the first of them, with its place and the nearest known one.
+    """
+    for key in keys:
+        try:
+            refuse_unknown(key, known)
+        except MisfitError as error:
+            raise places.error(str(error), places.key(key)) from error
+
+
 def _placed(told: dict[str, Any], places: Places) -> PolicyError:
     cause = told.get("ctx", {}).get("error")
     steps: Path = tuple(step for step in told["loc"] if step not in UNION_TAGS)
@@ -62,4 +75,15 @@ def _problem(told: dict[str, Any], steps: Path, cause: object) -> str:
     if told["type"] == "string_type":
         remedy = f"; if it is one, put quotes around it: '{shown}'" if isinstance(told["input"], int | float) else ""
         return f"{key}: {shown} is not a name{remedy}"
-    return f"{key}: {shown} is not {_WANTED.get(told['type']) or told['msg']}"
+    return f"{key}: {shown} is not {_wanted(told)}"
+
+
+def _wanted(told: dict[str, Any]) -> str:
+    bounds = told.get("ctx", {})
+    if told["type"] == "greater_than_equal":
+        return "zero or more" if bounds["ge"] == 0 else f"{bounds['ge']} or more"
+    if told["type"] == "greater_than":
+        return f"more than {bounds['gt']:g}"
+    if told["type"] == "literal_error":
+        return f"one of {bounds['expected']}"
+    return _WANTED.get(told["type"]) or str(told["msg"])

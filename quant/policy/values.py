@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -39,7 +39,7 @@ class Keys(BaseModel):
         return {key: value for key, value in data.items() if value is not None}
 
 
-def refuse_unknown(key: str, known: Mapping[str, Any] | list[str]) -> None:
+def refuse_unknown(key: str, known: Collection[str]) -> None:
     """Raise MisfitError unless ``key`` is one of ``known``."""
     if key in known:
         return

@@ -54,7 +54,7 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
         ModelError: torch.fx cannot follow the model's code; the message names the line and what to do.
         DataError: the model does not take such an input.
     """
-    model = _copied(model)
+    model = copied(model)
     with untouched(model):
         network = Network(model, batch)
         if network.why_hooks:
@@ -76,8 +76,8 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
     return Traced(module, graph, nodes)
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """Return a copy; of the tensors that a model keeps from its last run without their history."""
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model; of the tensors that it keeps from its last run without their history."""
     kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 

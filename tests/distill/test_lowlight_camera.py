@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hessrank.distill.tasks.lowlight import Camera, demosaic_bilinear, load_photograph, mosaic_rggb
+from hessrank.distill.tasks.lowlight import Camera, demosaic_bilinear, load_photograph, mosaic
 from hessrank.errors import DataError
 
 CAMERA = Camera()
@@ -51,19 +51,19 @@ def test_read_noise_follows_the_paper():
 def test_mosaic_is_rggb():
     channels = np.broadcast_to(np.arange(3.0).reshape(3, 1, 1), (3, 4, 6))
     expected = np.tile([[0.0, 1.0], [1.0, 2.0]], (2, 3))
-    np.testing.assert_array_equal(mosaic_rggb(channels)[0], expected)
+    np.testing.assert_array_equal(mosaic(channels)[0], expected)
 
 
 def test_mosaic_refuses_odd_sizes():
     with pytest.raises(DataError, match="5×4"):
-        mosaic_rggb(np.zeros((3, 5, 4)))
+        mosaic(np.zeros((3, 5, 4)))
 
 
 def test_demosaicing_is_exact_for_a_plane_and_keeps_measured_pixels():
     flat = np.broadcast_to(np.array([0.2, 0.5, 0.7]).reshape(3, 1, 1), (3, 8, 10))
-    np.testing.assert_allclose(demosaic_bilinear(mosaic_rggb(flat)), flat, atol=1e-12)
+    np.testing.assert_allclose(demosaic_bilinear(mosaic(flat)), flat, atol=1e-12)
     rgb = np.random.default_rng(0).uniform(size=(3, 8, 10))
-    np.testing.assert_allclose(mosaic_rggb(demosaic_bilinear(mosaic_rggb(rgb))), mosaic_rggb(rgb), atol=1e-12)
+    np.testing.assert_allclose(mosaic(demosaic_bilinear(mosaic(rgb))), mosaic(rgb), atol=1e-12)
 
 
 @pytest.mark.parametrize("ratio", [100.0, 300.0])

@@ -18,7 +18,7 @@ from hessrank.distill.tasks.lowlight import (
     bayer_crop,
     held_out,
     load_photograph,
-    mosaic_rggb,
+    mosaic,
     psnr_8bit,
 )
 from hessrank.errors import DataError, OptionError, UnknownNameError
@@ -49,7 +49,7 @@ def test_items_are_the_mosaic_of_their_own_target():
     data = NightPhotographs(24, size=32, camera=BRIGHT)
     for raw, (mono, rgb) in (data[i] for i in range(len(data))):
         linear = BRIGHT.unprocess(rgb.numpy().astype(np.float64))
-        np.testing.assert_allclose(raw, mosaic_rggb(linear), atol=1e-4)
+        np.testing.assert_allclose(raw, mosaic(linear), atol=1e-4)
         np.testing.assert_allclose(mono, BRIGHT.monochrome(linear), atol=1e-5)
 
 
@@ -90,15 +90,37 @@ def test_every_photograph_color_order_and_flip_is_drawn(monkeypatch):
     assert 0.4 < own_colors / len(data) < 0.6
 
 
-@pytest.mark.parametrize("arguments", [{"size": 48}, {"size": 0}, {"names": ()}])
+@pytest.mark.parametrize("arguments", [{"size": 48}, {"size": 0}, {"names": ()}, {"size": 448}])
 def test_wrong_options(arguments):
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match="squares of"):
         NightPhotographs(1, **arguments)
 
 
-def test_index_out_of_range():
+def test_items_go_on_beyond_the_length():
+    short, long = NightPhotographs(2, size=32), NightPhotographs(10, size=32)
+    assert short.endless is True
+    assert len(short) == 2
+    assert torch.equal(short[7][0], long[7][0])
+    assert not torch.equal(short[7][0], short[1][0])
     with pytest.raises(IndexError):
-        NightPhotographs(1, size=32)[1]
+        short[-1]
+
+
+def test_items_of_another_pattern():
+    data = NightPhotographs(4, size=32, camera=BRIGHT, pattern="BYYR")
+    for raw, (_, rgb) in (data[i] for i in range(4)):
+        linear = BRIGHT.unprocess(rgb.numpy().astype(np.float64))
+        np.testing.assert_allclose(raw, mosaic(linear, "BYYR"), atol=1e-4)
+    with pytest.raises(UnknownNameError, match="nearest is 'RYYB'"):
+        NightPhotographs(1, size=32, pattern="RYYX")
+
+
+@pytest.mark.parametrize("pattern", ["GBRG", "RYYB"])
+def test_held_out_nights_of_another_pattern(pattern):
+    for night in held_out(ratio=1.0, camera=BRIGHT, pattern=pattern):
+        linear = BRIGHT.unprocess(night.rgb.numpy().astype(np.float64))
+        np.testing.assert_allclose(night.raw, mosaic(linear, pattern), atol=1e-4)
+        assert psnr_8bit(night.naive_rgb, night.rgb) > 22
 
 
 def test_held_out_nights():

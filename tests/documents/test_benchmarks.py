@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["agreement", "allocation", "cost", "export", "help", "policies", "qat_step"])
+@pytest.mark.parametrize(
+    "name", ["agreement", "allocation", "cost", "export", "help", "policies", "qat_step", "train_step"]
+)
 def test_a_benchmark_prints_its_table_and_keeps_it(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path / "table.csv")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

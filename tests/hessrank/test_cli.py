@@ -237,6 +237,11 @@ def test_debug_shows_the_traceback(folder: Path) -> None:
         main([*GOOD, "--loss", "slef", "--debug"])
 
 
+def _heeds_ctrl_c() -> None:
+    """Undo what a shell does to its jobs in the background: they ignore SIGINT, and their children do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(folder: Path) -> None:
     _spoiled(folder)
     command = ["body.pth", "--arch", "nets.py:Slow", "--data", "x.npy"]
@@ -258,6 +263,7 @@ def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(folder: Path) ->
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HESSRANK_PROGRESS_SECONDS": "0"},
+        preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - there are no threads here
     )
     assert process.stderr is not None
     line = process.stderr.readline()  # the first sign of progress: it is in the middle

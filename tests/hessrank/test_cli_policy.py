@@ -147,7 +147,7 @@ def test_the_frontier_is_a_table_and_a_picture(folder: Path) -> None:
         (["r.csv", "--strategy", "budgett"], "no strategy named 'budgett'; nearest is 'budget'"),
         (["r.csv", "--strategy", "budget"], "needs a budget, as --budget-bops"),
         (["r.csv", "--strategy", "budget", "--budget-bops", "1"], "BOPs 1 is impossible: the least possible is"),
-        (["r.csv", "--budget-bops", "1e9"], "takes no option 'budget_bops'; the strategy 'budget' does"),
+        (["r.csv", "--budget-bops", "1e9"], "takes no option 'budget_bops'; the strategy 'budget' or 'middle' does"),
         (["r.csv", "--strategy", "budget", "--budget-mean-bits", "6", "--bits", "3,8"], "nothing for 3 bits"),
         (["r.csv", "--strategy", "budget", "--latency", "latency.csv"], "takes both"),
         (["r.csv", "--strategy", "budget", "--latency", "none.csv", "--budget-latency", "4"], "none.csv"),

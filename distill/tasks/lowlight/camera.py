@@ -2,8 +2,8 @@
 
 Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019 (https://arxiv.org/abs/1811.11127),
 sections 3.1 to 3.6: the tone curve, the gamma, the color matrix and the white balance are undone in
-that order, the mosaic is taken, and shot and read noise are added. Pictures are float arrays 3×H×W,
-mosaics 1×H×W, pattern RGGB.
+that order, the mosaic is taken (:mod:`hessrank.distill.tasks.lowlight.pattern`), and shot and read noise
+are added. Pictures are float arrays 3×H×W, mosaics 1×H×W.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-
-from hessrank.errors import DataError
 
 FloatArray = NDArray[np.floating]
 
@@ -99,35 +96,6 @@ class Camera:
         """Return the variance of :meth:`expose`: ratio·shot·x + ratio²·(read² + step²/12)."""
         fixed = self.read_noise**2 + 1.0 / (12.0 * self.levels**2)
         return np.asarray(ratio * self.shot_noise * mosaic + ratio**2 * fixed)
-
-
-def mosaic_rggb(linear: FloatArray) -> FloatArray:
-    """Return the RGGB mosaic 1×H×W of a linear picture 3×H×W: red at even rows and columns.
-
-    Raises:
-        DataError: H or W is odd, so that the last Bayer cells would be cut.
-    """
-    _, height, width = linear.shape
-    if height % 2 or width % 2:
-        raise DataError(f"a Bayer mosaic needs an even height and width, got {height}×{width}")
-    mosaic = linear[1].copy()
-    mosaic[0::2, 0::2] = linear[0, 0::2, 0::2]
-    mosaic[1::2, 1::2] = linear[2, 1::2, 1::2]
-    return np.asarray(mosaic[None])
-
-
-def demosaic_bilinear(mosaic: FloatArray) -> FloatArray:
-    """Return the picture 3×H×W of an RGGB mosaic 1×H×W, missing colors averaged from their neighbors."""
-    cross = np.array([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]]) / 4.0
-    square = np.array([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 4.0
-    seen = np.zeros((3, *mosaic.shape[1:]))
-    seen[0, 0::2, 0::2] = mosaic[0, 0::2, 0::2]
-    seen[1, 0::2, 1::2] = mosaic[0, 0::2, 1::2]
-    seen[1, 1::2, 0::2] = mosaic[0, 1::2, 0::2]
-    seen[2, 1::2, 1::2] = mosaic[0, 1::2, 1::2]
-    # "mirror" does not repeat the edge, which keeps the Bayer phase beyond it
-    planes = zip(seen, (square, cross, square), strict=True)
-    return np.stack([ndimage.convolve(plane, kernel, mode="mirror") for plane, kernel in planes])
 
 
 def _apply(matrix: FloatArray, picture: FloatArray) -> FloatArray:

@@ -17,6 +17,16 @@ SIZE_MULTIPLE = 32
 """Height and width must be multiples of this: one unshuffle and four poolings, each by 2."""
 
 
+def initialize(module: nn.Module) -> None:
+    """Draw a convolution's weights as He et al. 2015 do for a LeakyReLU of slope 0.2, and set its bias to zero.
+
+    torch's default leaves the deep levels almost silent. For ``LowLight().apply(initialize)``.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+        nn.init.kaiming_normal_(module.weight, a=0.2)
+        nn.init.zeros_(module.bias)
+
+
 class TwoConv(nn.Module):
     """Two 3×3 convolutions with bias, each followed by the same LeakyReLU of slope 0.2."""
 

@@ -10,15 +10,18 @@ import importlib
 from dataclasses import dataclass
 from importlib import resources
 from itertools import permutations
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hessrank.distill.tasks.lowlight.camera import Camera, FloatArray, demosaic_bilinear, mosaic_rggb
+from hessrank.distill.tasks.lowlight.camera import Camera, FloatArray
 from hessrank.distill.tasks.lowlight.network import SIZE_MULTIPLE
+from hessrank.distill.tasks.lowlight.pairs import tensor
+from hessrank.distill.tasks.lowlight.pattern import checked_pattern, demosaic_bilinear, mosaic
+from hessrank.distill.tasks.lowlight.squares import bayer_crop, draw_square
 from hessrank.errors import DataError, OptionError, unknown_name
 
 _FILES = {
@@ -83,72 +86,62 @@ class Night:
     naive_rgb: Tensor
 
 
-def held_out(*, ratio: float = 300.0, seed: int = 0, camera: Camera | None = None) -> list[Night]:
+def held_out(
+    *, ratio: float = 300.0, seed: int = 0, camera: Camera | None = None, pattern: str = "RGGB"
+) -> list[Night]:
     """Return the two photographs that no training sees, whole, cropped to multiples of 32 about the middle.
 
     Args:
         ratio: exposure ratio (the default is the darkest of the SID data set).
         seed: of the noise; the same seed gives the same noise.
         camera: who takes them (the default camera if None).
+        pattern: its color filters.
+
+    Raises:
+        UnknownNameError: there is no such pattern.
+        DataError: scikit-image is not installed.
     """
     camera = camera or Camera()
-    return [_night(name, ratio, seed, camera) for name in HELD_OUT]
+    return [_night(name, ratio, seed, camera, pattern) for name in HELD_OUT]
 
 
-def _night(name: str, ratio: float, seed: int, camera: Camera) -> Night:
+def _night(name: str, ratio: float, seed: int, camera: Camera, pattern: str) -> Night:
     rgb = load_photograph(name)
     height, width = (size // SIZE_MULTIPLE * SIZE_MULTIPLE for size in rgb.shape[1:])
     top, left = (rgb.shape[1] - height) // 2, (rgb.shape[2] - width) // 2
     rgb = rgb[:, top : top + height, left : left + width]
     linear = camera.unprocess(rgb)
-    raw = camera.expose(mosaic_rggb(linear), ratio, np.random.default_rng([seed, HELD_OUT.index(name)]))
-    naive = demosaic_bilinear(raw)
+    rng = np.random.default_rng([seed, HELD_OUT.index(name)])
+    raw = camera.expose(mosaic(linear, pattern), ratio, rng)
+    naive = demosaic_bilinear(raw, pattern)
     pictures = (raw, camera.monochrome(linear), rgb, camera.monochrome(naive), camera.process(naive))
-    return Night(name, *(_tensor(picture) for picture in pictures))
-
-
-def bayer_crop(picture: FloatArray, row: int, column: int, size: int, flips: tuple[bool, bool]) -> FloatArray:
-    """Cut a square out of a mosaic (or of any picture C×H×W that belongs to one), maybe flipped.
-
-    A flip turns the pattern RGGB into another unless the square starts one pixel further, at an odd
-    offset: its last pixel, which becomes the first, is then at an even one. So the result is RGGB always.
-
-    Args:
-        picture: C×H×W.
-        row: Bayer cell to start at, counted in cells of two pixels.
-        column: likewise; a flipped square ends one pixel further.
-        size: even side of the square, in pixels.
-        flips: whether to flip (top to bottom, left to right).
-
-    Raises:
-        OptionError: ``size`` is odd or the square reaches over the picture's edge.
-    """
-    top, left = 2 * row + flips[0], 2 * column + flips[1]
-    if size % 2 or min(row, column) < 0 or top + size > picture.shape[1] or left + size > picture.shape[2]:
-        shape = "×".join(map(str, picture.shape[1:]))
-        raise OptionError(f"no even square of {size} pixels at row {top}, column {left} of {shape} pixels")
-    square = picture[:, top : top + size, left : left + size]
-    return square[:, :: -1 if flips[0] else 1, :: -1 if flips[1] else 1]
+    return Night(name, *(tensor(picture) for picture in pictures))
 
 
 class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
     """Random squares of the training photographs, taken in the dark: ``(raw, (mono, rgb))``.
 
     Item i is a function of (seed, i) alone: photograph, color order, place, flips, exposure ratio and
-    noise. ``raw`` is 1×size×size, ``mono`` 1×size×size, ``rgb`` 3×size×size, all float32 in [0, 1].
+    noise; there is one for any i ≥ 0, beyond the length too. ``raw`` is 1×size×size, ``mono`` 1×size×size,
+    ``rgb`` 3×size×size, all float32 in [0, 1].
     Every other square comes from a photograph whose three colors changed places: as good a scene as the
     photograph itself, and it keeps a network from learning a few photographs' colors by heart.
 
     Args:
-        length: number of items.
+        length: number of items in an epoch.
         size: side of the squares, a multiple of 32.
         seed: of all randomness.
         names: photographs to take.
         camera: who takes them (the default camera if None).
+        pattern: its color filters.
 
     Raises:
-        OptionError: ``size`` is no multiple of 32, or no photograph is named.
+        OptionError: ``size`` is no multiple of 32 or larger than a photograph, or no photograph is named.
+        UnknownNameError: there is no such photograph or pattern.
+        DataError: scikit-image or scikit-learn is not installed.
     """
+
+    endless: ClassVar[Literal[True]] = True
 
     def __init__(
         self,
@@ -158,12 +151,16 @@ class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
         seed: int = 0,
         names: tuple[str, ...] = TRAINING,
         camera: Camera | None = None,
+        pattern: str = "RGGB",
     ) -> None:
         if size <= 0 or size % SIZE_MULTIPLE or not names:
             raise OptionError(f"squares of {size} pixels of {len(names)} photographs: take a multiple of 32")
         self.length, self.size, self.seed = length, size, seed
-        self.camera = camera or Camera()
+        self.camera, self.pattern = camera or Camera(), checked_pattern(pattern)
         self._photographs = [load_photograph(name) for name in names]
+        least = min(min(rgb.shape[1:]) for rgb in self._photographs)
+        if size > least:
+            raise OptionError(f"squares of {size} pixels: a photograph has {least} only; take smaller ones")
         areas = np.array([rgb[0].size for rgb in self._photographs])
         self._shares = areas / areas.sum()
         self._days: dict[tuple[int, int], FloatArray] = {}
@@ -174,7 +171,7 @@ class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
             rgb = self._photographs[photograph][list(_COLOR_ORDERS[order])]
             rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
             linear = self.camera.unprocess(rgb)
-            stacked = np.concatenate((mosaic_rggb(linear), self.camera.monochrome(linear), rgb))
+            stacked = np.concatenate((mosaic(linear, self.pattern), self.camera.monochrome(linear), rgb))
             self._days[photograph, order] = stacked.astype(np.float32)
         return self._days[photograph, order]
 
@@ -182,18 +179,12 @@ class NightPhotographs(Dataset[tuple[Tensor, tuple[Tensor, Tensor]]]):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        if not 0 <= index < self.length:
+        if index < 0:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
         photograph = int(rng.choice(len(self._photographs), p=self._shares))
         order = int(rng.integers(1, len(_COLOR_ORDERS))) if rng.integers(2) else 0
         day = self._day(photograph, order)
-        row, column = (int(rng.integers((side - self.size) // 2)) for side in day.shape[1:])
-        up, left = (bool(flip) for flip in rng.integers(2, size=2))
-        square = bayer_crop(day, row, column, self.size, (up, left))
+        square = bayer_crop(day, *draw_square(day.shape[1:], self.size, rng))
         raw = self.camera.expose(square[:1], float(rng.choice(RATIOS)), rng)
-        return _tensor(raw), (_tensor(square[1:2]), _tensor(square[2:]))
-
-
-def _tensor(picture: FloatArray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture, dtype=np.float32))
+        return tensor(raw), (tensor(square[1:2]), tensor(square[2:]))

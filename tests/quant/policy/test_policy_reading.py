@@ -242,15 +242,15 @@ def test_a_byte_order_mark_is_no_letter(read) -> None:
 
 
 def test_keys_beside_the_policy_are_read_only_when_they_are_expected(read, tmp_path) -> None:
-    text = "epochs: 3\ndistill_config: [a]\ndistill_coeff: [0.7]"
-    with pytest.raises(PolicyError, match=r"^policy\.yaml:1:1: no key named 'epochs'"):
+    text = "rounds: 3\ndistill_config: [a]\ndistill_coeff: [0.7]"
+    with pytest.raises(PolicyError, match=r"^policy\.yaml:1:1: no key named 'rounds'"):
         read(text)
-    assert Policy.read("policy.yaml", beside=["epochs"]).distill_coeff == (0.7,)
+    assert Policy.read("policy.yaml", beside=["rounds"]).distill_coeff == (0.7,)
     document = read_document("policy.yaml")
-    assert document.data["epochs"] == 3
-    assert Policy.part_of(document, beside=["epochs"]).place("distill_config", 0) == (2, 18)
-    with pytest.raises(PolicyError, match="no key named 'epochs'; nearest is 'epochsd'"):
-        Policy.part_of(document, beside=["epochsd"])
+    assert document.data["rounds"] == 3
+    assert Policy.part_of(document, beside=["rounds"]).place("distill_config", 0) == (2, 18)
+    with pytest.raises(PolicyError, match="no key named 'rounds'; nearest is 'roundsd'"):
+        Policy.part_of(document, beside=["roundsd"])
 
 
 def test_the_first_users_file_reads_unchanged() -> None:

@@ -1,0 +1,114 @@
+"""The study file: what all experiments share, the policies, and what each experiment changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from hessrank.distill.run_file import RunFile, run_of
+from hessrank.quant.policy.places import Places
+from hessrank.quant.policy.reading import Document, read_document
+from hessrank.quant.policy.validating import refuse_unknown_keys, validated
+from hessrank.quant.policy.values import Coefficient, Keys
+
+Table = dict[str, Any]
+OWN = ("policy", "distill", "distill_count", "coefficient")
+"""Keys of an experiment that a run file has not."""
+
+
+class StudyKeys(Keys):
+    """The keys of a study file."""
+
+    base: Table = Field(default_factory=dict, description="keys of a run file that all experiments share")
+    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = Field(
+        (0, 1, 2), description="every experiment is run once with each"
+    )
+    policies: dict[str, Table] = Field(
+        default_factory=dict,
+        description="by name: `strategy` and its options, or `file` and maybe `base_bits`; `bops_of` another policy "
+        "is a budget",
+    )
+    experiments: Annotated[dict[str, Table], Field(min_length=1)] = Field(
+        description="by name: `policy`, `distill` (head, middle, tail, penultimate, top-trace, none), "
+        "`distill_count`, `coefficient`, and keys of a run file"
+    )
+    ranking: str | None = Field(None, description="a ranking of the float network; made if empty")
+    ranking_samples: Annotated[int, Field(ge=1)] = Field(24, description="training samples to rank with")
+    out: str | None = Field(None, description="folder to write to; studies/ and the file's name if empty")
+
+
+class OwnKeys(Keys):
+    """What an experiment says beside the keys of a run file."""
+
+    policy: str | None = None
+    distill: str | None = None
+    distill_count: Annotated[int, Field(ge=1)] | None = None
+    coefficient: Coefficient | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the table.
+
+    Attributes:
+        name: its name.
+        run: what to run, with any seed.
+        own: the policy by name, and the hint layers by strategy.
+    """
+
+    name: str
+    run: RunFile
+    own: OwnKeys
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file that was read.
+
+    Attributes:
+        path: the file.
+        keys: its keys.
+        experiments: in the file's order.
+        places: where everything stands.
+    """
+
+    path: Path
+    keys: StudyKeys
+    experiments: tuple[Experiment, ...]
+    places: Places
+
+    @property
+    def out(self) -> Path:
+        """The folder to write to."""
+        own = self.keys.out
+        return self.path.parent / (Path("studies") / self.path.stem if own is None else Path(own).expanduser())
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file, and check all of its experiments.
+
+    Raises:
+        PolicyError: one line with file, line and column: an unknown key and the nearest, a value that does not
+            fit, an experiment whose policy is none of the study's.
+    """
+    path, document = Path(path), read_document(path)
+    refuse_unknown_keys(document.data, StudyKeys.model_fields, document.places)
+    keys = validated(StudyKeys, document.data, document.places)
+    experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
+    return Study(path, keys, experiments, document.places)
+
+
+def _experiment(path: Path, document: Document, keys: StudyKeys, name: str) -> Experiment:
+    places = document.places.below("experiments").below(name)
+    changed = keys.experiments[name]
+    own = validated(OwnKeys, {key: changed[key] for key in OWN if key in changed}, places)
+    if own.policy is not None and own.policy not in keys.policies:
+        known = ", ".join(keys.policies) or "none"
+        problem = f"no policy named {own.policy!r} in this study; there are {known}"
+        raise places.error(problem, places.value("policy"))
+    data = {**keys.base, **{key: value for key, value in changed.items() if key not in OWN}}
+    merged = Document(data, places.over(document.places.below("base")))
+    return Experiment(name, run_of(merged, path), own)

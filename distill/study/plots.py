@@ -1,0 +1,45 @@
+"""A study's picture: every experiment with its error bar, and every training as a dot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hessrank.distill.study.table import metrics_of, summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw one line an experiment: before training, after it (mean ± standard error), and each seed.
+
+    Args:
+        rows: one a training.
+        metric: which; the first if not given.
+        ax: where to draw; a figure of its own if not given.
+    """
+    metric = metrics_of(rows)[0] if metric is None else metric
+    table = summary(rows)[::-1].reset_index(drop=True)
+    if ax is None:
+        ax = Figure(figsize=(8, 1.2 + 0.3 * len(table)), layout="constrained").subplots()
+    ax.plot(table[f"before_{metric}"], table.index, "|", color="0.4", markersize=9, label="before training")
+    for place, name in enumerate(table["experiment"]):
+        each = rows.loc[rows["experiment"] == name, f"last_{metric}"]
+        ax.plot(each, [place] * len(each), "o", color="0.65", markersize=3, zorder=1)
+    ax.errorbar(
+        table[f"last_{metric}"],
+        table.index,
+        xerr=table[f"sem_{metric}"].fillna(0.0),
+        fmt="ks",
+        markersize=4,
+        capsize=3,
+        label="after the last epoch, mean ± standard error; gray: each seed",
+    )
+    ax.set_yticks(table.index, table["experiment"], fontsize=8)
+    ax.set_xlabel(f"{metric}, validation")
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12 * 14 / (len(table) + 3)), ncols=2)
+    return ax

@@ -1,0 +1,90 @@
+"""The policies of a study: of strategies, of files, at the BOPs of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hessrank.analysis.ranking import Ranking
+from hessrank.distill.study.file import OwnKeys, Study
+from hessrank.errors import HessrankError
+from hessrank.quant.make_policy import DEFAULT_COEFFICIENT, make_policy
+from hessrank.quant.policy import Policy
+from hessrank.quant.policy.places import Places
+from hessrank.quant.policy.validating import refuse_unknown_keys
+from hessrank.quant.strategies import Problem, choose_hints
+from hessrank.quant.summary import summarize
+
+
+class Policies:
+    """Makes a study's policies when they are asked for."""
+
+    def __init__(self, study: Study, ranking: Ranking) -> None:
+        """Make policies of ``study`` for the network of ``ranking``."""
+        self._study, self._ranking = study, ranking
+        self._made: dict[str, Policy] = {}
+        self._asked: list[str] = []
+
+    def __getitem__(self, name: str) -> Policy:
+        if name not in self._made:
+            if name in self._asked:
+                raise self._error(f"bops_of goes round in a circle: {' → '.join([*self._asked, name])}", name)
+            self._asked.append(name)
+            self._made[name] = self._make(name)
+            self._asked.pop()
+        return self._made[name]
+
+    def bops(self, policy: Policy) -> float:
+        """Return the BOPs of one sample."""
+        return float(summarize(policy, self._ranking).costs.bops)
+
+    def size_mib(self, policy: Policy) -> float:
+        """Return the size of all parameters in MiB."""
+        return float(summarize(policy, self._ranking).costs.size_mib)
+
+    def with_hints(self, policy: Policy, own: OwnKeys) -> Policy:
+        """Return the policy with the hint layers and coefficients that an experiment asks for."""
+        if own.distill is None:
+            coefficients = policy.distill_coeff
+            if own.coefficient is not None:
+                coefficients = (own.coefficient,) * len(policy.distill_config)
+            return policy.model_copy(update={"distill_coeff": coefficients})
+        hints = tuple(choose_hints(Problem.of(self._ranking), own.distill, own.distill_count))
+        coefficient = DEFAULT_COEFFICIENT if own.coefficient is None else own.coefficient
+        lists = {"output_layer_list": hints, "distill_config": hints, "distill_coeff": (coefficient,) * len(hints)}
+        return policy.model_copy(update=lists)
+
+    def _make(self, name: str) -> Policy:
+        told = dict(self._study.keys.policies[name])
+        if "bops_of" in told:
+            other = told.pop("bops_of")
+            if other not in self._study.keys.policies:
+                raise self._error(f"bops_of: no policy named {other!r} in this study", name, "bops_of")
+            told["budget_bops"] = self.bops(self[other])
+        try:
+            if "file" in told:
+                return self._of_file(told)
+            return make_policy(self._ranking, **_options(told))
+        except HessrankError as error:
+            raise self._error(str(error), name) from error
+
+    def _of_file(self, told: Mapping[str, Any]) -> Policy:
+        """Read a policy; ``base_bits`` are for what it does not name, instead of its own defaults."""
+        refuse_unknown_keys(told, ("file", "base_bits"), Places())
+        policy = Policy.read(self._study.path.parent / Path(told["file"]).expanduser())
+        if told.get("base_bits") is None:
+            return policy
+        values = policy.model_dump()
+        for scheme in ("w_qscheme", "a_qscheme"):
+            values["extra_qconfig_dict"][scheme]["bit"] = told["base_bits"]
+        return Policy.of(values)
+
+    def _error(self, problem: str, name: str, *path: str) -> HessrankError:
+        places = self._study.places
+        return places.error(problem, places.value("policies", name, *path))
+
+
+def _options(told: Mapping[str, Any]) -> dict[str, Any]:
+    options = {key: value for key, value in told.items() if value is not None}
+    return {"distill": "none", **options, **({"bits": tuple(options["bits"])} if "bits" in options else {})}

@@ -1,0 +1,49 @@
+"""Handwritten digits to train and judge a classifier with, where no data set is at hand.
+
+They lie inside the wheel of scikit-learn (Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits",
+UCI 1998), so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures
+from hessrank.errors import DataError
+
+_BRIGHTEST = 16
+_HOLD_OUT_EVERY = 5
+
+
+def load_digits() -> ClassifiedPictures:
+    """Return 1797 digits as float32 1×8×8 in [0, 1], a fixed fifth of each class held out.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+    """
+    try:
+        datasets: Any = importlib.import_module("sklearn.datasets")
+    except ModuleNotFoundError as error:
+        raise DataError("the digits lie inside sklearn: pip install 'hessrank[lowlight]'") from error
+    found = datasets.load_digits()
+    pictures = torch.from_numpy(found.images).float().div(_BRIGHTEST).unsqueeze(1)
+    labels = torch.from_numpy(found.target).long()
+    held_out = _held_out(labels)
+    return ClassifiedPictures(
+        classes=tuple(str(name) for name in found.target_names),
+        shape=(1, *found.images.shape[1:]),
+        training=LabeledPictures(pictures[~held_out], labels[~held_out]),
+        validation=LabeledPictures(pictures[held_out], labels[held_out]),
+        notes=(f"scikit-learn's {len(labels)} digits of 8×8 pixels, {int(held_out.sum())} of them held out",),
+    )
+
+
+def _held_out(labels: Tensor) -> Tensor:
+    """Return which pictures are: of each class the first, the sixth and so on."""
+    before = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+    return before % _HOLD_OUT_EVERY == 0

@@ -1,0 +1,58 @@
+"""Tasks by name, made with what a run file gives them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hessrank.distill.tasks.base import TASKS, Task
+from hessrank.errors import HessrankError, OptionError, unknown_name
+
+_OURS = ("hessrank.distill.tasks.lowlight.task", "hessrank.distill.tasks.classification.task")
+_GIVEN = ("self", "data", "folder", "seed")
+
+
+def find_task(name: str) -> type[Task]:
+    """Return the class of a task: ``lowlight``, ``classification``, ``pkg.mod:Class`` or ``file.py:Class``.
+
+    Raises:
+        HessrankError: there is no such task, or its code cannot be imported.
+    """
+    for module in _OURS:
+        importlib.import_module(module)
+    try:
+        return TASKS.resolve(name)
+    except HessrankError:
+        raise
+    except Exception as error:  # the user's own code
+        raise OptionError(f"task {name}: importing it raised {type(error).__name__}: {error}") from error
+
+
+def make_task(name: str, data: str | None, folder: Path, seed: int, arguments: Mapping[str, Any]) -> Task:
+    """Make a task.
+
+    Args:
+        name: as for :func:`find_task`.
+        data: a path or a name; None for the task's default.
+        folder: where relative paths start.
+        seed: of the data's randomness.
+        arguments: the task's own.
+
+    Raises:
+        UnknownNameError: it takes no such argument; the nearest is named.
+        HessrankError: the data are not there.
+    """
+    kind = find_task(name)
+    parameters = inspect.signature(kind).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for argument in arguments:
+        if argument in _GIVEN or (argument not in parameters and not takes_any):
+            own = [p for p in parameters if p not in _GIVEN]
+            raise unknown_name(f"argument of the task {name}", argument, own)
+    try:
+        return kind(data, folder=folder, seed=seed, **arguments)
+    except TypeError as error:
+        raise OptionError(f"task {name}: {error}") from error

@@ -1,0 +1,129 @@
+"""The last and the best state of a training on disk, whole at every moment.
+
+Lightning's own ``ModelCheckpoint`` keeps the paths of its files in the checkpoint, so a folder that is moved loses
+its best epoch, and counts epochs from 0; what is saved is Lightning's, which files are kept is decided here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from hessrank.analysis.loading.checkpoint import write_checkpoint
+from hessrank.distill.training.module import Training
+from hessrank.distill.training.trained import FACTS
+from hessrank.files import written_whole
+
+LAST, BEST = "last", "best"
+_NAME = re.compile(rf"({LAST}|{BEST})-epoch(\d+)\.ckpt")
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a file that is there is complete."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write ``checkpoint``.
+
+        Raises:
+            OutputError: the disk is full or cannot be written to; what was there before still is.
+        """
+        write_checkpoint(Path(path), checkpoint)
+
+
+class Checkpoints(Checkpoint):
+    """Saves every epoch as ``last-epoch0007.ckpt`` and links the best one so far as ``best-epoch0005.ckpt``.
+
+    Attributes:
+        best_epoch: epochs that were trained when the monitored metric was best; 0 before the first.
+        best: its value then.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: Literal["max", "min"], facts: Mapping[str, Any]) -> None:
+        """Keep files in ``folder``; ``facts`` go into each."""
+        self._folder, self._monitor, self._mode, self._facts = folder, f"val/{monitor}", mode, dict(facts)
+        self.best_epoch, self.best = 0, math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which epoch is the best."""
+        return {"best_epoch": self.best_epoch, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.best_epoch, self.best = state_dict["best_epoch"], state_dict["best"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the facts beside the weights."""
+        checkpoint[FACTS] = {**self._facts, "epoch": trainer.current_epoch + 1, "metrics": dict(_found(pl_module))}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish what a run that was killed between two files left."""
+        if trainer.is_global_zero and trainer.current_epoch:
+            self._tidy(trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch."""
+        epoch, value = trainer.current_epoch + 1, _found(pl_module)[self._monitor]
+        if self.best_epoch == 0 or is_better(value, self.best, self._mode):
+            self.best_epoch, self.best = epoch, value
+        trainer.save_checkpoint(self._folder / file_name(LAST, epoch))
+        if trainer.is_global_zero:
+            self._tidy(epoch)
+        trainer.strategy.barrier("the best epoch is linked")
+
+    def _tidy(self, epoch: int) -> None:
+        """Link the best epoch if it is this one, then remove all but one last and one best."""
+        last = self._folder / file_name(LAST, epoch)
+        if self.best_epoch == epoch:
+            _link(last, self._folder / file_name(BEST, epoch))
+        kept = {(LAST, epoch), (BEST, self.best_epoch)}
+        for path, kind, number in saved(self._folder):
+            if (kind, number) not in kept:
+                path.unlink(missing_ok=True)
+
+
+def file_name(kind: str, epoch: int) -> str:
+    """Return the name of a checkpoint after ``epoch`` epochs."""
+    return f"{kind}-epoch{epoch:04d}.ckpt"
+
+
+def saved(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Yield the checkpoints in a folder, each with its kind and its epoch."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match:
+            yield path, match[1], int(match[2])
+
+
+def newest(folder: Path, kind: str = LAST) -> Path | None:
+    """Return the checkpoint of a kind with the most epochs; None without one."""
+    found = [(number, path) for path, own, number in saved(folder) if own == kind]
+    return max(found)[1] if found else None
+
+
+def _found(module: LightningModule) -> dict[str, float]:
+    return cast(Training, module).found
+
+
+def is_better(value: float, best: float, mode: Literal["max", "min"]) -> bool:
+    """Return whether a metric is better than the best so far; NaN never is, and anything is better than NaN."""
+    if math.isnan(best) or math.isnan(value):
+        return math.isnan(best) and not math.isnan(value)
+    return value > best if mode == "max" else value < best
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system has no links, a copy."""
+    with written_whole(target) as beside:
+        try:
+            os.link(source, beside)
+        except OSError:
+            shutil.copyfile(source, beside)

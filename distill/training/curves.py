@@ -1,0 +1,75 @@
+"""The picture of a training: its losses and its metrics over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Before = Mapping[str, Mapping[str, float]]
+
+_COLUMNS = 3
+_STYLES = ("-", "--", "-.", ":")  # told apart in print
+
+
+def plot_curves(frame: pd.DataFrame, before: Before | None = None) -> Figure:
+    """Draw ``metrics.csv``: terms of the loss in the first panel, a panel for each metric.
+
+    Args:
+        frame: one row an epoch, as ``metrics.csv`` has it.
+        before: metrics before the first step by network (``float``, ``quantized``, ``teacher``), drawn as lines.
+    """
+    metrics = _columns(frame, "val/")
+    count = 1 + len(metrics)
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    _draw_losses(panels[0], frame)
+    for axes, column in zip(panels[1:count], metrics, strict=True):
+        _draw_metric(axes, frame, column, before or {})
+    for axes in panels[count:]:
+        axes.axis("off")
+    return figure
+
+
+def _draw_losses(axes: Axes, frame: pd.DataFrame) -> None:
+    for index, column in enumerate(_columns(frame, "train/")):
+        name = column.removeprefix("train/")
+        axes.plot(frame["epoch"], frame[column], _STYLES[index % 4], marker=".", label=name)
+    axes.set(xlabel="epoch", ylabel="training loss, mean of the epoch")
+    axes.set_yscale("log" if _positive(frame) else "linear")
+    _finish(axes)
+
+
+def _draw_metric(axes: Axes, frame: pd.DataFrame, column: str, before: Before) -> None:
+    name = column.removeprefix("val/")
+    axes.plot(frame["epoch"], frame[column], "k-", marker="o", markersize=3, label="this training")
+    lines: dict[float, list[str]] = {}
+    for network, found in before.items():
+        if name in found:
+            lines.setdefault(found[name], []).append(network)
+    for index, (value, networks) in enumerate(lines.items()):
+        axes.axhline(value, color="0.4", linestyle=_STYLES[1 + index % 3], label=f"{', '.join(networks)} before")
+    axes.set(xlabel="epoch", ylabel=f"{name}, validation")
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes.grid(alpha=0.3)
+
+
+def _positive(frame: pd.DataFrame) -> bool:
+    return bool((frame[_columns(frame, "train/")] > 0).all(axis=None))
+
+
+def _columns(frame: pd.DataFrame, prefix: str) -> list[str]:
+    return [str(column) for column in frame if str(column).startswith(prefix)]

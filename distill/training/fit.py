@@ -1,0 +1,189 @@
+"""Runs a training: Lightning's loop, with what hessrank keeps of it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.distill.training.before import Before
+from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
+from hessrank.distill.training.devices import Devices
+from hessrank.distill.training.job import Job
+from hessrank.distill.training.loaders import Place, seed_all, training_loader, validation_loader
+from hessrank.distill.training.module import Training
+from hessrank.distill.training.pictures import Pictures, answers, first_samples
+from hessrank.distill.training.progress import Progress, Report
+from hessrank.distill.training.records import Records
+from hessrank.distill.training.trained import FACTS
+from hessrank.errors import LoadError
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training ended with.
+
+    Attributes:
+        rows: one an epoch, as in ``metrics.csv``.
+        best_epoch: the best one, counted from 1.
+    """
+
+    rows: pd.DataFrame
+    best_epoch: int
+
+
+class Batches(LightningDataModule):
+    """The data of a job, for the process that asks."""
+
+    def __init__(self, job: Job, epoch: int) -> None:
+        """Hand out the job's data, from ``epoch`` on; Lightning asks before it knows where a resumed run is."""
+        super().__init__()
+        self._job, self._epoch = job, epoch
+
+    def train_dataloader(self) -> Any:
+        """Return this process's training batches."""
+        return training_loader(self._job.materials.training, self._job.settings, self._place, self._epoch)
+
+    def val_dataloader(self) -> Any:
+        """Return this process's validation batches."""
+        materials = self._job.materials
+        return validation_loader(
+            materials.validation, materials.task.validation_batch_size, self._job.settings, self._place
+        )
+
+    @property
+    def _place(self) -> Place:
+        assert self.trainer is not None
+        return Place(self.trainer.global_rank, self.trainer.world_size)
+
+
+class EpochSeeds(Callback):
+    """Seeds torch, numpy and Python by (seed, epoch, process): an epoch is the same whatever came before it."""
+
+    def __init__(self, seed: int) -> None:
+        """Start from ``seed``."""
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed."""
+        seed_all(self._seed, trainer.current_epoch, trainer.global_rank, 0)
+
+
+def fit(
+    job: Job,
+    devices: Devices,
+    before: Before,
+    *,
+    resume: Path | None = None,
+    debug: bool = False,
+    report: Report | None = None,
+) -> Fitted:
+    """Train a job's student in place.
+
+    Args:
+        job: what to train.
+        devices: where.
+        before: the number of steps, for the schedule.
+        resume: the checkpoint to go on from.
+        debug: two epochs of four batches.
+        report: is told ``(stage, done, total)``.
+
+    Raises:
+        DivergedError: the loss or a weight is not finite any more; the last epoch's checkpoint is good.
+        OutputError: a file cannot be written; the last epoch's checkpoint is good.
+        KeyboardInterrupt: likewise.
+    """
+    settings, (step, epoch) = job.settings, _progress_of(resume)
+    epochs = min(settings.epochs, 2) if debug else settings.epochs
+    module = Training(job.networks, job.materials.task, job.distillation, settings, (before.steps or 0) * epochs)
+    records = Records(job.folder, settings)
+    keeper = Checkpoints(job.folder, job.materials.task.monitor, job.materials.task.mode, job.facts)
+    callbacks = [EpochSeeds(settings.seed), Progress(report), *_pictures(job, devices), records, keeper]
+    with quiet_lightning():
+        trainer = Trainer(
+            accelerator=devices.accelerator,
+            devices=devices.devices,
+            num_nodes=settings.num_nodes,
+            strategy="auto" if devices.count * settings.num_nodes == 1 else "ddp_find_unused_parameters_true",
+            precision=_PRECISIONS[settings.precision],
+            max_epochs=epochs,
+            limit_train_batches=4 if debug else None,
+            limit_val_batches=4 if debug else None,
+            gradient_clip_val=settings.clip_gradients,
+            logger=TensorBoardLogger(job.folder, "tensorboard", "", purge_step=step),
+            callbacks=callbacks,
+            plugins=[WholeFiles()],
+            default_root_dir=job.folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        try:
+            trainer.fit(module, datamodule=Batches(job, epoch), ckpt_path=resume, weights_only=True)
+        except SystemExit as stop:  # Lightning's way to end on Ctrl-C
+            raise KeyboardInterrupt from stop
+    return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
+
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def load_best(job: Job) -> None:
+    """Give the student the weights of its best epoch.
+
+    Raises:
+        LoadError: there is no checkpoint of it.
+    """
+    path = newest(job.folder, BEST)
+    if path is None:
+        raise LoadError(f"{job.folder}: there is no checkpoint of the best epoch")
+    job.networks.student.load_state_dict(read_pickle(path, trust_pickle=False)["state_dict"])
+
+
+def _pictures(job: Job, devices: Devices) -> list[Callback]:
+    task, settings = job.materials.task, job.settings
+    loader = validation_loader(job.materials.validation, task.validation_batch_size, settings)
+    samples = first_samples(loader, job.networks.signature, settings.pictures)
+    floats = answers(job.networks.signature.to(devices.first).eval(), samples, devices.first)
+    name = "trained" if job.student_name == "float" else job.student_name
+    return [Pictures(job.folder, task, samples, floats, name)] if samples else []
+
+
+def _progress_of(resume: Path | None) -> tuple[int | None, int]:
+    """Return the steps and epochs that a checkpoint has behind it."""
+    if resume is None:
+        return None, 0
+    held = read_pickle(resume, trust_pickle=False)
+    return int(held["global_step"]), int(held[FACTS]["epoch"])
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advertisements and advice off the terminal, and what it sets in the process for itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    handler = signal.getsignal(signal.SIGINT)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # after one Ctrl-C Lightning ignores all others, for good

@@ -1,0 +1,65 @@
+"""The folder of a run: a new one, or one whose training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.distill.training.checkpoints import newest
+from hessrank.distill.training.result import RESULT
+from hessrank.distill.training.trained import FACTS
+from hessrank.errors import OptionError, OutputError
+
+RUNS = Path("runs")
+_FREE = ("epochs", "workers", "devices", "num_nodes", "data_timeout", "detailed_epochs", "log_every", "pictures",
+         "threads")  # fmt: skip
+"""Settings that a run may go on with changed: none of them changes what an epoch computes (with a constant rate)."""
+
+
+def free_folder(name: str) -> Path:
+    """Return a folder in ``runs`` that is not there yet: ``runs/name``, else ``runs/name-2`` and so on."""
+    candidates = (RUNS / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_only: bool = False) -> Path | None:
+    """Make the folder; return the checkpoint to go on from, None to start.
+
+    Args:
+        folder: of the run.
+        facts: of the training that is to run, to be compared with the checkpoint's.
+        resume: whether to go on from what is there.
+        judge_only: nothing is to be trained, so that what is there does no harm.
+
+    Raises:
+        OptionError: it holds a run, but that is not to go on, or it was another training.
+        OutputError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder cannot be made: {error.strerror}") from error
+    last = newest(folder)
+    if last is None or (judge_only and not resume):
+        return None
+    if not resume:
+        raise OptionError(
+            f"{folder}: a run is here already ({last.name}): go on with resume (--resume), or write elsewhere (out)"
+        )
+    held = read_pickle(last, trust_pickle=False)[FACTS]
+    if held["epoch"] > facts["settings"]["epochs"]:
+        raise OptionError(
+            f"{folder}: {held['epoch']} epochs are trained already, epochs is {facts['settings']['epochs']}"
+        )
+    changed = [name for name in ("policy", "arch", "arch_args", "task") if held[name] != facts[name]]
+    theirs, ours = held["settings"], facts["settings"]
+    free = _FREE if ours["schedule"] == "constant" else tuple(name for name in _FREE if name != "epochs")
+    changed += [name for name in ours if name not in free and ours[name] != theirs.get(name)]
+    if changed:
+        told = ", ".join(f"{name} ({theirs[name]} → {ours[name]})" if name in ours else name for name in changed)
+        raise OptionError(f"{folder}: this run was started with other settings: {told}; write elsewhere (out)")
+    (folder / RESULT).unlink(missing_ok=True)  # it says that the run is over
+    return last

@@ -1,0 +1,56 @@
+"""A network judged by a task's metrics, in a plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from hessrank.analysis.batches import Batch, bind_fields
+from hessrank.distill.tasks.base import Task
+
+Network = Callable[..., Any]
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch with all its tensors on a device."""
+    return batch.map(lambda tensor: tensor.to(device))
+
+
+@torch.no_grad()
+def judge(network: Network, task: Task, batches: Any, signature: nn.Module, device: torch.device) -> dict[str, float]:
+    """Return a task's metrics of a network, by name.
+
+    Args:
+        network: called as the model is; in evaluation mode already.
+        task: whose metrics they are.
+        batches: validation data, as a data loader gives them.
+        signature: the module whose ``forward`` says what is an argument and what the target.
+        device: where the network is.
+
+    Raises:
+        DataError: the data do not fit the network.
+    """
+    metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
+    for fields in batches:
+        batch = on_device(bind_fields(fields, signature, needs_target=True), device)
+        output = network(*batch.args, **batch.kwargs)
+        for metric in metrics.values():
+            metric.update(output, batch.target)
+    return {name: float(metric.compute()) for name, metric in metrics.items()}
+
+
+def finite(nest: Any) -> bool:
+    """Return whether all floating-point tensors in a nest of them are free of NaN and infinity."""
+    bad: list[bool] = []
+
+    def look(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            bad.append(not bool(torch.isfinite(leaf).all()))
+        return leaf
+
+    tree_map(look, nest)
+    return not any(bad)

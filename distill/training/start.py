@@ -1,0 +1,253 @@
+"""From a run file to a training: the networks and data that its keys name."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hessrank.analysis.loading import LoadedModel, load_model
+from hessrank.analysis.loading.architecture import Architecture, arch_name, build
+from hessrank.distill.run_file import RunFile, Settings
+from hessrank.distill.tasks.base import Task
+from hessrank.distill.tasks.find import make_task
+from hessrank.distill.training.before import START
+from hessrank.distill.training.devices import choose_devices, cpu_threads
+from hessrank.distill.training.facts import facts_of
+from hessrank.distill.training.job import Job, Materials, make_job, materials_of, quantized
+from hessrank.distill.training.loaders import seeded
+from hessrank.distill.training.patience import within
+from hessrank.distill.training.progress import Report
+from hessrank.distill.training.result import TrainResult
+from hessrank.distill.training.trained import is_trained, load_trained
+from hessrank.distill.training.work import is_main_process, work
+from hessrank.errors import HessrankError
+from hessrank.quant.export import export_onnx, require_onnx
+from hessrank.quant.policy import Policy, PolicyError
+from hessrank.quant.prepare import QuantizedModel, load_state
+
+ONNX = "model.onnx"
+_PATHS = ("load_model", "load_quant_model", "load_teacher_model", "teacher_policy")
+
+
+@dataclass(frozen=True)
+class Float:
+    """A float network and where it comes from.
+
+    Attributes:
+        model: the network.
+        arch: what builds it, as a checkpoint names it.
+        arch_args: its arguments.
+        notes: what was done on the way.
+    """
+
+    model: nn.Module
+    arch: str
+    arch_args: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def start(
+    run: RunFile,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+    report: Report | None = None,
+    out: Path | None = None,
+) -> TrainResult:
+    """Do what a run file says: judge, train, or both.
+
+    Args:
+        run: the file.
+        resume: go on from the last checkpoint in its folder.
+        say: is told what the run starts from, line by line.
+        report: is told ``(stage, done, total)``.
+        out: folder to write to, instead of the file's.
+
+    Raises:
+        HessrankError: one line: what is wrong, and where.
+    """
+    keys = run.keys
+    if keys.onnx:
+        require_onnx()
+    devices = choose_devices(keys.gpu_id, keys.devices)
+    with seeded(keys.seed), cpu_threads(keys.threads):
+        job = job_of(run, _folder(run, out))
+        result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)
+    if keys.onnx and isinstance(result.model, QuantizedModel) and is_main_process():
+        one = job.materials.one
+        say(str(export_onnx(result.model, result.folder / ONNX, one.kwargs or one.args)))
+    return result
+
+
+def _folder(run: RunFile, out: Path | None) -> Path:
+    """Return the folder to write to; a trial has one of its own, which the next trial replaces."""
+    folder = run.out if out is None else out
+    if not run.keys.debug or run.keys.test:
+        return folder
+    trial = folder.with_name(f"{folder.name}-debug")
+    if (trial / START).is_file() and is_main_process():
+        shutil.rmtree(trial)
+    return trial
+
+
+def job_of(run: RunFile, folder: Path) -> Job:
+    """Put together what a run file names; nothing is written.
+
+    Raises:
+        HessrankError: something is not there, or does not fit.
+    """
+    keys, settings = run.keys, settings_of(run)
+    _require_files(run)
+    task = task_of(run)
+    network = float_network(run, task)
+    with _at(run, "data"):
+        materials = materials_of(task, network.model, settings)
+    policy = run.policy if keys.quant else None
+    student, loaded = _student(run, network, materials, settings)
+    facts = facts_of(
+        student, policy, settings, materials, arch=network.arch, arch_args=network.arch_args, task=keys.task
+    )
+    teacher = _teacher(run, network, materials, settings)
+    notes = (*network.notes, *task.notes, *loaded, *_unused(run))
+    with _at(run, "distill_config", "distill_loss"):
+        return make_job(network.model, student, teacher, run.policy, materials, settings, folder, facts, notes)
+
+
+def task_of(run: RunFile) -> Task:
+    """Make the task that a run file names, waiting for its data as long as the settings allow."""
+    keys, folder = run.keys, run.path.parent
+    with _at(run, "task", "data", "task_args"):
+        make = partial(make_task, _beside(run, keys.task), keys.data, folder, keys.seed, keys.task_args)
+        return within(keys.data_timeout, "the training data", make)
+
+
+@contextmanager
+def _at(run: RunFile, *keys: str) -> Iterator[None]:
+    """Put the place of the last of ``keys`` that the file gives before what goes wrong."""
+    try:
+        yield
+    except PolicyError:
+        raise
+    except HessrankError as error:
+        given = [key for key in keys if key in run.given]
+        if not given:
+            raise
+        raise run.error(str(error), given[-1]) from error
+
+
+def settings_of(run: RunFile) -> Settings:
+    """Return the part of a run file that says how to train."""
+    return Settings.model_validate({name: getattr(run.keys, name) for name in Settings.model_fields})
+
+
+def _require_files(run: RunFile) -> None:
+    for name in _PATHS:
+        path = run.beside(getattr(run.keys, name))
+        if path is not None and not path.exists():
+            raise run.error(f"{name}: there is no file {path}", name)
+
+
+def _architecture(run: RunFile, task: Task) -> tuple[Architecture, dict[str, Any]]:
+    """Return what builds the network, and the arguments that the task's data ask for (a number of classes)."""
+    if run.keys.arch is not None:
+        return _beside(run, run.keys.arch), {}
+    made = task.model
+    return (made.func, dict(made.keywords)) if isinstance(made, partial) else (made, {})
+
+
+def _beside(run: RunFile, reference: str) -> str:
+    """Return ``file.py:name`` with the file's path taken from the run file's folder."""
+    place, _, name = reference.rpartition(":")
+    return f"{run.path.parent / place}:{name}" if place.endswith(".py") else reference
+
+
+def float_network(run: RunFile, task: Task) -> Float:
+    """Load the float network that a run file names, or make a new one.
+
+    Raises:
+        LoadError: a key is missing or left over, or the file is no model.
+    """
+    keys, (arch, wanted) = run.keys, _architecture(run, task)
+    path = run.beside(keys.load_model)
+    if path is None:
+        arguments = wanted | (keys.arch_args or {})
+        with _at(run, "arch", "arch_args"):
+            model = build(arch, arguments, source=arch_name(arch))
+        task.initialize(model)
+        note = "no load_model: the network starts from random weights"
+        return Float(model, arch_name(arch), arguments, (note,))
+    loaded = _loaded(run, path, task, keys.arch_args)
+    return Float(loaded.model, loaded.arch or arch_name(arch), loaded.arch_args, _told("load_model", loaded))
+
+
+def _loaded(run: RunFile, path: Path, task: Task, arguments: dict[str, Any] | None) -> LoadedModel:
+    """Load a float network; a checkpoint of ours knows its arguments, unless others are given."""
+    arch, wanted = _architecture(run, task)
+    own = None if arguments is None and not wanted else wanted | (arguments or {})
+    return load_model(path, arch=arch, arch_args=own, trust_pickle=run.keys.trust_pickle)
+
+
+def _told(key: str, loaded: LoadedModel) -> tuple[str, ...]:
+    """Return how completely a file was loaded: loading stops if a key is missing or left over."""
+    count = len(loaded.model.state_dict())
+    return (f"{key} {loaded.path}: all {count} keys loaded, none left over", *loaded.notes)
+
+
+def _student(
+    run: RunFile, network: Float, materials: Materials, settings: Settings
+) -> tuple[nn.Module, tuple[str, ...]]:
+    if not run.keys.quant:
+        return copy.deepcopy(network.model), ()
+    student = quantized(network.model, run.policy, materials, settings)
+    path = run.beside(run.keys.load_quant_model)
+    if path is None:
+        return student, student.warnings
+    load_state(student, path)
+    told = f"load_quant_model {path}: all {len(student.state_dict())} keys loaded, none left over"
+    return student, (*student.warnings, told)
+
+
+def _teacher(run: RunFile, network: Float, materials: Materials, settings: Settings) -> nn.Module | None:
+    """Return the teacher; None where the float network itself teaches, or nothing is distilled."""
+    keys = run.keys
+    if not run.policy.distill_config:
+        return None
+    path = run.beside(keys.load_teacher_model)
+    model = network.model if path is None else _loaded_teacher(run, path, materials)
+    if not keys.quant_teacher or isinstance(model, QuantizedModel):
+        return model
+    own = run.beside(keys.teacher_policy)
+    return quantized(model, run.policy if own is None else Policy.read(own), materials, settings)
+
+
+def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> nn.Module:
+    keys = run.keys
+    if is_trained(path):
+        return load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
+    own = keys.arch_args if keys.teacher_arch_args is None else keys.teacher_arch_args
+    return _loaded(run, path, materials.task, own).model
+
+
+def _unused(run: RunFile) -> tuple[str, ...]:
+    """Return a sentence for every key that does nothing in this run."""
+    keys, hints = run.keys, run.policy.distill_config
+    idle = {
+        "load_quant_model": not keys.quant,
+        "onnx": not keys.quant,
+        "load_teacher_model": not hints,
+        "quant_teacher": not hints,
+        "teacher_policy": not (keys.quant_teacher and hints),
+    }
+    return tuple(
+        f"{name} does nothing: {'nothing is to be distilled' if 'teacher' in name else 'quant is false'}"
+        for name, nothing in idle.items()
+        if nothing and name in run.given and getattr(keys, name)
+    )

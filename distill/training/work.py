@@ -1,0 +1,96 @@
+"""A job from its first look at the data to its result on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+
+from hessrank.distill.training.before import Before, measure, tell
+from hessrank.distill.training.checkpoints import is_better
+from hessrank.distill.training.curves import plot_curves
+from hessrank.distill.training.devices import Devices
+from hessrank.distill.training.fit import Fitted, fit, load_best
+from hessrank.distill.training.folders import open_folder
+from hessrank.distill.training.job import Job
+from hessrank.distill.training.progress import Report
+from hessrank.distill.training.result import TrainResult
+from hessrank.errors import OptionError
+from hessrank.files import written_whole
+
+CURVES = "curves.png"
+
+
+def work(
+    job: Job,
+    devices: Devices,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    report: Report | None = None,
+    debug: bool = False,
+    judge_only: bool = False,
+) -> TrainResult:
+    """Look at the data, judge the networks, train, and write the result.
+
+    Args:
+        job: what to train; its student is trained in place.
+        devices: where.
+        resume: go on from the last checkpoint in the job's folder.
+        say: is told what the run starts from.
+        report: is told how far it is.
+        debug: two epochs of four batches.
+        judge_only: stop before the first step.
+
+    Raises:
+        HessrankError: as ``hessrank.train``.
+    """
+    if devices.accelerator == "cpu" and job.settings.precision == "16":
+        raise OptionError("precision 16 needs a GPU: take bf16 on the CPU")
+    main = is_main_process()
+    last = open_folder(job.folder, job.facts, resume=resume, judge_only=judge_only or not main)
+    before = measure(job, devices.first)
+    if main:
+        for line in filter(None, (devices.note, last and f"goes on from {last.name}")):
+            say(f"note: {line}")
+        tell(before, job, say, judge_only=judge_only)
+    trains = not judge_only and job.settings.epochs > 0
+    done = fit(job, devices, before, resume=last, debug=debug, report=report) if trains else None
+    result = _finished(job, before, done)
+    if main and not judge_only:
+        _write(result)
+        if trains and _worse(result, job):
+            say(f"note: no epoch was better than before the first step, by {job.materials.task.monitor}")
+    return result
+
+
+def _worse(result: TrainResult, job: Job) -> bool:
+    """Return whether the best epoch is no better than the network was before it was trained."""
+    task, start = job.materials.task, result.before[result.student]
+    return not is_better(result.best[task.monitor], start[task.monitor], task.mode)
+
+
+def is_main_process() -> bool:
+    """Return whether this process is the first of all that train together, by what their launcher set."""
+    ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
+    return all(rank in {"0", ""} for rank in ranks)
+
+
+def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:
+    """Return the student with its best weights, on the CPU."""
+    student = job.networks.student
+    if done is not None:
+        load_best(job)
+    student.to(torch.device("cpu")).eval()
+    rows = pd.DataFrame() if done is None else done.rows
+    epoch = 0 if done is None else done.best_epoch
+    return TrainResult(student, rows, before.metrics, epoch, job.folder, job.student_name, job.notes)
+
+
+def _write(result: TrainResult) -> None:
+    result.write()
+    if not result.metrics.empty:
+        with written_whole(result.folder / CURVES) as beside:
+            plot_curves(result.metrics, result.before).savefig(beside, dpi=120)

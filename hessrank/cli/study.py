@@ -1,0 +1,48 @@
+"""``hessrank study study.yaml``: a table of experiments, several seeds each, that goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hessrank.cli.train import resumable
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="YAML: what is shared, policies, experiments.", show_default=False)],
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run this experiment only; again for more. The table shows all.")
+    ] = None,
+) -> None:
+    """Run every experiment of FILE with every seed; what is finished already is only read.
+
+    Writes results.csv (one row a training), results.md (mean ± standard error) and results.png.
+    """
+    from hessrank.distill.study import read_study
+
+    read = read_study(file)
+
+    from hessrank.distill.training import require_lightning
+
+    require_lightning()
+
+    from hessrank.cli.output import save_plot
+    from hessrank.cli.progress import reporter
+    from hessrank.distill.study.plots import plot_study
+    from hessrank.distill.study.run import run_study, write_rows
+    from hessrank.distill.study.table import markdown
+    from hessrank.distill.training.work import is_main_process
+    from hessrank.quant.policy.writing import write_text
+
+    with resumable(read.out), reporter() as report:
+        rows = run_study(read, only=only or (), say=lambda line: typer.echo(line, err=True), report=report)
+    if not is_main_process() or rows.empty:
+        return
+    written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
+    write_rows(rows, written[0])
+    write_text(written[1], markdown(rows))
+    save_plot(lambda: plot_study(rows), written[2])
+    typer.echo(markdown(rows), nl=False)
+    typer.echo(f"wrote {', '.join(map(str, written))}", err=True)

@@ -1,0 +1,86 @@
+"""``hessrank train run.yaml``: quantization-aware training with a teacher, or only a judgment, or an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hessrank.errors import Interrupted
+
+if TYPE_CHECKING:
+    from hessrank.distill.run_file import RunFile
+
+
+def train(
+    run: Annotated[
+        Path, typer.Argument(help="YAML: what to train on what, and a policy's keys.", show_default=False)
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint, to the same result as without a break.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to, instead of the file's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Instead of the file's.")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Devices, or processes on the CPU.")] = None,
+    num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
+) -> None:
+    """Train a quantized network as RUN says, with a teacher for the layers that are to be distilled.
+
+    Before the first step it judges the float, the quantized and the teacher network, and stops if a checkpoint was
+    not loaded completely or no data come. Every epoch is saved.
+    """
+    from hessrank.distill.run_file import read_run
+
+    read = _with(read_run(run), epochs=epochs, devices=devices, num_nodes=num_nodes)
+
+    from hessrank.distill.training import require_lightning
+
+    require_lightning()
+
+    from hessrank.cli.progress import reporter
+    from hessrank.distill.training.start import start
+    from hessrank.distill.training.work import is_main_process
+
+    folder = read.out if out is None else out
+    with debugger(read.keys.pdb_debug), resumable(folder), reporter() as report:
+        result = start(read, resume=resume, say=_say, report=report, out=out)
+    if is_main_process():
+        typer.echo(str(result))
+        typer.echo(f"wrote {result.folder}", err=True)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _with(run: RunFile, **given: Any) -> RunFile:
+    """Return a run file with the keys that the command line gives."""
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(run, keys=run.keys.model_copy(update=changed))
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Tell whoever interrupts how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"{folder} holds the epochs that were finished: go on with --resume") from stop
+
+
+@contextmanager
+def debugger(wanted: bool) -> Iterator[None]:
+    """Open the debugger where an exception was raised, if ``wanted``; a mistake of the user's is told as ever."""
+    try:
+        yield
+    except Exception as error:
+        if wanted:
+            import pdb
+
+            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            pdb.post_mortem(error.__traceback__)
+        raise

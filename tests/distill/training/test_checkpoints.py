@@ -1,0 +1,243 @@
+"""Checkpoints: whole at every moment, readable without trust, and a run that goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from training_networks import FOUR_BITS, HINTED, Net, in_child, network, points, trained
+
+from hessrank.distill.training.checkpoints import newest, saved
+from hessrank.distill.training.trained import FACTS, is_trained, load_trained
+from hessrank.errors import HessrankError, LoadError, OptionError
+from hessrank.quant.policy import Policy
+
+_DRAWN = random.Random(0)
+RANDOM_MOMENTS = [round(_DRAWN.uniform(0.05, 1.1), 3) for _ in range(10)]
+
+
+def read(path: Path) -> dict[str, Any]:
+    held: dict[str, Any] = torch.load(path, weights_only=True)
+    return held
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two nests hold the same values, tensors to the bit."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def assert_same_runs(folder: Path, expected: Path) -> None:
+    """Compare weights, optimizer, tables and the files that are there; pages hold seconds, so they are not."""
+    assert [path.name for path in folder.glob("*.ckpt")] == [path.name for path in expected.glob("*.ckpt")]
+    for path in expected.glob("*.ckpt"):
+        ours, theirs = read(folder / path.name), read(path)
+        for key in ("state_dict", "optimizer_states", "epoch", "global_step", "projections", "callbacks"):
+            assert same(ours.get(key), theirs.get(key)), (path.name, key)
+    for name in ("metrics.csv", "steps.csv", "result.json"):
+        assert (folder / name).read_text() == (expected / name).read_text(), name
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "distilled": {},
+    "learned steps": {"policy": HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq", "a_fakequantize": "lsq"}}},
+    "float": {"policy": None},
+    "cosine, batch norm": {"schedule": "cosine", "model": network(norm=True)},
+    "two loading processes": {"workers": 2},
+    "a data loader of one's own": {"data": DataLoader(TensorDataset(*points()), batch_size=8, shuffle=True)},
+    "warm-up": {"distill_warmup": 2.0, "detailed_epochs": 0, "log_every": 4},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_resumed_is_uninterrupted(name: str, tmp_path: Path) -> None:
+    options = OPTIONS[name]
+    epochs = 4
+    trained(tmp_path / "whole", epochs=epochs, **options)
+
+    class StopError(Exception):
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 15:  # in the middle of the third epoch
+            raise StopError
+
+    with pytest.raises(StopError):
+        trained(tmp_path / "parts", epochs=epochs, progress=stop, **options)
+    trained(tmp_path / "parts", epochs=epochs, resume=True, **options)
+    assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
+    """SIGKILL, then resume, ten times: never an unreadable checkpoint, and the same end as without."""
+    options = {"epochs": 120, "progress": slowly}
+    trained(tmp_path / "whole", **options)
+    folder = tmp_path / "killed"
+    killed = 0
+    for moment in RANDOM_MOMENTS:
+        status = in_child(lambda: trained(folder, resume=True, **options), kill_after=moment)
+        killed += status == -9
+        for path, _, _ in saved(folder):
+            assert read(path)["state_dict"]
+    assert killed == len(RANDOM_MOMENTS)
+    trained(folder, resume=True, **options)
+    assert_same_runs(folder, tmp_path / "whole")
+
+
+def slowly(stage: str, done: int, total: int) -> None:
+    """Let a step last a moment, so that there is something to be killed in."""
+    time.sleep(0.004)
+
+
+def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
+    """A limit on the size of files stops a write in the middle, as a full disk does."""
+    folder = tmp_path / "run"
+    trained(folder, epochs=2)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.ckpt")}
+    size = max(map(len, before.values()))
+    said = tmp_path / "said"
+
+    def on_a_full_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+        try:
+            trained(folder, epochs=5, resume=True)
+        except HessrankError as error:
+            said.write_text(str(error))
+
+    assert in_child(on_a_full_disk) == 0
+    assert "last-epoch0003.ckpt: cannot be written" in said.read_text()
+    assert {path.name: path.read_bytes() for path in folder.glob("*.ckpt")} == before
+    assert not list(folder.glob(".*"))
+    trained(folder, epochs=5, resume=True)
+    trained(tmp_path / "whole", epochs=5)
+    assert_same_runs(folder, tmp_path / "whole")
+
+
+def test_files_that_a_kill_left_are_put_in_order(tmp_path: Path) -> None:
+    """Killed between writing the last epoch and removing the one before it, or linking the best."""
+    trained(tmp_path / "whole", epochs=3)
+    folder = tmp_path / "parts"
+    trained(folder, epochs=2)
+    (last,) = folder.glob("last-*.ckpt")
+    (folder / "last-epoch0001.ckpt").write_bytes(last.read_bytes())
+    for best in folder.glob("best-*.ckpt"):
+        if best.name == "best-epoch0002.ckpt":
+            best.unlink()
+    (folder / "best-epoch0003.ckpt").write_bytes(b"stale")
+    trained(folder, epochs=3, resume=True)
+    assert_same_runs(folder, tmp_path / "whole")
+
+
+def test_the_names_hold_the_epoch(tmp_path: Path) -> None:
+    result = trained(tmp_path, epochs=3)
+    found = {kind: number for _, kind, number in saved(tmp_path)}
+    assert found == {"last": 3, "best": result.best_epoch}
+    assert result.metrics["val/loss"].idxmin() + 1 == result.best_epoch
+    assert newest(tmp_path, "best") == tmp_path / f"best-epoch{result.best_epoch:04d}.ckpt"
+
+
+def test_a_checkpoint_holds_policy_and_bits_and_settings(tmp_path: Path) -> None:
+    trained(tmp_path, HINTED, epochs=1)
+    facts = read(tmp_path / "last-epoch0001.ckpt")[FACTS]
+    assert Policy.of(HINTED).distill_config == ("relu", "inner.relu_dup1")
+    assert "distill_config: [relu, inner.relu_dup1]" in facts["policy"]
+    assert set(facts["bits"].values()) == {4}
+    assert facts["bits"]["weight of first"] == 4
+    assert facts["settings"]["learning_rate"] == 1e-2
+    assert facts["settings"]["seed"] == 0
+    assert facts["epoch"] == 1
+    assert set(facts["metrics"]) == {"val/loss"}
+
+
+def test_the_best_weights_are_the_ones_returned(tmp_path: Path) -> None:
+    result = trained(tmp_path, epochs=3, learning_rate=0.1)
+    x, y = points(20, seed=1)
+    with torch.no_grad():
+        loss = float(nn.functional.cross_entropy(result.model(x), y))
+    assert loss == pytest.approx(result.best["loss"], rel=1e-6)
+    assert loss == pytest.approx(result.metrics["val/loss"].min(), rel=1e-6)
+    assert not result.model.training
+
+
+class TestLoadTrained:
+    def test_it_computes_what_the_training_gave(self, tmp_path: Path) -> None:
+        result = trained(tmp_path, HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}, epochs=2)
+        loaded = load_trained(newest(tmp_path, "best"), arch=Net)  # type: ignore[arg-type]
+        x, _ = points(20, seed=1)
+        assert torch.equal(loaded(x), result.model(x))
+        assert loaded.layer_nodes == result.model.layer_nodes
+
+    def test_batch_norm_too(self, tmp_path: Path) -> None:
+        result = trained(tmp_path, FOUR_BITS, network(norm=True), epochs=2)
+        loaded = load_trained(newest(tmp_path, "last"), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
+        best = load_trained(newest(tmp_path, "best"), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
+        x, _ = points(20, seed=1)
+        assert torch.equal(best(x), result.model(x))
+        assert loaded(x).shape == (20, 3)
+
+    def test_code_is_not_imported_on_a_files_word(self, tmp_path: Path) -> None:
+        trained(tmp_path, FOUR_BITS, epochs=1, arch="os:system")
+        with pytest.raises(LoadError, match=r"os:system.*not part of hessrank"):
+            load_trained(tmp_path / "last-epoch0001.ckpt")
+
+    def test_a_float_training_says_so(self, tmp_path: Path) -> None:
+        trained(tmp_path, None, epochs=1)
+        path = tmp_path / "last-epoch0001.ckpt"
+        assert not is_trained(path)
+        with pytest.raises(LoadError, match="trained in float"):
+            load_trained(path, arch=Net)
+
+    def test_other_files_say_so(self, tmp_path: Path) -> None:
+        torch.save({"model": {}}, tmp_path / "x.pth")
+        (tmp_path / "x.txt").write_text("x")
+        assert not is_trained(tmp_path / "x.pth")
+        assert not is_trained(tmp_path / "x.txt")
+        with pytest.raises(LoadError, match="no checkpoint of a hessrank training"):
+            load_trained(tmp_path / "x.pth")
+
+
+class TestGoingOn:
+    def test_a_folder_that_holds_a_run_is_not_written_over(self, tmp_path: Path) -> None:
+        trained(tmp_path, epochs=1)
+        with pytest.raises(OptionError, match=r"a run is here already \(last-epoch0001.ckpt\): go on with resume"):
+            trained(tmp_path, epochs=1)
+
+    def test_other_settings_are_no_resumption(self, tmp_path: Path) -> None:
+        trained(tmp_path, epochs=1)
+        with pytest.raises(OptionError, match=r"other settings: learning_rate \(0.01 → 0.1\)"):
+            trained(tmp_path, epochs=2, resume=True, learning_rate=0.1)
+        trained(tmp_path / "cosine", epochs=2, schedule="cosine")
+        with pytest.raises(OptionError, match=r"other settings: epochs \(2 → 4\)"):
+            trained(tmp_path / "cosine", epochs=4, schedule="cosine", resume=True)
+        with pytest.raises(OptionError, match="other settings: policy"):
+            trained(tmp_path, FOUR_BITS, epochs=2, resume=True)
+
+    def test_what_is_over_stays_over(self, tmp_path: Path) -> None:
+        first = trained(tmp_path, epochs=2)
+        again = trained(tmp_path, epochs=2, resume=True)
+        pd.testing.assert_frame_equal(first.metrics, again.metrics)
+        assert again.best == first.best
+
+    def test_nothing_to_go_on_from_is_a_start(self, tmp_path: Path) -> None:
+        assert len(trained(tmp_path / "new", epochs=1, resume=True).metrics) == 1
+
+    def test_a_folder_that_was_moved_goes_on(self, tmp_path: Path) -> None:
+        trained(tmp_path / "whole", epochs=3)
+        trained(tmp_path / "old", epochs=2)
+        os.rename(tmp_path / "old", tmp_path / "new")
+        trained(tmp_path / "new", epochs=3, resume=True)
+        assert_same_runs(tmp_path / "new", tmp_path / "whole")
