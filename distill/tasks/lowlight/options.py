@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from hessrank.distill.tasks.lowlight.network import SIZE_MULTIPLE
 from hessrank.distill.tasks.lowlight.pattern import checked_pattern
-from hessrank.errors import OptionError
+from hessrank.errors import OptionError, unknown_name
+
+SPLITS = ("val", "test")
+"""Lists of SID that training never sees."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,11 @@ class DataOptions:
         ratio: exposure ratio of the built-in photographs' validation; the largest amplification of SID.
         pattern: color filters that the network sees.
         cache: targets to keep in memory, in each process that reads.
+        split: list of SID to judge with, ``val`` or ``test``.
 
     Raises:
         OptionError: a value is out of range or of another type.
-        UnknownNameError: there is no such pattern.
+        UnknownNameError: there is no such pattern or split.
     """
 
     seed: int = 0
@@ -32,6 +36,7 @@ class DataOptions:
     ratio: float = 300.0
     pattern: str = "RGGB"
     cache: int = 8
+    split: str = SPLITS[0]
 
     def __post_init__(self) -> None:
         _check_whole("patch", self.patch, least=SIZE_MULTIPLE, multiple=SIZE_MULTIPLE)
@@ -40,6 +45,8 @@ class DataOptions:
         if not isinstance(self.ratio, int | float) or not 1 <= self.ratio < float("inf"):
             raise OptionError(f"ratio is {self.ratio!r}; it has to be a number of at least 1")
         checked_pattern(str(self.pattern))
+        if self.split not in SPLITS:
+            raise unknown_name("split to judge with", str(self.split), SPLITS)
 
 
 def _check_whole(name: str, value: int | None, *, least: int, multiple: int = 1) -> None:

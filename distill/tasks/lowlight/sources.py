@@ -55,12 +55,14 @@ def photographs(options: DataOptions) -> Source:
 
 
 def sid(root: Path, options: DataOptions) -> Source:
-    """Return the Sony part of SID: squares of the training list, whole frames of the validation list.
+    """Return the Sony part of SID: squares of the training list, whole frames of the list to judge with.
 
     Raises:
         DataError: see :func:`~hessrank.distill.tasks.lowlight.sid.sid_pairs`.
     """
-    lists = [sid_pairs(root, split, ratio=options.ratio, pattern=options.pattern) for split in ("train", "val")]
+    lists = [
+        sid_pairs(root, split, ratio=options.ratio, pattern=options.pattern) for split in ("train", options.split)
+    ]
     (training, training_notes), (validation, validation_notes) = lists
     notes = (_counts("SID", training, validation), *training_notes, *validation_notes)
     return Source(_squares(training, options, near=_NEAR), WholeFrames(validation), notes)

@@ -48,6 +48,7 @@ class LowLightTask(Task):
         pattern: str = "RGGB",
         kind: str | None = None,
         cache: int = 8,
+        split: str = "val",
     ) -> None:
         """Find the data.
 
@@ -65,13 +66,14 @@ class LowLightTask(Task):
             kind: ``sid``, ``mcr`` or ``photographs``; None looks at the folder.
             cache: targets to keep in memory, in each process that reads: 73 MB each for SID. As many as
                 there are scenes (161 of SID's training) reads each once.
+            split: list of SID to judge with: ``val``, or ``test`` once everything is decided.
 
         Raises:
             DataError: the data are not there; the message shows the layout that is wanted.
             OptionError: an option is out of range, or does not go with another.
-            UnknownNameError: there is no such pattern or kind of data.
+            UnknownNameError: there is no such pattern, kind of data or split.
         """
-        options = DataOptions(seed, patch, samples, ratio, pattern, cache)
+        options = DataOptions(seed, patch, samples, ratio, pattern, cache, split)
         self._source = find(data, folder, kind, options)
         unnamed = ("no data named: the built-in ones",) if data is None else ()
         self.notes = (*unnamed, *self._source.notes)

@@ -116,6 +116,14 @@ def test_options_reach_the_data_sets(folder):
     assert len(plain.training_data()) == 1
 
 
+def test_the_test_list_judges_when_it_is_asked_for(folder):
+    row = "./Sony/short/{0}_00_0.1s.ARW ./Sony/long/{0}_00_10s.ARW ISO200 F8\n"
+    (folder / "sid" / "Sony_test_list.txt").write_text(2 * row.format("00001"))
+    task = LowLightTask("sid", folder=folder, seed=0, split="test", **SQUARES)
+    assert len(task.validation_data()) == 2
+    assert len(LowLightTask("sid", folder=folder, seed=0, **SQUARES).validation_data()) == 1
+
+
 def test_published_patch_is_the_default(folder):
     with pytest.raises(DataError, match="too few for squares of 512"):
         LowLightTask("sid", folder=folder, seed=0)
@@ -159,6 +167,7 @@ def test_wrong_options(options, words):
     [
         ({"pattern": "RGGX"}, "no color filter pattern named 'RGGX'; nearest is 'RGGB'"),
         ({"kind": "SIDD"}, "no kind of data named 'SIDD'; nearest is 'sid'"),
+        ({"split": "train"}, "no split to judge with named 'train'; nearest is"),
     ],
 )
 def test_unknown_names(options, words):
