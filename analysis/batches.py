@@ -1,7 +1,8 @@
 """Samples, batches of them, and how a batch meets ``model.forward``.
 
 A batch's fields are the arguments of ``forward``, by position (a tensor, a tuple) or by name (a dict). One
-field more than ``forward`` takes, or the last one when the loss needs it, is the target.
+field more than ``forward`` takes, or the last one when the loss needs it, is the target; so is the second of two
+fields of which the first is a tuple or a dict of all arguments.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
         raise DataError(f"samples {list(indices)} do not stack into a batch: {first_line(error)}") from error
     batch = bind_fields(fields, model, needs_target=needs_target)
     if needs_target and batch.target is None:
-        raise DataError("this loss needs a target: let the data hold (inputs, target), or use --loss self")
+        raise DataError("this loss needs a target: let the data hold (inputs, target), or rank with --loss self")
     return replace(batch, samples=tuple(indices))
 
 
@@ -199,9 +200,19 @@ class _Parameters:
 def _bind(fields: Any, takes: _Parameters, needs_target: bool) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     if isinstance(fields, Mapping):
         return _bind_by_name(dict(fields), takes, needs_target)
+    if isinstance(fields, tuple | list) and len(fields) == 2 and _is_all_arguments(fields[0], takes):
+        args, kwargs, _ = _bind(fields[0], takes, needs_target=False)
+        return args, kwargs, fields[1]
     if isinstance(fields, tuple | list):
         return (*_bind_by_position(tuple(fields), takes, needs_target),)
     return (fields,), {}, None
+
+
+def _is_all_arguments(first: Any, takes: _Parameters) -> bool:
+    """Return whether the first of two fields is a nest of all of ``forward``'s arguments, and no single one."""
+    if isinstance(first, Mapping):
+        return bool(first) and all(name in takes.names for name in first)
+    return isinstance(first, tuple | list) and takes.required > 1 and len(first) >= takes.required
 
 
 def _bind_by_position(

@@ -42,10 +42,6 @@ class OptionError(HessrankError, ValueError):
     """A value that an option or an argument does not take."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during work of which a part is saved; the message says how to go on."""
-
-
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """Return ``known`` sorted by likeness to ``name``, the most similar first (ties keep their order)."""
     target = name.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +45,17 @@ def check_writable(path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: there is no folder {str(path.parent)!r}; make it first")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path}: cannot be written: no permission")
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what :func:`written_whole` left in a folder, and below, when its process was killed in the middle.
+
+    Args:
+        folder: that nobody else writes to now.
+    """
+    for path in Path(folder).rglob(".*"):
+        if path.is_file() and _BESIDE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+_BESIDE = re.compile(r"\..+\.\d+(\.\w+)?")

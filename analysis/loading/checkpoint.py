@@ -17,8 +17,8 @@ from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import LoadError, OutputError
 from hessrank.files import written_whole
 
-VERSION = 1
-"""The number under the key ``hessrank``; a reader refuses a higher one."""
+CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1
+"""The key that marks a checkpoint of ours, and the number under it; a reader refuses a higher one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def save_checkpoint(
         OutputError: the file cannot be written, or a value is not plain.
     """
     content = {
-        "hessrank": VERSION,
+        CHECKPOINT: CHECKPOINT_VERSION,
         "arch": arch,
         "arch_args": dict(arch_args),
         "input_shape": None if input_shape is None else [int(size) for size in input_shape],
@@ -105,7 +105,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 def is_checkpoint(held: object) -> bool:
     """Whether what a file holds claims to be a checkpoint of ours."""
-    return isinstance(held, Mapping) and isinstance(held.get("hessrank"), int)
+    return isinstance(held, Mapping) and isinstance(held.get(CHECKPOINT), int)
 
 
 def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
@@ -118,10 +118,10 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     Raises:
         LoadError: it was written by a newer hessrank, or a part is missing or of another type.
     """
-    if held["hessrank"] > VERSION:
+    if held[CHECKPOINT] > CHECKPOINT_VERSION:
         raise LoadError(
-            f"{source}: written by a newer hessrank (format {held['hessrank']}, "
-            f"this one reads {VERSION}); upgrade hessrank"
+            f"{source}: written by a newer hessrank (format {held[CHECKPOINT]}, "
+            f"this one reads {CHECKPOINT_VERSION}); upgrade hessrank"
         )
     shape = held.get("input_shape")
     parts = {

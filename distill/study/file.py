@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from hessrank.distill.run_file import RunFile, run_of
+from hessrank.distill.run_file import RunFile, RunKeys, run_of
+from hessrank.quant.policy import Policy
 from hessrank.quant.policy.places import Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.validating import refuse_unknown_keys, validated
@@ -17,6 +19,7 @@ from hessrank.quant.policy.values import Coefficient, Keys
 Table = dict[str, Any]
 OWN = ("policy", "distill", "distill_count", "coefficient")
 """Keys of an experiment that a run file has not."""
+_NOT_IN_A_STUDY = ("debug", "test", "seed", "out", "onnx", "pdb_debug")
 
 
 class StudyKeys(Keys):
@@ -98,12 +101,33 @@ def read_study(path: str | Path) -> Study:
     refuse_unknown_keys(document.data, StudyKeys.model_fields, document.places)
     keys = validated(StudyKeys, document.data, document.places)
     experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
+    folders: dict[str, str] = {}
+    for name in keys.experiments:
+        other = folders.setdefault(slug(name), name)
+        if other != name:
+            place = document.places.key("experiments", name)
+            raise document.places.error(f"{name!r} and {other!r} would share a folder: rename one", place)
     return Study(path, keys, experiments, document.places)
+
+
+def slug(name: str) -> str:
+    """Return a name as one that a folder can have."""
+    return re.sub(r"[^\w.,=+-]+", "-", name).strip("-") or "experiment"
+
+
+_INSTEAD = {"seed": "seeds are the study's", "out": "out is the study's"}
 
 
 def _experiment(path: Path, document: Document, keys: StudyKeys, name: str) -> Experiment:
     places = document.places.below("experiments").below(name)
     changed = keys.experiments[name]
+    refuse_unknown_keys(changed, [*OWN, *RunKeys.model_fields, *Policy.model_fields], places)
+    for given, around in ((changed, places), (keys.base, document.places.below("base"))):
+        for key in _NOT_IN_A_STUDY:
+            if key in given:
+                raise around.error(
+                    f"{key} has no place in a study: {_INSTEAD.get(key, 'remove it')}", around.key(key)
+                )
     own = validated(OwnKeys, {key: changed[key] for key in OWN if key in changed}, places)
     if own.policy is not None and own.policy not in keys.policies:
         known = ", ".join(keys.policies) or "none"

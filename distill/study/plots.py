@@ -24,11 +24,14 @@ def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = 
     metric = metrics_of(rows)[0] if metric is None else metric
     table = summary(rows)[::-1].reset_index(drop=True)
     if ax is None:
-        ax = Figure(figsize=(8, 1.2 + 0.3 * len(table)), layout="constrained").subplots()
-    ax.plot(table[f"before_{metric}"], table.index, "|", color="0.4", markersize=9, label="before training")
+        ax = Figure(figsize=(8, 1.6 + 0.3 * len(table)), layout="constrained").subplots()
+    ax.plot(
+        table[f"before_{metric}"], table.index, "|", color="0.4", markersize=11, zorder=4, label="before training"
+    )
     for place, name in enumerate(table["experiment"]):
         each = rows.loc[rows["experiment"] == name, f"last_{metric}"]
-        ax.plot(each, [place] * len(each), "o", color="0.65", markersize=3, zorder=1)
+        label = "after it, each seed" if place == 0 else None
+        ax.plot(each, [place - 0.25] * len(each), "o", color="0.55", markersize=3, zorder=1, label=label)
     ax.errorbar(
         table[f"last_{metric}"],
         table.index,
@@ -36,10 +39,12 @@ def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = 
         fmt="ks",
         markersize=4,
         capsize=3,
-        label="after the last epoch, mean ± standard error; gray: each seed",
+        label="after it, mean ± standard error",
     )
     ax.set_yticks(table.index, table["experiment"], fontsize=8)
     ax.set_xlabel(f"{metric}, validation")
+    ax.set_ylim(-0.7, len(table) - 0.3)
+    ax.margins(x=0.05)
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12 * 14 / (len(table) + 3)), ncols=2)
+    ax.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return ax

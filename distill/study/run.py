@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hessrank.analysis.rank import rank
+from hessrank.analysis.rank import DEFAULT_BITS, rank
 from hessrank.analysis.ranking import Ranking
 from hessrank.distill.run_file import RunFile
-from hessrank.distill.study.file import Experiment, Study
+from hessrank.distill.study.file import Experiment, Study, slug
 from hessrank.distill.study.policies import Policies
+from hessrank.distill.tasks.find import find_task
 from hessrank.distill.training.before import START
 from hessrank.distill.training.devices import cpu_threads
+from hessrank.distill.training.identity import changed, identity_of_run
 from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import RESULT
-from hessrank.distill.training.start import float_network, start, task_of
+from hessrank.distill.training.start import beside, float_network, settings_of, start, task_of
 from hessrank.errors import unknown_name
 from hessrank.files import written_whole
 from hessrank.quant.policy import Policy
@@ -89,15 +90,39 @@ def ranking_of(study: Study, say: Say) -> Ranking:
     """Return the study's ranking: the file's, or of its float network on training samples."""
     if study.keys.ranking is not None:
         return Ranking.read(study.path.parent / Path(study.keys.ranking).expanduser())
-    path = study.out / RANKING
-    if not path.exists():
+    path, wanted = study.out / RANKING, _ranked(study)
+    made = Ranking.read(path) if path.exists() else None
+    if made is None or made.info.get("study") != wanted:
         say(f"ranks the float network on {study.keys.ranking_samples} training samples")
         run = study.experiments[0].run
         with seeded(study.keys.seeds[0]), cpu_threads(run.keys.threads):
             task = task_of(run)
             model = float_network(run, task).model
-            rank(model, task.training_data(), num_samples=study.keys.ranking_samples).to_csv(path)
+            count = study.keys.ranking_samples
+            made = rank(model, task.training_data(), num_samples=count, bits=wanted["bits"])
+        made.info["study"] = wanted
+        made.to_csv(path)
     return Ranking.read(path)
+
+
+def _ranked(study: Study) -> dict[str, Any]:
+    """Return what the ranking is of, and the bit-widths that it has to predict for."""
+    found = identity_of_run(study.experiments[0].run)
+    of = ("load_model", "load_model, content", "task", "task_args", "data", "arch", "arch_args")
+    widths = {int(bits) for told in study.keys.policies.values() for bits in _widths(told)}
+    ranked = {name: found.get(name) for name in of}
+    return {**ranked, "samples": study.keys.ranking_samples, "bits": sorted({*DEFAULT_BITS, *widths})}
+
+
+def _widths(told: Mapping[str, Any]) -> list[Any]:
+    given = [told.get("base_bits"), told.get("high_bits"), *(told.get("bits") or ())]
+    return [bits for bits in given if isinstance(bits, int)]
+
+
+def monitor_of(study: Study) -> str:
+    """Return the metric that the study's task goes by."""
+    run = study.experiments[0].run
+    return find_task(beside(run, run.keys.task)).monitor
 
 
 def planned(study: Study, policies: Policies) -> list[Planned]:
@@ -118,21 +143,15 @@ def _planned(study: Study, policies: Policies, experiment: Experiment, seed: int
     return Planned(experiment.name, seed, replace(run, keys=keys, policy=policy), folder, bops, size)
 
 
-def slug(name: str) -> str:
-    """Return a name as one that a folder can have."""
-    return re.sub(r"[^\w.,=+-]+", "-", name).strip("-") or "experiment"
-
-
 def finished(one: Planned) -> bool:
     """Return whether a training is over, and was the one that is planned."""
     if not (one.folder / RESULT).exists():
         return False
     told = _read(one.folder / START)
-    return bool(told["policy"] == (str(one.run.policy) if one.run.keys.quant else None)) and all(
-        told["settings"][name] == value
-        for name, value in one.run.keys.model_dump(mode="json").items()
-        if name in told["settings"]
-    )
+    policy = str(one.run.policy) if one.run.keys.quant else None
+    settings = settings_of(one.run).model_dump(mode="json")
+    same = told["policy"] == policy and told["settings"] == settings
+    return same and not changed(identity_of_run(one.run), told["identity"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hessrank.distill.tasks.base import TASKS, Task
 from hessrank.errors import HessrankError, OptionError, unknown_name
 
 _OURS = ("hessrank.distill.tasks.lowlight.task", "hessrank.distill.tasks.classification.task")
+_PARTS = ("monitor", "model", "training_data", "validation_data", "loss", "metrics")
 _GIVEN = ("self", "data", "folder", "seed")
 
 
@@ -24,11 +25,16 @@ def find_task(name: str) -> type[Task]:
     for module in _OURS:
         importlib.import_module(module)
     try:
-        return TASKS.resolve(name)
+        found: Any = TASKS.resolve(name)
     except HessrankError:
         raise
     except Exception as error:  # the user's own code
         raise OptionError(f"task {name}: importing it raised {type(error).__name__}: {error}") from error
+    missing = [part for part in _PARTS if not hasattr(found, part)]
+    if not isinstance(found, type) or missing:
+        lacks = f", it lacks {', '.join(missing)}" if isinstance(found, type) else ""
+        raise OptionError(f"task {name}: this is no class like hessrank.distill.tasks.Task{lacks}")
+    return found
 
 
 def make_task(name: str, data: str | None, folder: Path, seed: int, arguments: Mapping[str, Any]) -> Task:

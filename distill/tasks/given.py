@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from hessrank.analysis.losses import LOSSES, make_loss
 from hessrank.distill.tasks.base import Task
-from hessrank.errors import OptionError, unknown_name
+from hessrank.errors import LossError, OptionError, unknown_name
 from hessrank.plugins import import_attribute
 
 BatchLoss = Callable[[Any, Any], Tensor]
@@ -70,10 +70,14 @@ class GivenTask(Task):
             validation_batch_size: samples judged together.
 
         Raises:
+            OptionError: ``metrics`` are no torchmetrics by name.
             UnknownNameError: no such loss, or ``monitor`` is none of the metrics.
         """
+        for name, metric in _checked(metrics).items():
+            if not isinstance(metric, Metric):
+                raise OptionError(f"metric {name!r} is a {type(metric).__name__}, no torchmetrics.Metric")
         self._data, self._validation = data, data if validation is None else validation
-        self._loss = batch_loss(loss)
+        self._loss = OneNumber(batch_loss(loss))
         self._given = dict(metrics or {})
         self.monitor = monitor or next(iter(self._given), "loss")
         self.mode = mode or ("min" if self.monitor == "loss" else "max")
@@ -100,6 +104,32 @@ class GivenTask(Task):
     def metrics(self) -> Mapping[str, Metric]:
         """Return new metrics, the loss last."""
         return {**{name: metric.clone() for name, metric in self._given.items()}, "loss": MeanLoss(self._loss)}
+
+
+class OneNumber:
+    """A loss whose value is one number, or an error."""
+
+    def __init__(self, loss: BatchLoss) -> None:
+        """Check ``loss``."""
+        self._loss = loss
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """Return the loss, a scalar.
+
+        Raises:
+            LossError: it is no tensor, or more than one number.
+        """
+        found: Any = self._loss(output, target)
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            what = f"{found.numel()} values" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise LossError(f"the loss returned {what}: it should return the mean over the batch, one number")
+        return found.reshape(())
+
+
+def _checked(metrics: Any) -> Mapping[str, Any]:
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise OptionError(f"metrics is a {type(metrics).__name__}: give torchmetrics by name, {{'accuracy': …}}")
+    return metrics or {}
 
 
 def batch_loss(loss: str | BatchLoss) -> BatchLoss:

@@ -20,8 +20,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hessrank.analysis.loading.checkpoint import write_checkpoint
 from hessrank.distill.training.module import Training
-from hessrank.distill.training.trained import FACTS
-from hessrank.files import written_whole
+from hessrank.distill.training.trained import FACTS, as_float_checkpoint
+from hessrank.files import remove_leftovers, written_whole
 
 LAST, BEST = "last", "best"
 _NAME = re.compile(rf"({LAST}|{BEST})-epoch(\d+)\.ckpt")
@@ -61,13 +61,17 @@ class Checkpoints(Checkpoint):
         self.best_epoch, self.best = state_dict["best_epoch"], state_dict["best"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the facts beside the weights."""
+        """Put the facts beside the weights; of a float network also what makes the file one that is loaded as any."""
+        if self._facts["policy"] is None and self._facts["arch"]:
+            checkpoint |= as_float_checkpoint(self._facts, checkpoint["state_dict"])
         checkpoint[FACTS] = {**self._facts, "epoch": trainer.current_epoch + 1, "metrics": dict(_found(pl_module))}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish what a run that was killed between two files left."""
-        if trainer.is_global_zero and trainer.current_epoch:
-            self._tidy(trainer.current_epoch)
+        if trainer.is_global_zero:
+            remove_leftovers(self._folder)
+            if trainer.current_epoch:
+                self._tidy(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch."""

@@ -40,7 +40,10 @@ def plot_curves(frame: pd.DataFrame, before: Before | None = None) -> Figure:
 
 
 def _draw_losses(axes: Axes, frame: pd.DataFrame) -> None:
-    for index, column in enumerate(_columns(frame, "train/")):
+    terms = _columns(frame, "train/")
+    if terms[1:] == ["train/task"]:  # the loss is that alone
+        terms = terms[:1]
+    for index, column in enumerate(terms):
         name = column.removeprefix("train/")
         axes.plot(frame["epoch"], frame[column], _STYLES[index % 4], marker=".", label=name)
     axes.set(xlabel="epoch", ylabel="training loss, mean of the epoch")
@@ -62,6 +65,8 @@ def _draw_metric(axes: Axes, frame: pd.DataFrame, column: str, before: Before) -
 
 
 def _finish(axes: Axes) -> None:
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), max(high, 1.5))  # one epoch is a point
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     axes.grid(alpha=0.3)

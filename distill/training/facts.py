@@ -22,12 +22,12 @@ def facts_of(
     *,
     arch: str,
     arch_args: Mapping[str, Any],
-    task: str = "",
+    identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return plain values that go into every checkpoint of a training.
 
     They are ``version``, ``arch``, ``arch_args``, ``policy`` (its YAML, or None), ``bits`` by tensor, ``freeze_bn``,
-    ``settings``, ``task``, and ``example``, one sample to trace the network with.
+    ``settings``, ``identity`` (what the training is of), and ``example``, one sample to trace the network with.
     """
     bits = {}
     if isinstance(student, QuantizedModel):
@@ -41,6 +41,6 @@ def facts_of(
         "bits": bits,
         "freeze_bn": settings.freeze_bn,
         "settings": settings.model_dump(mode="json"),
-        "task": task,
+        "identity": dict(identity),
         "example": plain(materials.one),
     }

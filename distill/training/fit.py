@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import Before
 from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
 from hessrank.distill.training.devices import Devices
+from hessrank.distill.training.interrupts import Interrupts
 from hessrank.distill.training.job import Job
 from hessrank.distill.training.loaders import Place, seed_all, training_loader, validation_loader
 from hessrank.distill.training.module import Training
@@ -28,6 +27,9 @@ from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
 from hessrank.distill.training.trained import FACTS
 from hessrank.errors import LoadError
+
+TRIAL_STEPS = 4
+"""Batches an epoch of a trial."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def fit(
         devices: where.
         before: the number of steps, for the schedule.
         resume: the checkpoint to go on from.
-        debug: two epochs of four batches.
+        debug: only a few batches an epoch.
         report: is told ``(stage, done, total)``.
 
     Raises:
@@ -105,12 +107,13 @@ def fit(
         KeyboardInterrupt: likewise.
     """
     settings, (step, epoch) = job.settings, _progress_of(resume)
-    epochs = min(settings.epochs, 2) if debug else settings.epochs
+    epochs = settings.epochs
     module = Training(job.networks, job.materials.task, job.distillation, settings, (before.steps or 0) * epochs)
     records = Records(job.folder, settings)
     keeper = Checkpoints(job.folder, job.materials.task.monitor, job.materials.task.mode, job.facts)
-    callbacks = [EpochSeeds(settings.seed), Progress(report), *_pictures(job, devices), records, keeper]
-    with quiet_lightning():
+    interrupts = Interrupts()
+    callbacks = [EpochSeeds(settings.seed), Progress(report), interrupts, *_pictures(job, devices), records, keeper]
+    with quiet_lightning(), interrupts.listening():
         trainer = Trainer(
             accelerator=devices.accelerator,
             devices=devices.devices,
@@ -118,8 +121,8 @@ def fit(
             strategy="auto" if devices.count * settings.num_nodes == 1 else "ddp_find_unused_parameters_true",
             precision=_PRECISIONS[settings.precision],
             max_epochs=epochs,
-            limit_train_batches=4 if debug else None,
-            limit_val_batches=4 if debug else None,
+            limit_train_batches=TRIAL_STEPS if debug else None,
+            limit_val_batches=TRIAL_STEPS if debug else None,
             gradient_clip_val=settings.clip_gradients,
             logger=TensorBoardLogger(job.folder, "tensorboard", "", purge_step=step),
             callbacks=callbacks,
@@ -133,7 +136,7 @@ def fit(
         try:
             trainer.fit(module, datamodule=Batches(job, epoch), ckpt_path=resume, weights_only=True)
         except SystemExit as stop:  # Lightning's way to end on Ctrl-C
-            raise KeyboardInterrupt from stop
+            raise KeyboardInterrupt(f"{job.folder} holds the epochs that were finished: go on with resume") from stop
     return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
 
 
@@ -171,10 +174,9 @@ def _progress_of(resume: Path | None) -> tuple[int | None, int]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and advice off the terminal, and what it sets in the process for itself."""
+    """Keep Lightning's advertisements and advice off the terminal; its errors are raised as ever."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
-    handler = signal.getsignal(signal.SIGINT)
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -185,5 +187,3 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)  # after one Ctrl-C Lightning ignores all others, for good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -9,20 +10,35 @@ from typing import Any
 
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.checkpoints import newest
+from hessrank.distill.training.devices import is_main_process
+from hessrank.distill.training.identity import changed
 from hessrank.distill.training.result import RESULT
 from hessrank.distill.training.trained import FACTS
 from hessrank.errors import OptionError, OutputError
 
 RUNS = Path("runs")
+_FOLDER = "HESSRANK_RUN_FOLDER"  # in the environment of the processes that help
 _FREE = ("epochs", "workers", "devices", "num_nodes", "data_timeout", "detailed_epochs", "log_every", "pictures",
          "threads")  # fmt: skip
 """Settings that a run may go on with changed: none of them changes what an epoch computes (with a constant rate)."""
 
 
-def free_folder(name: str) -> Path:
-    """Return a folder in ``runs`` that is not there yet: ``runs/name``, else ``runs/name-2`` and so on."""
+def shared_folder(name: str) -> Path:
+    """Return a folder in ``runs`` that is not there yet: ``runs/name``, else ``runs/name-2`` and so on.
+
+    The processes that this one starts to help it take the same one.
+
+    Raises:
+        OptionError: this is such a process, but of a launcher that started them all at once.
+    """
+    if not is_main_process():
+        if _FOLDER not in os.environ:
+            raise OptionError("several processes were started at once: give all of them the folder to write to (out)")
+        return Path(os.environ[_FOLDER])
     candidates = (RUNS / (name if number == 1 else f"{name}-{number}") for number in count(1))
-    return next(folder for folder in candidates if not folder.exists())
+    folder = next(folder for folder in candidates if not folder.exists())
+    os.environ[_FOLDER] = str(folder)
+    return folder
 
 
 def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_only: bool = False) -> Path | None:
@@ -54,12 +70,15 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
         raise OptionError(
             f"{folder}: {held['epoch']} epochs are trained already, epochs is {facts['settings']['epochs']}"
         )
-    changed = [name for name in ("policy", "arch", "arch_args", "task") if held[name] != facts[name]]
+    different = changed(facts["identity"], held["identity"])
+    different += ["policy"] if held["policy"] != facts["policy"] else []
     theirs, ours = held["settings"], facts["settings"]
     free = _FREE if ours["schedule"] == "constant" else tuple(name for name in _FREE if name != "epochs")
-    changed += [name for name in ours if name not in free and ours[name] != theirs.get(name)]
-    if changed:
-        told = ", ".join(f"{name} ({theirs[name]} → {ours[name]})" if name in ours else name for name in changed)
-        raise OptionError(f"{folder}: this run was started with other settings: {told}; write elsewhere (out)")
+    different += [name for name in ours if name not in free and ours[name] != theirs.get(name)]
+    if different:
+        told = ", ".join(f"{name} ({theirs[name]} → {ours[name]})" if name in ours else name for name in different)
+        raise OptionError(
+            f"{folder}: this run was started with something else: {told}; write elsewhere, or remove the folder"
+        )
     (folder / RESULT).unlink(missing_ok=True)  # it says that the run is over
     return last

@@ -20,7 +20,8 @@ from hessrank.distill.teacher import Teacher, as_graph
 from hessrank.distill.training.loaders import is_dataset
 from hessrank.distill.training.module import Networks
 from hessrank.distill.training.patience import within
-from hessrank.errors import DataError
+from hessrank.errors import DataError, ModelError, OptionError, unknown_name
+from hessrank.quant.points import IN_KERNEL
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel, prepare
 
@@ -90,6 +91,11 @@ def materials_of(task: Task, model: nn.Module, settings: Settings) -> Materials:
     return Materials(task, training, validation, Batch(one.args, one.kwargs))
 
 
+def first_sample(data: Any) -> Any:
+    """Return the first sample of a data set, or of a data loader."""
+    return as_samples(data, 1)[0]
+
+
 def quantized(model: nn.Module, policy: Policy, materials: Materials, settings: Settings) -> QuantizedModel:
     """Return ``model`` quantized as a policy says, its ranges taken from training samples."""
     return prepare(
@@ -127,16 +133,22 @@ def make_job(
         notes: what is known so far.
 
     Raises:
-        UnknownNameError: a layer that student or teacher has not.
+        UnknownNameError: a layer that student or teacher has not; a ``monitor`` that is no metric.
         LossError: activations that do not compare.
+        OptionError: no loss is left.
+        ModelError: weights in half precision.
     """
     hints = hints_of(policy, settings)
+    _check(model, materials.task, settings, bool(hints))
     if not hints:
         networks = Networks(model, student, as_nodes(student, materials.one))
         return Job(networks, materials, None, settings, folder, facts, notes)
     graph = as_graph(student, materials.one)
     layers = [hint.layer for hint in hints]
-    taught = Teacher(model if teacher is None else teacher, materials.one, layers)
+    try:
+        taught = Teacher(model if teacher is None else teacher, materials.one, layers)
+    except ModelError as error:
+        raise ModelError(f"the teacher: {error}") from error
     device = next(student.parameters()).device
     view = tapped(graph.module, graph.nodes, layers).eval()
     with torch.no_grad():
@@ -146,6 +158,32 @@ def make_job(
     return Job(
         Networks(model, graph.module, graph.nodes, taught), materials, distillation, settings, folder, facts, notes
     )
+
+
+def _check(model: nn.Module, task: Task, settings: Settings, distills: bool) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        OptionError: nothing is left of the loss, or the task's ``monitor`` is none of its metrics.
+        ModelError: weights in half precision.
+    """
+    if settings.task_coeff == 0 and not distills:
+        raise OptionError("task_coeff is 0 and nothing is to be distilled: no loss is left")
+    if task.monitor not in task.metrics():
+        raise unknown_name("metric to decide which epoch is best (monitor)", task.monitor, task.metrics())
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+        raise ModelError("weights in half precision do not train: give them in float32, and precision bf16 or 16")
+
+
+def notes_of(student: nn.Module) -> tuple[str, ...]:
+    """Return what to say of a quantized network: entries of its policy that do nothing, tensors left in float."""
+    if not isinstance(student, QuantizedModel):
+        return ()
+    floating = [name for name, why in student.unquantized.items() if not why.startswith(IN_KERNEL)]
+    listed = ", ".join(floating[:3]) + (", …" if len(floating) > 3 else "")
+    told = f"{len(floating)} tensors stay in float (hessrank check says why): {listed}"
+    idle = tuple(text.replace(" warning:", "") for text in student.warnings)
+    return (*idle, told) if floating else idle
 
 
 def as_nodes(student: nn.Module, one: Batch) -> dict[str, str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+from torchmetrics import Metric
 
-from hessrank.analysis.batches import Batch, bind_fields
+from hessrank.analysis.batches import Batch, bind_fields, first_line
+from hessrank.analysis.memory import is_out_of_memory
 from hessrank.distill.tasks.base import Task
+from hessrank.distill.tasks.given import OneNumber
+from hessrank.errors import HessrankError, LossError, ModelError
 
 Network = Callable[..., Any]
 
@@ -37,10 +42,46 @@ def judge(network: Network, task: Task, batches: Any, signature: nn.Module, devi
     metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
     for fields in batches:
         batch = on_device(bind_fields(fields, signature, needs_target=True), device)
-        output = network(*batch.args, **batch.kwargs)
-        for metric in metrics.values():
-            metric.update(output, batch.target)
+        with told("the network", ModelError):
+            output = network(*batch.args, **batch.kwargs)
+        update(metrics, output, batch.target)
     return {name: float(metric.compute()) for name, metric in metrics.items()}
+
+
+def update(metrics: Mapping[str, Metric], output: Any, target: Any) -> None:
+    """Show a batch to metrics.
+
+    Raises:
+        LossError: one of them does not take it; it is named.
+    """
+    for name, metric in metrics.items():
+        with told(f"the metric {name!r}"):
+            metric.update(output, target)
+
+
+def task_loss(task: Task, output: Any, target: Any) -> Tensor:
+    """Return a task's loss of a batch.
+
+    Raises:
+        LossError: it cannot be computed, or is not one number.
+    """
+    with told("the loss"):
+        return OneNumber(task.loss)(output, target)
+
+
+@contextmanager
+def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
+    """Say in one line what a user's own code raises.
+
+    Raises:
+        HessrankError: of this ``kind``, saying ``what`` raised it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, HessrankError) or is_out_of_memory(error):
+            raise
+        raise kind(f"{what} raised {type(error).__name__}: {first_line(error)}") from error
 
 
 def finite(nest: Any) -> bool:

@@ -18,9 +18,10 @@ from hessrank.distill.run_file import Settings
 from hessrank.distill.taps import tapped
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.teacher import Teacher
+from hessrank.distill.training.judging import task_loss, told, update
 from hessrank.distill.training.nonfinite import DivergedError, first_nonfinite
 from hessrank.distill.training.optimizers import make_optimizer
-from hessrank.errors import HessrankError
+from hessrank.errors import HessrankError, ModelError
 
 TASK = "task"
 """Name of the task's own term in the loss."""
@@ -87,7 +88,7 @@ class Training(LightningModule):
         """Put the student into training mode; frozen batch norms stay in evaluation mode."""
         self.student.train()
         for module in self.student.modules():
-            if self._settings.freeze_bn and isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) and (self._settings.freeze_bn or _is_frozen(module)):
                 module.eval()
 
     def configure_optimizers(self) -> Any:
@@ -97,8 +98,9 @@ class Training(LightningModule):
     def training_step(self, fields: Any, index: int) -> dict[str, Tensor]:
         """Return the loss, and its terms detached."""
         batch = bind_fields(fields, self._networks.signature, needs_target=True)
-        output, features = self._run(batch)
-        terms = {TASK: self._settings.task_coeff * self._task.loss(output, batch.target)}
+        with told("the network", ModelError):
+            output, features = self._run(batch)
+        terms = {TASK: self._settings.task_coeff * task_loss(self._task, output, batch.target)}
         if self.distillation is not None and self._networks.teacher is not None:
             _, wanted = self._networks.teacher(batch)
             terms |= self.distillation(features, wanted, self._epochs_done(index))
@@ -110,9 +112,9 @@ class Training(LightningModule):
     def validation_step(self, fields: Any, index: int) -> None:
         """Show one batch to the metrics."""
         batch = bind_fields(fields, self._networks.signature, needs_target=True)
-        output = self.student(*batch.args, **batch.kwargs)
-        for metric in self._metrics.values():
-            metric.update(output, batch.target)
+        with told("the network", ModelError):
+            output = self.student(*batch.args, **batch.kwargs)
+        update(self._metrics, output, batch.target)
 
     def on_validation_epoch_end(self) -> None:
         """Compute the metrics of all processes together, and log them as ``val/…``."""
@@ -160,6 +162,12 @@ class Training(LightningModule):
 
 
 _REMEDY = "try a smaller learning_rate, or clip_gradients; the checkpoint of the last epoch is kept"
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Return whether a module has parameters of which none is trained."""
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def _view(networks: Networks, layers: list[str]) -> fx.GraphModule | None:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from hessrank.distill.run_file import Settings
+from hessrank.errors import ModelError
+from hessrank.quant.prepare.modules import QuantizedWeight
 from hessrank.quant.quantizers import Quantizer
 
 Groups = list[dict[str, Any]]
@@ -21,6 +23,9 @@ def make_optimizer(student: nn.Module, others: nn.Module | None, settings: Setti
         others: trained along with the weights (projections); None for nothing.
         settings: which optimizer, at which rates.
         total_steps: what the schedule spans.
+
+    Raises:
+        ModelError: all weights are frozen.
     """
     optimizer = _optimizer(_groups(student, others, settings), settings)
     if settings.schedule == "constant":
@@ -30,19 +35,28 @@ def make_optimizer(student: nn.Module, others: nn.Module | None, settings: Setti
 
 
 def _groups(student: nn.Module, others: nn.Module | None, settings: Settings) -> Groups:
-    quantizers = [
-        parameter
-        for module in student.modules()
-        if isinstance(module, Quantizer)
-        for parameter in module.parameters(recurse=False)
-    ]
-    learned = {id(parameter) for parameter in quantizers}
+    own = [parameter for module in student.modules() for parameter in _learned(module)]
+    learned = {id(parameter) for parameter in own}
+    frozen = {id(p) for module in student.modules() if _frozen_weight(module) for p in module.parameters()}
+    quantizers = [parameter for parameter in own if id(parameter) not in frozen]
     weights = [p for p in student.parameters() if id(p) not in learned and p.requires_grad]
+    if not weights:
+        raise ModelError("nothing to train: all weights of the network are frozen (requires_grad is False)")
     projections = [] if others is None else list(others.parameters())
     groups: Groups = [{"params": [*weights, *projections], "weight_decay": settings.weight_decay}]
     if quantizers:
         groups.append({"params": quantizers, "lr": settings.quantizer_learning_rate, "weight_decay": 0.0})
     return groups
+
+
+def _learned(module: nn.Module) -> list[nn.Parameter]:
+    """Return what a quantizer learns; nothing for other modules."""
+    return list(module.parameters(recurse=False)) if isinstance(module, Quantizer) else []
+
+
+def _frozen_weight(module: nn.Module) -> bool:
+    """Return whether a module's weight is quantized and frozen: its quantizer is frozen with it."""
+    return isinstance(module, QuantizedWeight) and not module.weight.requires_grad
 
 
 def _optimizer(groups: Groups, settings: Settings) -> torch.optim.Optimizer:

@@ -15,25 +15,29 @@ from torch import nn
 
 from hessrank.analysis.loading import LoadedModel, load_model
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build
+from hessrank.analysis.loading.checkpoint import is_checkpoint
+from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
 from hessrank.distill.training.before import START
-from hessrank.distill.training.devices import choose_devices, cpu_threads
+from hessrank.distill.training.devices import choose_devices, cpu_threads, is_main_process
 from hessrank.distill.training.facts import facts_of
-from hessrank.distill.training.job import Job, Materials, make_job, materials_of, quantized
+from hessrank.distill.training.identity import identity_of_run
+from hessrank.distill.training.job import Job, Materials, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
 from hessrank.distill.training.trained import is_trained, load_trained
-from hessrank.distill.training.work import is_main_process, work
-from hessrank.errors import HessrankError
+from hessrank.distill.training.work import work
+from hessrank.errors import HessrankError, LoadError
 from hessrank.quant.export import export_onnx, require_onnx
 from hessrank.quant.policy import Policy, PolicyError
 from hessrank.quant.prepare import QuantizedModel, load_state
 
 ONNX = "model.onnx"
+TRIAL_EPOCHS = 2
 _PATHS = ("load_model", "load_quant_model", "load_teacher_model", "teacher_policy")
 
 
@@ -105,6 +109,8 @@ def job_of(run: RunFile, folder: Path) -> Job:
         HessrankError: something is not there, or does not fit.
     """
     keys, settings = run.keys, settings_of(run)
+    if keys.debug:
+        settings = settings.model_copy(update={"epochs": min(settings.epochs, TRIAL_EPOCHS)})
     _require_files(run)
     task = task_of(run)
     network = float_network(run, task)
@@ -113,10 +119,16 @@ def job_of(run: RunFile, folder: Path) -> Job:
     policy = run.policy if keys.quant else None
     student, loaded = _student(run, network, materials, settings)
     facts = facts_of(
-        student, policy, settings, materials, arch=network.arch, arch_args=network.arch_args, task=keys.task
+        student,
+        policy,
+        settings,
+        materials,
+        arch=network.arch if keys.arch is None else keys.arch,
+        arch_args=network.arch_args,
+        identity=identity_of_run(run),
     )
-    teacher = _teacher(run, network, materials, settings)
-    notes = (*network.notes, *task.notes, *loaded, *_unused(run))
+    teacher, taught = _teacher(run, network, materials, settings)
+    notes = (*network.notes, *task.notes, *loaded, *taught, *notes_of(student), *_unused(run))
     with _at(run, "distill_config", "distill_loss"):
         return make_job(network.model, student, teacher, run.policy, materials, settings, folder, facts, notes)
 
@@ -125,7 +137,7 @@ def task_of(run: RunFile) -> Task:
     """Make the task that a run file names, waiting for its data as long as the settings allow."""
     keys, folder = run.keys, run.path.parent
     with _at(run, "task", "data", "task_args"):
-        make = partial(make_task, _beside(run, keys.task), keys.data, folder, keys.seed, keys.task_args)
+        make = partial(make_task, beside(run, keys.task), keys.data, folder, keys.seed, keys.task_args)
         return within(keys.data_timeout, "the training data", make)
 
 
@@ -158,12 +170,12 @@ def _require_files(run: RunFile) -> None:
 def _architecture(run: RunFile, task: Task) -> tuple[Architecture, dict[str, Any]]:
     """Return what builds the network, and the arguments that the task's data ask for (a number of classes)."""
     if run.keys.arch is not None:
-        return _beside(run, run.keys.arch), {}
+        return beside(run, run.keys.arch), {}
     made = task.model
     return (made.func, dict(made.keywords)) if isinstance(made, partial) else (made, {})
 
 
-def _beside(run: RunFile, reference: str) -> str:
+def beside(run: RunFile, reference: str) -> str:
     """Return ``file.py:name`` with the file's path taken from the run file's folder."""
     place, _, name = reference.rpartition(":")
     return f"{run.path.parent / place}:{name}" if place.endswith(".py") else reference
@@ -177,6 +189,11 @@ def float_network(run: RunFile, task: Task) -> Float:
     """
     keys, (arch, wanted) = run.keys, _architecture(run, task)
     path = run.beside(keys.load_model)
+    if path is not None and is_trained(path):
+        raise run.error(
+            f"load_model: {path} is a trained quantized network: give its float network, this as load_quant_model",
+            "load_model",
+        )
     if path is None:
         arguments = wanted | (keys.arch_args or {})
         with _at(run, "arch", "arch_args"):
@@ -191,8 +208,16 @@ def float_network(run: RunFile, task: Task) -> Float:
 def _loaded(run: RunFile, path: Path, task: Task, arguments: dict[str, Any] | None) -> LoadedModel:
     """Load a float network; a checkpoint of ours knows its arguments, unless others are given."""
     arch, wanted = _architecture(run, task)
-    own = None if arguments is None and not wanted else wanted | (arguments or {})
+    own = None if arguments is None and (not wanted or _says_how(path)) else wanted | (arguments or {})
     return load_model(path, arch=arch, arch_args=own, trust_pickle=run.keys.trust_pickle)
+
+
+def _says_how(path: Path) -> bool:
+    """Return whether a file is a checkpoint of ours, which says how its network is built."""
+    try:
+        return is_checkpoint(read_pickle(path, trust_pickle=False))
+    except LoadError:
+        return False
 
 
 def _told(key: str, loaded: LoadedModel) -> tuple[str, ...]:
@@ -209,37 +234,51 @@ def _student(
     student = quantized(network.model, run.policy, materials, settings)
     path = run.beside(run.keys.load_quant_model)
     if path is None:
-        return student, student.warnings
+        untrained = run.keys.load_model is None
+        return student, ((_UNTRAINED,) if untrained else ())
     load_state(student, path)
-    told = f"load_quant_model {path}: all {len(student.state_dict())} keys loaded, none left over"
-    return student, (*student.warnings, told)
+    return student, (f"load_quant_model {path}: all {len(student.state_dict())} keys loaded, none left over",)
 
 
-def _teacher(run: RunFile, network: Float, materials: Materials, settings: Settings) -> nn.Module | None:
-    """Return the teacher; None where the float network itself teaches, or nothing is distilled."""
+_UNTRAINED = (
+    "the ranges are those of an untrained network: quantized from the start it may learn little; train with quant: "
+    "false first, then quantize what that gives"
+)
+
+
+def _teacher(
+    run: RunFile, network: Float, materials: Materials, settings: Settings
+) -> tuple[nn.Module | None, tuple[str, ...]]:
+    """Return the teacher, None where the float network itself teaches or nothing is distilled; and what to say."""
     keys = run.keys
     if not run.policy.distill_config:
-        return None
+        return None, ()
     path = run.beside(keys.load_teacher_model)
-    model = network.model if path is None else _loaded_teacher(run, path, materials)
+    model, notes = (network.model, ()) if path is None else _loaded_teacher(run, path, materials)
+    if isinstance(model, QuantizedModel) and keys.quant_teacher:
+        notes = (*notes, "quant_teacher does nothing: the teacher is quantized already")
     if not keys.quant_teacher or isinstance(model, QuantizedModel):
-        return model
+        return model, notes
     own = run.beside(keys.teacher_policy)
-    return quantized(model, run.policy if own is None else Policy.read(own), materials, settings)
+    return quantized(model, run.policy if own is None else Policy.read(own), materials, settings), notes
 
 
-def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> nn.Module:
+def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> tuple[nn.Module, tuple[str, ...]]:
     keys = run.keys
     if is_trained(path):
-        return load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
+        trained = load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
+        return trained, (f"load_teacher_model {path}: all {len(trained.state_dict())} keys loaded, none left over",)
     own = keys.arch_args if keys.teacher_arch_args is None else keys.teacher_arch_args
-    return _loaded(run, path, materials.task, own).model
+    loaded = _loaded(run, path, materials.task, own)
+    return loaded.model, _told("load_teacher_model", loaded)
 
 
 def _unused(run: RunFile) -> tuple[str, ...]:
     """Return a sentence for every key that does nothing in this run."""
     keys, hints = run.keys, run.policy.distill_config
     idle = {
+        "teacher_arch_args": keys.load_teacher_model is None,
+        **dict.fromkeys(("distill_loss", "distill_temperature", "distill_warmup"), not hints),
         "load_quant_model": not keys.quant,
         "onnx": not keys.quant,
         "load_teacher_model": not hints,
@@ -247,7 +286,13 @@ def _unused(run: RunFile) -> tuple[str, ...]:
         "teacher_policy": not (keys.quant_teacher and hints),
     }
     return tuple(
-        f"{name} does nothing: {'nothing is to be distilled' if 'teacher' in name else 'quant is false'}"
+        f"{name} does nothing: {_why_idle(name, bool(hints))}"
         for name, nothing in idle.items()
         if nothing and name in run.given and getattr(keys, name)
     )
+
+
+def _why_idle(name: str, hints: bool) -> str:
+    if name in ("load_quant_model", "onnx"):
+        return "quant is false"
+    return "there is no load_teacher_model" if hints and name == "teacher_arch_args" else "nothing is to be distilled"

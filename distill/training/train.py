@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,18 @@ from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import GivenTask
 from hessrank.distill.training.devices import choose_devices, cpu_threads
 from hessrank.distill.training.facts import facts_of
-from hessrank.distill.training.folders import free_folder
-from hessrank.distill.training.job import make_job, materials_of, quantized
+from hessrank.distill.training.folders import shared_folder
+from hessrank.distill.training.identity import identity_in_memory
+from hessrank.distill.training.job import first_sample, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
+from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
 from hessrank.distill.training.work import work
 from hessrank.errors import ModelError
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel
+from hessrank.quant.prepare.prepare import read_policy
 from hessrank.quant.prepare.tracing import copied
 
 
@@ -75,24 +79,36 @@ def train(
     Returns:
         the network of the best epoch, and how it went.
 
+    With several ``devices`` Lightning runs the script once more in every further process: put what should run only
+    once under ``if __name__ == "__main__"`` and keep the call of ``train`` reachable, as Lightning's pages say.
+
     Raises:
         HessrankError: something does not fit, cannot be read or written, or the loss is not finite any more.
     """
     chosen = Settings.of(settings)
     if isinstance(model, QuantizedModel):
         raise ModelError("the model is quantized already: give the float model that it was made from")
-    folder = free_folder(type(model).__name__) if out is None else Path(out)
+    folder = shared_folder(type(model).__name__) if out is None else Path(out)
     task, notes = _task(data, validation, loss, metrics, monitor, mode, chosen.batch_size)
-    read = policy if isinstance(policy, Policy) or policy is None else Policy.read(policy)
+    read = None if policy is None else read_policy(policy)
     reference = copied(model)
     if teacher is not None and not (read and read.distill_config):
         notes = (*notes, "the teacher does nothing: the policy distills no layer")
     with seeded(chosen.seed), cpu_threads(chosen.threads):
         materials = materials_of(task, reference, chosen)
         student = copy.deepcopy(reference) if read is None else quantized(reference, read, materials, chosen)
-        facts = facts_of(student, read, chosen, materials, arch=arch, arch_args=arch_args or {})
+        read_first = partial(first_sample, materials.validation)
+        first = within(chosen.data_timeout, "the validation data", read_first)
+        samples = {"data": first_sample(materials.training), "validation": first}
+        identity = identity_in_memory(reference, teacher, samples, loss if isinstance(loss, str) else _name_of(loss))
+        facts = facts_of(student, read, chosen, materials, arch=arch, arch_args=arch_args or {}, identity=identity)
+        notes = (*notes, *notes_of(student))
         job = make_job(reference, student, teacher, read or Policy(), materials, chosen, folder, facts, notes)
         return work(job, choose_devices(gpu_ids, chosen.devices), resume=resume, say=say, report=progress)
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _task(

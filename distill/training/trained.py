@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.loading.architecture import Architecture, build, import_ours
+from hessrank.analysis.loading.checkpoint import CHECKPOINT, CHECKPOINT_VERSION
 from hessrank.analysis.loading.files import readable_file
 from hessrank.analysis.loading.matching import load_weights
 from hessrank.analysis.loading.pickles import read_pickle
@@ -51,6 +54,8 @@ def load_trained(
     held, facts = read_trained(path)
     if facts["policy"] is None:
         raise LoadError(f"{path}: a network trained in float: load it with hessrank.load_model")
+    if arch is None and not facts["arch"]:
+        raise LoadError(f"{path}: the checkpoint does not say what builds its network: give arch (--arch)")
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
     network = build(import_ours(facts["arch"], source=str(path)) if arch is None else arch, arguments)
     prepared = prepare(
@@ -85,3 +90,12 @@ def example_of(facts: Mapping[str, Any]) -> Batch:
 
 def _one_sample(example: Batch) -> Any:
     return dict(example.kwargs) if example.kwargs else tuple(example.args)
+
+
+def as_float_checkpoint(facts: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that make a training's checkpoint one that ``hessrank.load_model`` reads by itself."""
+    example = example_of(facts)
+    inputs = example.args[0] if len(example.args) == 1 and isinstance(example.args[0], Tensor) else None
+    shape = None if inputs is None else list(inputs.shape[1:])
+    parts = {"arch": facts["arch"], "arch_args": dict(facts["arch_args"]), "input_shape": shape, "inputs": inputs}
+    return {CHECKPOINT: CHECKPOINT_VERSION, **parts, "metadata": {}, "model": dict(state)}

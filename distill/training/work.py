@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -11,8 +11,8 @@ import torch
 from hessrank.distill.training.before import Before, measure, tell
 from hessrank.distill.training.checkpoints import is_better
 from hessrank.distill.training.curves import plot_curves
-from hessrank.distill.training.devices import Devices
-from hessrank.distill.training.fit import Fitted, fit, load_best
+from hessrank.distill.training.devices import Devices, is_main_process
+from hessrank.distill.training.fit import TRIAL_STEPS, Fitted, fit, load_best
 from hessrank.distill.training.folders import open_folder
 from hessrank.distill.training.job import Job
 from hessrank.distill.training.progress import Report
@@ -52,10 +52,14 @@ def work(
     main = is_main_process()
     last = open_folder(job.folder, job.facts, resume=resume, judge_only=judge_only or not main)
     before = measure(job, devices.first)
+    if debug and before.steps is not None:
+        before = replace(before, steps=min(before.steps, TRIAL_STEPS))
     if main:
         for line in filter(None, (devices.note, last and f"goes on from {last.name}")):
             say(f"note: {line}")
         tell(before, job, say, judge_only=judge_only)
+    if main and job.settings.num_nodes > 1:
+        say(f"waits for {job.settings.num_nodes} machines; each is told MASTER_ADDR, MASTER_PORT and its NODE_RANK")
     trains = not judge_only and job.settings.epochs > 0
     done = fit(job, devices, before, resume=last, debug=debug, report=report) if trains else None
     result = _finished(job, before, done)
@@ -70,12 +74,6 @@ def _worse(result: TrainResult, job: Job) -> bool:
     """Return whether the best epoch is no better than the network was before it was trained."""
     task, start = job.materials.task, result.before[result.student]
     return not is_better(result.best[task.monitor], start[task.monitor], task.mode)
-
-
-def is_main_process() -> bool:
-    """Return whether this process is the first of all that train together, by what their launcher set."""
-    ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
-    return all(rank in {"0", ""} for rank in ranks)
 
 
 def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
-from hessrank.errors import HessrankError, Interrupted
+from hessrank.cli.interrupted import InterruptedWork
+from hessrank.errors import HessrankError
 
 MISTAKE, INTERRUPTED = 2, 130
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         code = app(args=[a for a in arguments if a != "--debug"], prog_name="hessrank", standalone_mode=False)
-    except Interrupted as stop:
+    except InterruptedWork as stop:
         return _stopped(f"interrupted: {stop}", INTERRUPTED)
     except (KeyboardInterrupt, *ABORTS):
         code = INTERRUPTED

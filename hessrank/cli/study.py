@@ -31,9 +31,9 @@ def study(
     from hessrank.cli.output import save_plot
     from hessrank.cli.progress import reporter
     from hessrank.distill.study.plots import plot_study
-    from hessrank.distill.study.run import run_study, write_rows
+    from hessrank.distill.study.run import monitor_of, run_study, write_rows
     from hessrank.distill.study.table import markdown
-    from hessrank.distill.training.work import is_main_process
+    from hessrank.distill.training.devices import is_main_process
     from hessrank.quant.policy.writing import write_text
 
     with resumable(read.out), reporter() as report:
@@ -43,6 +43,6 @@ def study(
     written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
     write_rows(rows, written[0])
     write_text(written[1], markdown(rows))
-    save_plot(lambda: plot_study(rows), written[2])
+    save_plot(lambda: plot_study(rows, monitor_of(read)), written[2])
     typer.echo(markdown(rows), nl=False)
     typer.echo(f"wrote {', '.join(map(str, written))}", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hessrank.errors import Interrupted
+from hessrank.cli.interrupted import InterruptedWork
 
 if TYPE_CHECKING:
     from hessrank.distill.run_file import RunFile
@@ -42,8 +42,8 @@ def train(
     require_lightning()
 
     from hessrank.cli.progress import reporter
+    from hessrank.distill.training.devices import is_main_process
     from hessrank.distill.training.start import start
-    from hessrank.distill.training.work import is_main_process
 
     folder = read.out if out is None else out
     with debugger(read.keys.pdb_debug), resumable(folder), reporter() as report:
@@ -69,7 +69,7 @@ def resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise Interrupted(f"{folder} holds the epochs that were finished: go on with --resume") from stop
+        raise InterruptedWork(f"{folder} holds the epochs that were finished: go on with --resume") from stop
 
 
 @contextmanager

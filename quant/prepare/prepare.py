@@ -78,7 +78,7 @@ def prepare(
         raise unknown_name("backend", backend, BACKENDS)
     if batch_size < 1:
         raise OptionError(f"batch_size is {batch_size}: it should be 1 or more")
-    policy = _read(policy)
+    policy = read_policy(policy)
     _check_model(model)
     if backend == "mqbench":
         from hessrank.quant.backends.mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
@@ -105,7 +105,13 @@ def prepare(
     return prepared.train() if model.training and freeze_bn else prepared
 
 
-def _read(policy: Any) -> Policy:
+def read_policy(policy: Any) -> Policy:
+    """Return a policy, or the one in the file of a path.
+
+    Raises:
+        OptionError: it is neither.
+        PolicyError: the file cannot be read.
+    """
     if not isinstance(policy, Policy | str | Path):
         raise OptionError(f"a {type(policy).__name__} is no policy: give a Policy or the path of its file")
     return policy if isinstance(policy, Policy) else Policy.read(policy)

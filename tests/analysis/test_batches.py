@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from zoo import ZOO, named_vectors, noise
 
-from hessrank.analysis.batches import Batch, as_samples, describe, first_line, make_batch, single_samples
+from hessrank.analysis.batches import Batch, as_samples, bind_fields, describe, first_line, make_batch, single_samples
 from hessrank.analysis.rank import rank
 from hessrank.errors import DataError
 
@@ -319,3 +319,25 @@ def test_broken_data_are_refused(value):
     a[1, 2] = value
     with pytest.raises(DataError, match="sample 1 of the data holds NaN or infinity"):
         rank(ZOO["mask_left_out"].build(), (a, b))
+
+
+def test_all_arguments_in_one_field_and_the_target_in_the_other() -> None:
+    """``((a, b), y)`` and ``({"a": …, "b": …}, y)``, as data sets with several inputs give them."""
+
+    class Two(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a + b
+
+    class Whole(nn.Module):
+        def forward(self, pair: Any) -> Tensor:
+            return pair[0] + pair[1]
+
+    a, b, y = torch.ones(3), torch.zeros(3), torch.arange(3)
+    nested = bind_fields([[a, b], y], Two(), needs_target=True)
+    assert (nested.args, nested.kwargs, nested.target) == ((a, b), {}, y)
+    named = bind_fields([{"a": a, "b": b}, y], Two(), needs_target=True)
+    assert (named.args, named.kwargs, named.target) == ((), {"a": a, "b": b}, y)
+    whole = bind_fields([[a, b], y], Whole(), needs_target=True)
+    assert whole.args == ([a, b],)
+    assert whole.target is y
+    assert len(named) == 3

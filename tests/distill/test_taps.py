@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import field_networks
@@ -11,6 +12,7 @@ import torch
 from field_networks import FIELD
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from training_networks import Net, trained
 from zoo import ZOO, changes, state
 
 from hessrank.analysis.batches import Batch, as_samples
@@ -19,7 +21,7 @@ from hessrank.analysis.network import Network
 from hessrank.analysis.untouched import untouched
 from hessrank.distill.taps import tapped
 from hessrank.distill.teacher import Teacher, as_graph
-from hessrank.errors import UnknownNameError
+from hessrank.errors import ModelError, UnknownNameError
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import prepare
 
@@ -138,3 +140,11 @@ class TestTeacher:
         Teacher(student, Batch((torch.ones(1, 3),)), ["0"])
         assert all(parameter.requires_grad for parameter in student.parameters())
         assert student.training
+
+    def test_one_that_cannot_be_traced_is_named_as_the_teacher(self, tmp_path: Path) -> None:
+        class Branches(Net):
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x if x.sum() > 0 else -x)
+
+        with pytest.raises(ModelError, match=r"^the teacher: .*torch.fx cannot trace"):
+            trained(tmp_path, teacher=Branches())

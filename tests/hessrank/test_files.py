@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hessrank.errors import OutputError
-from hessrank.files import written_whole
+from hessrank.files import remove_leftovers, written_whole
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -39,3 +39,16 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a\.txt: cannot be written: No space left on device"):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in (".x.4711.csv", "inner/.y.12.txt", ".hidden", ".x.csv", "x.4711.csv", ".git.d"):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
+        ".hidden",
+        ".x.csv",
+        "x.4711.csv",
+        ".git.d",
+    }

@@ -106,7 +106,8 @@ class ClassificationTask(Task):
         """Return the picture, titled with its class and what each network took it for."""
         picture: Picture = inputs[0][0].detach().cpu().permute(1, 2, 0).numpy()
         guesses = [f"{name}: {self._named(class_logits(output).argmax(1))}" for name, output in outputs.items()]
-        return {"\n".join((self._named(target), *guesses)): picture.squeeze(2) if picture.shape[2] == 1 else picture}
+        title = "\n".join((f"label: {self._named(target)}", *guesses))
+        return {title: picture.squeeze(2) if picture.shape[2] == 1 else picture}
 
     def _named(self, labels: Tensor) -> str:
         """Return the class of a batch of one; its number if a network knows more classes than the data."""

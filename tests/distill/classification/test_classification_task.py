@@ -191,11 +191,11 @@ def test_panel_says_what_each_network_took_it_for(run_folder, digits):
     picture, label = task.validation_data()[1]
     outputs = {"float": torch.tensor([[0.0, 1.0, 0.0]]), "quantized": torch.tensor([[0.0, 0.0, 0.0, 5.0]])}
     ((title, shown),) = task.panels((picture[None],), label[None], outputs).items()
-    assert title == "bee\nfloat: bee\nquantized: 3"  # a network with a class that the data lack
+    assert title == "label: bee\nfloat: bee\nquantized: 3"  # a network with a class that the data lack
     np.testing.assert_array_equal(shown, picture.permute(1, 2, 0))
     gray = digits.validation_data()[0][0]
     ((title, shown),) = digits.panels((gray[None],), torch.tensor([7]), {}).items()
-    assert (title, shown.shape) == ("7", (8, 8))
+    assert (title, shown.shape) == ("label: 7", (8, 8))
 
 
 def test_a_network_learns_the_digits(digits):

@@ -97,6 +97,7 @@ def test_what_does_not_fit_the_network_is_placed_in_the_file_that_says_it(tmp_pa
 MISTAKES = {
     "a misspelled key": ("learning_rte: 1e-3", "1:1: no key named 'learning_rte'; nearest is 'learning_rate'"),
     "a misspelled key of a policy": ("distil_config: [a]", "1:1: no key named 'distil_config'; nearest is"),
+    "an abbreviation": ("lr: 1e-3", "1:1: no key named 'lr'; nearest is 'learning_rate'"),
     "a fraction of an epoch": ("quant: true\nepochs: 0.5", "2:9: epochs: 0.5 is not a whole number"),
     "no samples": ("batch_size: 0", "1:13: batch_size: 0 is not 1 or more"),
     "a rate of zero": ("learning_rate: 0", "1:16: learning_rate: 0 is not more than 0"),

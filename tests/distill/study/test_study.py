@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from hessrank import summarize
 from hessrank.analysis.ranking import Ranking
 from hessrank.cli import main
 from hessrank.distill.study import read_study
+from hessrank.distill.study.file import slug
 from hessrank.distill.study.plots import plot_study
 from hessrank.distill.study.policies import Policies
-from hessrank.distill.study.run import finished, planned, slug
+from hessrank.distill.study.run import finished, planned
 from hessrank.distill.study.table import markdown, summary
 from hessrank.distill.tasks.classification import DigitNet
 from hessrank.errors import HessrankError
@@ -135,6 +137,24 @@ def test_a_changed_experiment_is_not_taken_for_finished(done: Path, shared: Path
     assert main(["study", str(other)]) == 2
 
 
+def test_another_network_is_another_study(
+    done: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file over other weights: nothing of what is there counts as finished."""
+    copytree(shared, tmp_path / "study")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        torch.save(DigitNet(width=4).state_dict(), tmp_path / "study" / "digits.pth")
+    assert main(["study", str(tmp_path / "study" / "study.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert "ranks the float network" in told
+    assert "started with something else: load_model, content" in told
+
+
+def test_the_ranking_predicts_for_the_bits_that_the_policies_have(done: Path) -> None:
+    assert {4, 8} <= set(Ranking.read(done / "ranking.csv").info["study"]["bits"])
+
+
 def test_the_table_and_the_picture(done: Path) -> None:
     text = (done / "results.md").read_text()
     lines = text.splitlines()
@@ -181,6 +201,10 @@ MISTAKES = {
     "a wrong value of all": ("base: {epochs: x}\nexperiments:\n  a: {}", "study.yaml:1:16: epochs: 'x'"),
     "no such policy": ("experiments:\n  a: {policy: b}", "study.yaml:2:15: no policy named 'b' in this study"),
     "a wrong count": ("experiments:\n  a: {distill_count: 0}", "study.yaml:2:22: distill_count: 0 is not 1 or more"),
+    "a key of one run": ("experiments:\n  a: {debug: true}", "study.yaml:2:7: debug has no place in a study"),
+    "a seed of one run": ("base: {seed: 3}\nexperiments:\n  a: {}", "1:8: seed has no place in a study: seeds"),
+    "one folder for two": ("experiments:\n  a b: {}\n  a-b: {}", "3:3: 'a-b' and 'a b' would share a folder"),
+    "a misspelled own key": ("experiments:\n  a: {polcy: b}", "2:7: no key named 'polcy'; nearest is 'policy'"),
     "no seeds": ("seeds: []\nexperiments:\n  a: {}", "study.yaml:1:8: seeds"),
 }  # fmt: skip
 

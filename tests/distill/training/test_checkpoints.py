@@ -138,8 +138,11 @@ def test_files_that_a_kill_left_are_put_in_order(tmp_path: Path) -> None:
         if best.name == "best-epoch0002.ckpt":
             best.unlink()
     (folder / "best-epoch0003.ckpt").write_bytes(b"stale")
+    (folder / ".last-epoch0003.4711.ckpt").write_bytes(b"half")
+    (folder / "results" / ".epoch0003.4711.txt").write_bytes(b"half")
     trained(folder, epochs=3, resume=True)
     assert_same_runs(folder, tmp_path / "whole")
+    assert not list(folder.rglob(".*"))
 
 
 def test_the_names_hold_the_epoch(tmp_path: Path) -> None:
@@ -218,12 +221,12 @@ class TestGoingOn:
 
     def test_other_settings_are_no_resumption(self, tmp_path: Path) -> None:
         trained(tmp_path, epochs=1)
-        with pytest.raises(OptionError, match=r"other settings: learning_rate \(0.01 → 0.1\)"):
+        with pytest.raises(OptionError, match=r"something else: learning_rate \(0.01 → 0.1\)"):
             trained(tmp_path, epochs=2, resume=True, learning_rate=0.1)
         trained(tmp_path / "cosine", epochs=2, schedule="cosine")
-        with pytest.raises(OptionError, match=r"other settings: epochs \(2 → 4\)"):
+        with pytest.raises(OptionError, match=r"something else: epochs \(2 → 4\)"):
             trained(tmp_path / "cosine", epochs=4, schedule="cosine", resume=True)
-        with pytest.raises(OptionError, match="other settings: policy"):
+        with pytest.raises(OptionError, match="something else: policy"):
             trained(tmp_path, FOUR_BITS, epochs=2, resume=True)
 
     def test_what_is_over_stays_over(self, tmp_path: Path) -> None:

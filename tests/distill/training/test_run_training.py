@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -107,8 +108,17 @@ class TestDigits:
 
     def test_a_float_checkpoint_loads_as_any(self, trained_in_float: Path) -> None:
         (best,) = trained_in_float.glob("best-*.ckpt")
-        found = load_model(best, arch=DigitNet, arch_args={"classes": 10, "channels": 1})
+        found = load_model(best)
         assert isinstance(found.model, DigitNet)
+        assert found.input_shape == (1, 8, 8)
+        assert found.inputs is not None
+
+    def test_a_float_checkpoint_knows_its_width(self, tmp_path: Path) -> None:
+        text = DIGITS.replace("epochs: 2", "epochs: 1") + "quant: false\narch_args: {width: 4}\n"
+        assert run(tmp_path, text) == 0
+        (best,) = (tmp_path / "runs" / "run").glob("best-*.ckpt")
+        (tmp_path / "next").mkdir()
+        assert run(tmp_path / "next", DIGITS + f"load_model: {best}\n", "--epochs", "0") == 0
 
     def test_quantized_distilled_and_exported(
         self, trained_in_float: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -230,6 +240,7 @@ MISTAKES = {
         "load_model: digits.pth",
         "the weights do not fit the architecture",
     ),
+    "a class that is no task": ("task: os:path", "run.yaml:1:7: task os:path: this is no class like"),
     "no model at all": ("load_model: run.yaml", "this is a text file, not a model file"),
 }
 
@@ -244,6 +255,35 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert error.startswith("error: ")
     assert expected in error
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_quantized_state_is_no_float_network(
+    trained_in_float: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (best,) = trained_in_float.glob("best-*.ckpt")
+    assert run(tmp_path, DIGITS + f"load_model: {best}\n", "--epochs", "1") == 0
+    (state,) = (tmp_path / "runs" / "run").glob("best-*.ckpt")
+    (tmp_path / "next").mkdir()
+    assert run(tmp_path / "next", DIGITS + f"load_model: {state}\n") == 2
+    assert "is a trained quantized network: give its float network" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "runs"), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "folder" in capsys.readouterr().err
+    assert main(["export", str(best), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "is no checkpoint of a quantized training" in capsys.readouterr().err
+
+
+def test_quantized_from_random_weights_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, DIGITS, "--epochs", "0") == 0
+    assert "note: the ranges are those of an untrained network" in capsys.readouterr().err
+
+
+def test_keys_that_do_nothing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = DIGITS + "quant: false\nonnx: true\ndistill_loss: cosine\nteacher_arch_args: {width: 8}\n"
+    assert run(tmp_path, text, "--epochs", "0") == 0
+    told = capsys.readouterr().err
+    assert "note: onnx does nothing: quant is false" in told
+    assert "note: distill_loss does nothing: nothing is to be distilled" in told
+    assert "note: teacher_arch_args does nothing: nothing is to be distilled" in told
 
 
 def test_a_part_of_the_weights_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,17 +318,34 @@ def test_pdb_debug_opens_the_debugger_where_it_broke(tmp_path: Path, monkeypatch
     assert len(opened) == 1
 
 
-def test_interrupted_it_tells_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from hessrank.distill.training import work
+def _heeds_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's jobs in the background ignore it
 
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "fit", interrupt)
-    assert run(tmp_path, DIGITS) == 130
-    assert "interrupted:" in capsys.readouterr().err.strip().splitlines()[-1]
+def test_ctrl_c_tells_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(DIGITS.replace("samples: 256", "samples: 1024"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hessrank", "train", "run.yaml", "--epochs", "500"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HESSRANK_PROGRESS_SECONDS": "0"},
+        preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - there are no threads here
+    )
+    assert process.stderr is not None
+    while "training 17/" not in process.stderr.readline():  # the second epoch has begun
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert (
+        err.strip().splitlines()[-1]
+        == "interrupted: runs/run holds the epochs that were finished: go on with --resume"
+    )
+    assert "Traceback" not in err
+    assert run(tmp_path, (tmp_path / "run.yaml").read_text(), "--epochs", "3", "--resume") in (0, 2)
+    assert list((tmp_path / "runs" / "run").glob("last-*.ckpt"))
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torchmetrics.classification import MulticlassAccuracy
 from training_networks import FOUR_BITS, HINTED, Net, network, points, trained
 from zoo import changes, state
 
 from hessrank.distill.training.devices import Devices, choose_devices
+from hessrank.distill.training.folders import shared_folder
 from hessrank.distill.training.nonfinite import DivergedError
 from hessrank.distill.training.patience import within
 from hessrank.errors import DataError, HessrankError, LossError, ModelError, OptionError, UnknownNameError
@@ -29,16 +31,24 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
     return str(error.value)
 
 
+class Weighted:
+    """Cross-entropy times a number."""
+
+    weight = 1.0
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(output, target) * self.weight
+
+
 class TestNotFinite:
     def test_a_loss_that_is_infinite_keeps_the_last_epoch(self, tmp_path: Path) -> None:
-        trained(tmp_path, None, epochs=1, optimizer="sgd")
+        loss = Weighted()
+        trained(tmp_path, None, epochs=1, optimizer="sgd", loss=loss)
         before = {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")}
 
-        def explodes(output: Tensor, target: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(output, target) * float("inf")
-
+        loss.weight = float("inf")
         with pytest.raises(DivergedError) as caught:
-            trained(tmp_path, None, epochs=2, optimizer="sgd", resume=True, loss=explodes)
+            trained(tmp_path, None, epochs=2, optimizer="sgd", resume=True, loss=loss)
         assert "epoch 1, step 6: the loss is inf: all layers are finite, the loss alone is not" in one_line(caught)
         assert {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")} == before
 
@@ -319,3 +329,117 @@ def test_half_precision(tmp_path: Path) -> None:
     assert rounded == pytest.approx(exact, rel=0.02)
     with pytest.raises(OptionError, match="precision 16 needs a GPU"):
         trained(tmp_path / "16", precision="16")
+
+
+class TestFrozen:
+    def test_batch_norms_whose_weights_are_frozen_keep_their_statistics(self, tmp_path: Path) -> None:
+        for name, policy in {"quantized": FOUR_BITS, "float": None}.items():
+            model = network(norm=True)
+            model.norm.requires_grad_(False)
+            state = trained(tmp_path / name, policy, model, epochs=1).model.state_dict()
+            (mean,) = (value for key, value in state.items() if key.endswith("running_mean"))
+            assert bool((mean == 0).all())
+
+    def test_quantizers_of_frozen_weights_are_frozen(self, tmp_path: Path) -> None:
+        model = network()
+        model.first.requires_grad_(False)
+        lsq = {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}
+        state = trained(tmp_path, lsq, model, epochs=1).model.state_dict()
+        assert bool((state["first.weight_quantizer.log_gain"] == 0).all())
+        assert not bool((state["last.weight_quantizer.log_gain"] == 0).all())
+
+    def test_nothing_left_to_train(self, tmp_path: Path) -> None:
+        for name, policy in {"quantized": FOUR_BITS, "float": None}.items():
+            model = network()
+            model.requires_grad_(False)
+            with pytest.raises(ModelError, match="nothing to train: all weights"):
+                trained(tmp_path / name, policy, model)
+
+
+class TestRefused:
+    """What would train on nothing, or end in a traceback."""
+
+    def test_no_loss_is_left(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="task_coeff is 0 and nothing is to be distilled"):
+            trained(tmp_path, FOUR_BITS, task_coeff=0.0)
+
+    def test_half_precision_weights(self, tmp_path: Path) -> None:
+        x, y = points()
+        with pytest.raises(ModelError, match="weights in half precision do not train"):
+            trained(tmp_path, None, network().half(), data=(x.half(), y), validation=(x.half(), y))
+
+    def test_a_loss_of_each_sample(self, tmp_path: Path) -> None:
+        with pytest.raises(LossError, match="the loss returned 8 values: it should return the mean over the batch"):
+            trained(tmp_path, loss=nn.CrossEntropyLoss(reduction="none"))
+
+    def test_a_loss_that_raises(self, tmp_path: Path) -> None:
+        def broken(output: Tensor, target: Tensor) -> Tensor:
+            raise ValueError("no\nway")
+
+        with pytest.raises(LossError) as caught:
+            trained(tmp_path, loss=broken)
+        assert "raised ValueError: no" in one_line(caught)
+
+    def test_a_metric_that_does_not_fit(self, tmp_path: Path) -> None:
+        with pytest.raises(LossError) as caught:
+            trained(tmp_path, metrics={"accuracy": MulticlassAccuracy(num_classes=2)})
+        assert "the metric 'accuracy' raised" in one_line(caught)
+
+    @pytest.mark.parametrize("metrics", [{"a": len}, MulticlassAccuracy(num_classes=3)], ids=["function", "bare"])
+    def test_metrics_that_are_none(self, metrics: Any, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="torchmetrics"):
+            trained(tmp_path, metrics=metrics)
+
+    def test_a_policy_that_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="a list is no policy"):
+            trained(tmp_path, [1])
+
+    def test_a_batch_of_one_with_batch_norm(self, tmp_path: Path) -> None:
+        with pytest.raises(HessrankError) as caught:
+            trained(tmp_path, None, network(norm=True), batch_size=1)
+        assert "more than 1 value per channel" in one_line(caught)
+
+
+def test_what_stays_in_float_is_said(tmp_path: Path) -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight)
+
+    said: list[str] = []
+    trained(tmp_path, FOUR_BITS, Bare(), epochs=0, say=said.append)
+    assert any(line.startswith("note: 1 tensors stay in float (hessrank check says why): weight") for line in said)
+
+
+def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    trained(tmp_path, epochs=1)
+    x, y = points()
+    other = network()
+    nn.init.ones_(other.last.bias)
+    for name, options in {
+        "model": {"model": other},
+        "data": {"data": (x + 1, y)},
+        "validation": {"validation": (x + 1, y)},
+        "loss": {"loss": "mse"},
+        "teacher": {"teacher": other},
+    }.items():
+        with pytest.raises(HessrankError, match=rf"started with something else: (.*, )?{name}[,;]|mse"):
+            trained(tmp_path, epochs=2, resume=True, **options)
+    assert len(trained(tmp_path, epochs=2, resume=True).metrics) == 2
+
+
+def test_helping_processes_write_to_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HESSRANK_RUN_FOLDER", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(OptionError, match="give all of them the folder"):
+        shared_folder("net")
+    monkeypatch.delenv("LOCAL_RANK")
+    (tmp_path / "runs" / "net").mkdir(parents=True)
+    assert shared_folder("net") == Path("runs/net-2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    (tmp_path / "runs" / "net-2").mkdir()
+    assert shared_folder("net") == Path("runs/net-2")
