@@ -107,8 +107,8 @@ def fit(
         KeyboardInterrupt: likewise.
     """
     settings, (step, epoch) = job.settings, _progress_of(resume)
-    epochs = settings.epochs
-    module = Training(job.networks, job.materials.task, job.distillation, settings, (before.steps or 0) * epochs)
+    total_steps = (before.steps or 0) * settings.epochs
+    module = Training(job.networks, job.materials.task, job.distillation, settings, total_steps)
     records = Records(job.folder, settings)
     keeper = Checkpoints(job.folder, job.materials.task.monitor, job.materials.task.mode, job.facts)
     interrupts = Interrupts()
@@ -120,7 +120,7 @@ def fit(
             num_nodes=settings.num_nodes,
             strategy="auto" if devices.count * settings.num_nodes == 1 else "ddp_find_unused_parameters_true",
             precision=_PRECISIONS[settings.precision],
-            max_epochs=epochs,
+            max_epochs=settings.epochs,
             limit_train_batches=TRIAL_STEPS if debug else None,
             limit_val_batches=TRIAL_STEPS if debug else None,
             gradient_clip_val=settings.clip_gradients,
