@@ -4,16 +4,15 @@ import json
 import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import interrupted
 from torch import nn
 
 from hessrank.analysis.ranking import COLUMNS
@@ -237,41 +236,12 @@ def test_debug_shows_the_traceback(folder: Path) -> None:
         main([*GOOD, "--loss", "slef", "--debug"])
 
 
-def _heeds_ctrl_c() -> None:
-    """Undo what a shell does to its jobs in the background: they ignore SIGINT, and their children do."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(folder: Path) -> None:
     _spoiled(folder)
-    command = ["body.pth", "--arch", "nets.py:Slow", "--data", "x.npy"]
-    command += ["--max-probes", "4096", "--num-samples", "1"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "hessrank",
-            *command,
-            "--tolerance",
-            "1e-9",
-            "--estimator",
-            "hutchinson",
-            "--out",
-            "r.csv",
-        ],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HESSRANK_PROGRESS_SECONDS": "0"},
-        preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - there are no threads here
-    )
-    assert process.stderr is not None
-    line = process.stderr.readline()  # the first sign of progress: it is in the middle
-    assert "ranges" in line or "probes" in line
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    command = ["body.pth", "--arch", "nets.py:Slow", "--data", "x.npy", "--estimator", "hutchinson"]
+    command += ["--max-probes", "4096", "--num-samples", "1", "--tolerance", "1e-9", "--out", "r.csv"]
+    code, err = interrupted(command, folder, sign="probes")
+    assert code == 130, err
     assert "interrupted: nothing was written" in err
     assert "Traceback" not in err
     assert not list(folder.glob("*r.csv*")) + list(folder.glob("*r.json*"))

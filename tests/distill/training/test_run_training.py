@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from processes import interrupted
 
 from hessrank.analysis.loading import load_model
 from hessrank.cli import main
@@ -318,41 +318,20 @@ def test_pdb_debug_opens_the_debugger_where_it_broke(tmp_path: Path, monkeypatch
     assert len(opened) == 1
 
 
-def _heeds_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's jobs in the background ignore it
-
-
 def test_ctrl_c_tells_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(DIGITS.replace("samples: 256", "samples: 1024"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hessrank", "train", "run.yaml", "--epochs", "500"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HESSRANK_PROGRESS_SECONDS": "0"},
-        preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - there are no threads here
-    )
-    assert process.stderr is not None
-    while "training 17/" not in process.stderr.readline():  # the second epoch has begun
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert (
-        err.strip().splitlines()[-1]
-        == "interrupted: runs/run holds the epochs that were finished: go on with --resume"
-    )
+    command = ["train", "run.yaml", "--epochs", "500"]
+    code, err = interrupted(command, tmp_path, sign="training 17/")  # the second epoch has begun
+    assert code == 130, err
+    told = "interrupted: runs/run holds the epochs that were finished: go on with --resume"
+    assert err.strip().splitlines()[-1] == told
     assert "Traceback" not in err
-    assert run(tmp_path, (tmp_path / "run.yaml").read_text(), "--epochs", "3", "--resume") in (0, 2)
     assert list((tmp_path / "runs" / "run").glob("last-*.ckpt"))
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """The same global batch in two processes: the same network, to rounding."""
-    text = DIGITS.replace("4}", "8}") + "arch_args: {width: 4}\nfreeze_bn: true\nepochs: 2\n".replace(
-        "epochs: 2\n", ""
-    )
+    text = DIGITS.replace("4}", "8}") + "arch_args: {width: 4}\nfreeze_bn: true\n"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for count in (1, 2):
         folder = tmp_path / str(count)
