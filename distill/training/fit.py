@@ -22,7 +22,7 @@ from hessrank.distill.training.interrupts import Interrupts
 from hessrank.distill.training.job import Job
 from hessrank.distill.training.loaders import Place, seed_all, training_loader, validation_loader
 from hessrank.distill.training.module import Training
-from hessrank.distill.training.pictures import Pictures, answers, first_samples
+from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
 from hessrank.distill.training.trained import FACTS
@@ -157,8 +157,7 @@ def load_best(job: Job) -> None:
 
 def _pictures(job: Job, devices: Devices) -> list[Callback]:
     task, settings = job.materials.task, job.settings
-    loader = validation_loader(job.materials.validation, task.validation_batch_size, settings)
-    samples = first_samples(loader, job.networks.signature, settings.pictures)
+    samples = chosen_samples(job.materials.validation, job.networks.signature, settings.pictures)
     floats = answers(job.networks.signature.to(devices.first).eval(), samples, devices.first)
     name = "trained" if job.student_name == "float" else job.student_name
     return [Pictures(job.folder, task, samples, floats, name)] if samples else []

@@ -7,14 +7,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import nn
 
-from hessrank.analysis.batches import Batch, bind_fields, single_samples
+from hessrank.analysis.batches import Batch, as_samples, bind_fields, make_batch, single_samples
 from hessrank.distill.tasks.base import Picture, Task
 from hessrank.distill.training.judging import Network, on_device
+from hessrank.distill.training.loaders import is_dataset
 from hessrank.distill.training.module import Training
 from hessrank.files import written_whole
 
@@ -54,10 +56,22 @@ class Pictures(Callback):
             draw_panels(rows, self._folder / f"epoch{trainer.current_epoch + 1:04d}.png")
 
 
-def first_samples(batches: Any, signature: nn.Module, count: int) -> list[Batch]:
-    """Return the first ``count`` samples that a data loader gives, as batches of one."""
-    bound = (bind_fields(fields, signature, needs_target=True) for fields in batches)
-    return list(islice((one for batch in bound for one in single_samples(batch)), count)) if count else []
+def chosen_samples(data: Any, signature: nn.Module, count: int) -> list[Batch]:
+    """Return samples as batches of one: of a data set from its first to its last, of a data loader the first.
+
+    Args:
+        data: validation data.
+        signature: the module whose ``forward`` binds their fields.
+        count: how many; fewer if there are fewer.
+    """
+    if not count:
+        return []
+    if is_dataset(data):
+        samples = as_samples(data)
+        places = sorted({round(place) for place in np.linspace(0, len(samples) - 1, count)})
+        return [make_batch(samples, [place], signature, needs_target=True) for place in places]
+    bound = (bind_fields(fields, signature, needs_target=True) for fields in data)
+    return list(islice((one for batch in bound for one in single_samples(batch)), count))
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
 from hessrank.distill.training.trained import is_trained, load_trained
 from hessrank.distill.training.work import work
-from hessrank.errors import HessrankError, LoadError
+from hessrank.errors import DataError, HessrankError, LoadError
 from hessrank.quant.export import export_onnx, require_onnx
 from hessrank.quant.policy import Policy, PolicyError
 from hessrank.quant.prepare import QuantizedModel, load_state
@@ -143,7 +143,7 @@ def task_of(run: RunFile) -> Task:
 
 @contextmanager
 def _at(run: RunFile, *keys: str) -> Iterator[None]:
-    """Put the place of the last of ``keys`` that the file gives before what goes wrong."""
+    """Put the place of the last of ``keys`` that the file gives, or of its data, before what goes wrong."""
     try:
         yield
     except PolicyError:
@@ -152,7 +152,8 @@ def _at(run: RunFile, *keys: str) -> Iterator[None]:
         given = [key for key in keys if key in run.given]
         if not given:
             raise
-        raise run.error(str(error), given[-1]) from error
+        blamed = "data" if isinstance(error, DataError) and "data" in given else given[-1]
+        raise run.error(str(error), blamed) from error
 
 
 def settings_of(run: RunFile) -> Settings:
