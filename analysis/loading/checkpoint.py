@@ -95,12 +95,22 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             with beside.open("wb") as file:
                 torch.save(dict(content), file)  # to a file object: no file name gets into the bytes
         except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
-            raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
+            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
         if unsafe := unsafe_names(beside):
             raise OutputError(
                 f"{path}: a checkpoint holds tensors and plain values only, not {', '.join(unsafe)}; "
                 "convert what is in arch_args or metadata"
             )
+
+
+def _reason(error: BaseException) -> str:
+    """Return why writing failed: torch hides a full disk behind a remark on its own file format."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
+    return one_line(error)
 
 
 def is_checkpoint(held: object) -> bool:

@@ -119,7 +119,7 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
             said.write_text(str(error))
 
     assert in_child(on_a_full_disk) == 0
-    assert "last-epoch0003.ckpt: cannot be written" in said.read_text()
+    assert "last-epoch0003.ckpt: cannot be written: File too large" in said.read_text()
     assert {path.name: path.read_bytes() for path in folder.glob("*.ckpt")} == before
     assert not list(folder.glob(".*"))
     trained(folder, epochs=5, resume=True)
