@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from hessrank.analysis.loading.files import one_line, shape_text
-from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.loading.files import shape_text
 from hessrank.distill.feature_losses import AttentionTransfer, Cosine, LogitsKL, MeanSquares, SimilarityPreserving
-from hessrank.errors import HessrankError, LossError, OptionError
+from hessrank.distill.user_code import told
+from hessrank.errors import LossError, OptionError
 from hessrank.plugins import Registry
 
 
@@ -86,15 +86,8 @@ class CustomDistillation:
         Raises:
             LossError: it raises, or does not return one number.
         """
-        try:
+        with told(f"distillation loss {self.name!r}"):
             value: Any = self._function(student, teacher.detach())
-        except HessrankError:
-            raise
-        except Exception as error:  # the user's own code, which may raise anything
-            if is_out_of_memory(error):
-                raise
-            told = f"{type(error).__name__}: {one_line(error)}"
-            raise LossError(f"distillation loss {self.name!r} raised {told}") from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = shape_text(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise LossError(f"distillation loss {self.name!r} returned {what}: it should return one number")

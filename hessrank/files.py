@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hessrank.errors import OutputError
 
+_BESIDE = re.compile(r"\..+\.\d+(\.\w+)?")  # what ``written_whole`` writes to
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
@@ -56,6 +58,3 @@ def remove_leftovers(folder: str | Path) -> None:
     for path in Path(folder).rglob(".*"):
         if path.is_file() and _BESIDE.fullmatch(path.name):
             path.unlink(missing_ok=True)
-
-
-_BESIDE = re.compile(r"\..+\.\d+(\.\w+)?")

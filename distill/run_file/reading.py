@@ -39,6 +39,11 @@ class RunFile:
         """Return a path that the file names, taken from the file's folder; None for none."""
         return None if name is None else self.path.parent / Path(name).expanduser()
 
+    def reference(self, name: str) -> str:
+        """Return ``file.py:name`` with the file's path taken from the run file's folder; others as they are."""
+        place, _, attribute = name.rpartition(":")
+        return f"{self.path.parent / place}:{attribute}" if place.endswith(".py") else name
+
     @property
     def out(self) -> Path:
         """The folder to write to."""

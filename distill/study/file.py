@@ -100,6 +100,7 @@ def read_study(path: str | Path) -> Study:
     path, document = Path(path), read_document(path)
     refuse_unknown_keys(document.data, StudyKeys.model_fields, document.places)
     keys = validated(StudyKeys, document.data, document.places)
+    _refuse_foreign(keys.base, document.places.below("base"))
     experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
     folders: dict[str, str] = {}
     for name in keys.experiments:
@@ -118,16 +119,19 @@ def slug(name: str) -> str:
 _INSTEAD = {"seed": "seeds are the study's", "out": "out is the study's"}
 
 
+def _refuse_foreign(given: Table, places: Places) -> None:
+    """Refuse keys of a run file that have no place in a study."""
+    for key in _NOT_IN_A_STUDY:
+        if key in given:
+            problem = f"{key} has no place in a study: {_INSTEAD.get(key, 'remove it')}"
+            raise places.error(problem, places.key(key))
+
+
 def _experiment(path: Path, document: Document, keys: StudyKeys, name: str) -> Experiment:
     places = document.places.below("experiments").below(name)
     changed = keys.experiments[name]
     refuse_unknown_keys(changed, [*OWN, *RunKeys.model_fields, *Policy.model_fields], places)
-    for given, around in ((changed, places), (keys.base, document.places.below("base"))):
-        for key in _NOT_IN_A_STUDY:
-            if key in given:
-                raise around.error(
-                    f"{key} has no place in a study: {_INSTEAD.get(key, 'remove it')}", around.key(key)
-                )
+    _refuse_foreign(changed, places)
     own = validated(OwnKeys, {key: changed[key] for key in OWN if key in changed}, places)
     if own.policy is not None and own.policy not in keys.policies:
         known = ", ".join(keys.policies) or "none"

@@ -9,6 +9,7 @@ from typing import Any
 from hessrank.analysis.ranking import Ranking
 from hessrank.distill.study.file import OwnKeys, Study
 from hessrank.errors import HessrankError
+from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.make_policy import DEFAULT_COEFFICIENT, make_policy
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.places import Places
@@ -35,13 +36,9 @@ class Policies:
             self._asked.pop()
         return self._made[name]
 
-    def bops(self, policy: Policy) -> float:
-        """Return the BOPs of one sample."""
-        return float(summarize(policy, self._ranking).costs.bops)
-
-    def size_mib(self, policy: Policy) -> float:
-        """Return the size of all parameters in MiB."""
-        return float(summarize(policy, self._ranking).costs.size_mib)
+    def costs(self, policy: Policy) -> Costs:
+        """Return what a policy costs: BOPs of one sample, size of all parameters."""
+        return summarize(policy, self._ranking).costs
 
     def with_hints(self, policy: Policy, own: OwnKeys) -> Policy:
         """Return the policy with the hint layers and coefficients that an experiment asks for."""
@@ -61,7 +58,7 @@ class Policies:
             other = told.pop("bops_of")
             if other not in self._study.keys.policies:
                 raise self._error(f"bops_of: no policy named {other!r} in this study", name, "bops_of")
-            told["budget_bops"] = self.bops(self[other])
+            told["budget_bops"] = self.costs(self[other]).bops
         try:
             if "file" in told:
                 return self._of_file(told)

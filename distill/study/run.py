@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from hessrank.distill.training.identity import changed, identity_of_run
 from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import RESULT
-from hessrank.distill.training.start import beside, float_network, settings_of, start, task_of
+from hessrank.distill.training.start import float_network, settings_of, start, task_of
 from hessrank.errors import unknown_name
 from hessrank.files import written_whole
+from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.policy import Policy
 
 RANKING, RUNS = "ranking.csv", "runs"
@@ -38,18 +39,18 @@ class Planned:
     Attributes:
         experiment: its experiment's name.
         seed: its seed.
+        policy: name of its policy in the study; empty without one.
         run: what to run.
         folder: where.
-        bops: of one sample, by its policy; None in float.
-        size_mib: of all parameters, likewise.
+        costs: of its policy; None in float.
     """
 
     experiment: str
     seed: int
+    policy: str
     run: RunFile
     folder: Path
-    bops: float | None
-    size_mib: float | None
+    costs: Costs | None
 
 
 def run_study(
@@ -83,7 +84,7 @@ def run_study(
             continue
         say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
         start(one.run, resume=True, say=lambda line: None, report=report, out=one.folder)
-    return pd.DataFrame([_row(study, one) for one in plan if finished(one)])
+    return pd.DataFrame([_row(one) for one in plan if finished(one)])
 
 
 def ranking_of(study: Study, say: Say) -> Ranking:
@@ -122,25 +123,27 @@ def _widths(told: Mapping[str, Any]) -> list[Any]:
 def monitor_of(study: Study) -> str:
     """Return the metric that the study's task goes by."""
     run = study.experiments[0].run
-    return find_task(beside(run, run.keys.task)).monitor
+    return find_task(run.reference(run.keys.task)).monitor
 
 
 def planned(study: Study, policies: Policies) -> list[Planned]:
     """Return all trainings of a study, in order."""
-    return [_planned(study, policies, one, seed) for one in study.experiments for seed in study.keys.seeds]
+    return [one for experiment in study.experiments for one in _planned(study, policies, experiment)]
 
 
-def _planned(study: Study, policies: Policies, experiment: Experiment, seed: int) -> Planned:
+def _planned(study: Study, policies: Policies, experiment: Experiment) -> Iterator[Planned]:
+    """Yield an experiment's trainings, one a seed."""
     run, own = experiment.run, experiment.own
     policy = run.policy
     if own.policy is not None:
         given = {name: getattr(policy, name) for name in Policy.model_fields if name in run.given}
         policy = policies[own.policy].model_copy(update=given)
     policy = policies.with_hints(policy, own)
-    keys = run.keys.model_copy(update={"seed": seed})
-    folder = study.out / RUNS / slug(experiment.name) / f"seed-{seed}"
-    bops, size = (policies.bops(policy), policies.size_mib(policy)) if keys.quant else (None, None)
-    return Planned(experiment.name, seed, replace(run, keys=keys, policy=policy), folder, bops, size)
+    costs = policies.costs(policy) if run.keys.quant else None
+    for seed in study.keys.seeds:
+        seeded_run = replace(run, keys=run.keys.model_copy(update={"seed": seed}), policy=policy)
+        folder = study.out / RUNS / slug(experiment.name) / f"seed-{seed}"
+        yield Planned(experiment.name, seed, own.policy or "", seeded_run, folder, costs)
 
 
 def finished(one: Planned) -> bool:
@@ -159,12 +162,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _row(study: Study, one: Planned) -> dict[str, Any]:
-    result = _read(one.folder / RESULT)
-    own = {experiment.name: experiment.own for experiment in study.experiments}[one.experiment]
+def _row(one: Planned) -> dict[str, Any]:
+    result, costs = _read(one.folder / RESULT), one.costs
     before = result["before"].get("quantized", result["before"]["float"])
-    row: dict[str, Any] = {"experiment": one.experiment, "seed": one.seed, "policy": own.policy or ""}
-    row |= {"bops": one.bops, "size_mib": one.size_mib, "best_epoch": result["best_epoch"]}
+    row: dict[str, Any] = {"experiment": one.experiment, "seed": one.seed, "policy": one.policy}
+    row |= {"bops": costs and costs.bops, "size_mib": costs and costs.size_mib, "best_epoch": result["best_epoch"]}
     for when, found in (("before", before), ("last", result["last"]), ("best", result["best"])):
         row |= {f"{when}_{name}": value for name, value in found.items()}
     return row

@@ -27,22 +27,21 @@ class Before:
     """The metrics before the first step.
 
     Attributes:
-        metrics: by network (``float``, ``quantized``, ``teacher``) and metric.
+        metrics: by network (``float``, ``quantized``, ``teacher``) and metric; empty in processes that only help.
         steps: training steps an epoch; None where the data do not say.
-        samples: validation samples, likewise.
     """
 
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     steps: int | None = None
-    samples: int | None = None
 
 
-def measure(job: Job, device: torch.device) -> Before:
+def measure(job: Job, device: torch.device, *, judged: bool = True) -> Before:
     """Judge every network on the validation data, after data have shown that they come at all.
 
     Args:
-        job: what is to be trained; networks end up on ``device``, in evaluation mode.
+        job: what is to be trained; networks that are judged end up on ``device``, in evaluation mode.
         device: where to compute.
+        judged: whether to judge; of several processes that train together, one does.
 
     Raises:
         DataError: nothing comes in time, or it does not fit the network.
@@ -54,11 +53,9 @@ def measure(job: Job, device: torch.device) -> Before:
         if within(settings.data_timeout, f"the {what} data", partial(_first, loader)) is None:
             raise DataError(f"the {what} data hold no batch")
     signature = job.networks.signature
-    found = {
-        name: judge(network, task, validation, signature, device)
-        for name, network in networks_of(job, device).items()
-    }
-    return Before(found, _length(training), _length(validation))
+    networks = networks_of(job, device) if judged else {}
+    found = {name: judge(network, task, validation, signature, device) for name, network in networks.items()}
+    return Before(found, _length(training))
 
 
 def _first(loader: Any) -> Any:

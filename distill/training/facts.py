@@ -26,7 +26,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return plain values that go into every checkpoint of a training.
 
-    They are ``version``, ``arch``, ``arch_args``, ``policy`` (its YAML, or None), ``bits`` by tensor, ``freeze_bn``,
+    They are ``version``, ``arch``, ``arch_args``, ``policy`` (its YAML, or None), ``bits`` by tensor,
     ``settings``, ``identity`` (what the training is of), and ``example``, one sample to trace the network with.
     """
     bits = {}
@@ -39,7 +39,6 @@ def facts_of(
         "arch_args": dict(arch_args),
         "policy": None if policy is None else str(policy),
         "bits": bits,
-        "freeze_bn": settings.freeze_bn,
         "settings": settings.model_dump(mode="json"),
         "identity": dict(identity),
         "example": plain(materials.one),

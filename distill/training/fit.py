@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,7 +16,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import Before
 from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
-from hessrank.distill.training.devices import Devices
+from hessrank.distill.training.devices import Devices, is_main_process
+from hessrank.distill.training.folders import Resumed
 from hessrank.distill.training.interrupts import Interrupts
 from hessrank.distill.training.job import Job
 from hessrank.distill.training.loaders import Place, seed_all, training_loader, validation_loader
@@ -25,7 +25,6 @@ from hessrank.distill.training.module import Training
 from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
-from hessrank.distill.training.trained import FACTS
 from hessrank.errors import LoadError
 
 TRIAL_STEPS = 4
@@ -87,7 +86,7 @@ def fit(
     devices: Devices,
     before: Before,
     *,
-    resume: Path | None = None,
+    resume: Resumed | None = None,
     debug: bool = False,
     report: Report | None = None,
 ) -> Fitted:
@@ -97,7 +96,7 @@ def fit(
         job: what to train.
         devices: where.
         before: the number of steps, for the schedule.
-        resume: the checkpoint to go on from.
+        resume: where to go on from.
         debug: only a few batches an epoch.
         report: is told ``(stage, done, total)``.
 
@@ -106,7 +105,7 @@ def fit(
         OutputError: a file cannot be written; the last epoch's checkpoint is good.
         KeyboardInterrupt: likewise.
     """
-    settings, (step, epoch) = job.settings, _progress_of(resume)
+    settings, epoch = job.settings, resume.epoch if resume else 0
     total_steps = (before.steps or 0) * settings.epochs
     module = Training(job.networks, job.materials.task, job.distillation, settings, total_steps)
     records = Records(job.folder, settings)
@@ -124,7 +123,7 @@ def fit(
             limit_train_batches=TRIAL_STEPS if debug else None,
             limit_val_batches=TRIAL_STEPS if debug else None,
             gradient_clip_val=settings.clip_gradients,
-            logger=TensorBoardLogger(job.folder, "tensorboard", "", purge_step=step),
+            logger=TensorBoardLogger(job.folder, "tensorboard", "", purge_step=resume.step if resume else None),
             callbacks=callbacks,
             plugins=[WholeFiles()],
             default_root_dir=job.folder,
@@ -134,7 +133,9 @@ def fit(
             use_distributed_sampler=False,
         )
         try:
-            trainer.fit(module, datamodule=Batches(job, epoch), ckpt_path=resume, weights_only=True)
+            trainer.fit(
+                module, datamodule=Batches(job, epoch), ckpt_path=resume.path if resume else None, weights_only=True
+            )
         except SystemExit as stop:  # Lightning's way to end on Ctrl-C
             raise KeyboardInterrupt(f"{job.folder} holds the epochs that were finished: go on with resume") from stop
     return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
@@ -156,19 +157,14 @@ def load_best(job: Job) -> None:
 
 
 def _pictures(job: Job, devices: Devices) -> list[Callback]:
+    """Return what draws example pictures, in the process that does."""
+    if not is_main_process():
+        return []
     task, settings = job.materials.task, job.settings
     samples = chosen_samples(job.materials.validation, job.networks.signature, settings.pictures)
     floats = answers(job.networks.signature.to(devices.first).eval(), samples, devices.first)
     name = "trained" if job.student_name == "float" else job.student_name
     return [Pictures(job.folder, task, samples, floats, name)] if samples else []
-
-
-def _progress_of(resume: Path | None) -> tuple[int | None, int]:
-    """Return the steps and epochs that a checkpoint has behind it."""
-    if resume is None:
-        return None, 0
-    held = read_pickle(resume, trust_pickle=False)
-    return int(held["global_step"]), int(held[FACTS]["epoch"])
 
 
 @contextmanager

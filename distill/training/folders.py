@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,23 @@ def shared_folder(name: str) -> Path:
     return folder
 
 
-def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_only: bool = False) -> Path | None:
-    """Make the folder; return the checkpoint to go on from, None to start.
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on.
+
+    Attributes:
+        path: the checkpoint.
+        step: steps that are behind it.
+        epoch: epochs likewise.
+    """
+
+    path: Path
+    step: int
+    epoch: int
+
+
+def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_only: bool = False) -> Resumed | None:
+    """Make the folder; return where to go on from, None to start.
 
     Args:
         folder: of the run.
@@ -65,7 +81,8 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
         raise OptionError(
             f"{folder}: a run is here already ({last.name}): go on with resume (--resume), or write elsewhere (out)"
         )
-    held = read_pickle(last, trust_pickle=False)[FACTS]
+    checkpoint = read_pickle(last, trust_pickle=False)
+    held = checkpoint[FACTS]
     if held["epoch"] > facts["settings"]["epochs"]:
         raise OptionError(
             f"{folder}: {held['epoch']} epochs are trained already, epochs is {facts['settings']['epochs']}"
@@ -81,4 +98,4 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
             f"{folder}: this run was started with something else: {told}; write elsewhere, or remove the folder"
         )
     (folder / RESULT).unlink(missing_ok=True)  # it says that the run is over
-    return last
+    return Resumed(last, int(checkpoint["global_step"]), int(held["epoch"]))

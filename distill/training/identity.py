@@ -23,8 +23,7 @@ _FILES = ("load_model", "load_quant_model", "load_teacher_model", "teacher_polic
 
 def identity_of_run(run: RunFile) -> dict[str, Any]:
     """Return a run file's keys, less those of how to train, with a checksum of every file that they name."""
-    names = [name for name in type(run.keys).model_fields if name not in Settings.model_fields]
-    found = {name: run.keys.model_dump(mode="json")[name] for name in names if name not in _NOTHING}
+    found: dict[str, Any] = run.keys.model_dump(mode="json", exclude={*Settings.model_fields, *_NOTHING})
     for name in _FILES:
         path = run.beside(getattr(run.keys, name))
         if path is not None and path.is_file():

@@ -141,7 +141,7 @@ def make_job(
     hints = hints_of(policy, settings)
     _check(model, materials.task, settings, bool(hints))
     if not hints:
-        networks = Networks(model, student, as_nodes(student, materials.one))
+        networks = Networks(model, student, as_nodes(student))
         return Job(networks, materials, None, settings, folder, facts, notes)
     graph = as_graph(student, materials.one)
     layers = [hint.layer for hint in hints]
@@ -186,7 +186,7 @@ def notes_of(student: nn.Module) -> tuple[str, ...]:
     return (*idle, told) if floating else idle
 
 
-def as_nodes(student: nn.Module, one: Batch) -> dict[str, str]:
+def as_nodes(student: nn.Module) -> dict[str, str]:
     """Return the node of every layer of a quantized network; nothing for others."""
     return dict(student.layer_nodes) if isinstance(student, QuantizedModel) else {}
 

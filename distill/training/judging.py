@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves
 from torchmetrics import Metric
 
-from hessrank.analysis.batches import Batch, bind_fields, first_line
-from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.batches import Batch, bind_fields
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import OneNumber
-from hessrank.errors import HessrankError, LossError, ModelError
+from hessrank.distill.user_code import told
+from hessrank.errors import ModelError
 
 Network = Callable[..., Any]
 
@@ -69,29 +68,7 @@ def task_loss(task: Task, output: Any, target: Any) -> Tensor:
         return OneNumber(task.loss)(output, target)
 
 
-@contextmanager
-def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
-    """Say in one line what a user's own code raises.
-
-    Raises:
-        HessrankError: of this ``kind``, saying ``what`` raised it.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, HessrankError) or is_out_of_memory(error):
-            raise
-        raise kind(f"{what} raised {type(error).__name__}: {first_line(error)}") from error
-
-
 def finite(nest: Any) -> bool:
     """Return whether all floating-point tensors in a nest of them are free of NaN and infinity."""
-    bad: list[bool] = []
-
-    def look(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            bad.append(not bool(torch.isfinite(leaf).all()))
-        return leaf
-
-    tree_map(look, nest)
-    return not any(bad)
+    tensors = (leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor) and leaf.is_floating_point())
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

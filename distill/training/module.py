@@ -18,9 +18,10 @@ from hessrank.distill.run_file import Settings
 from hessrank.distill.taps import tapped
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.teacher import Teacher
-from hessrank.distill.training.judging import task_loss, told, update
-from hessrank.distill.training.nonfinite import DivergedError, first_nonfinite
+from hessrank.distill.training.judging import task_loss, update
+from hessrank.distill.training.nonfinite import DivergedError, first_nonfinite, nonfinite_weight
 from hessrank.distill.training.optimizers import make_optimizer
+from hessrank.distill.user_code import told
 from hessrank.errors import HessrankError, ModelError
 
 TASK = "task"
@@ -153,9 +154,9 @@ class Training(LightningModule):
         raise DivergedError(f"{self._when()}: the loss is {loss.item()}: {where}; {_REMEDY}")
 
     def _require_finite_weights(self) -> None:
-        for name, parameter in self.student.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise DivergedError(f"{self._when()}: the weight {name!r} is not finite; {_REMEDY}")
+        name = nonfinite_weight(self.student)
+        if name is not None:
+            raise DivergedError(f"{self._when()}: the weight {name!r} is not finite; {_REMEDY}")
 
     def _when(self) -> str:
         return f"epoch {self.current_epoch}, step {self.global_step}"

@@ -18,6 +18,11 @@ class DivergedError(HessrankError):
     """A training whose loss or weights are not finite any more; the checkpoints before it are good."""
 
 
+def nonfinite_weight(network: nn.Module) -> str | None:
+    """Return the name of the first parameter that holds NaN or infinity; None without one."""
+    return next((name for name, parameter in network.named_parameters() if not finite(parameter)), None)
+
+
 @torch.no_grad()
 def first_nonfinite(student: nn.Module, nodes: Mapping[str, str], batch: Batch) -> str:
     """Return where NaN or infinity comes up first when a batch runs through a network, in words.
@@ -27,9 +32,9 @@ def first_nonfinite(student: nn.Module, nodes: Mapping[str, str], batch: Batch) 
         nodes: for every layer name, its torch.fx node.
         batch: the batch that went wrong.
     """
-    for name, parameter in student.named_parameters():
-        if not finite(parameter):
-            return f"the first weight that is not finite is {name!r}"
+    weight = nonfinite_weight(student)
+    if weight is not None:
+        return f"the first weight that is not finite is {weight!r}"
     if not finite((batch.args, batch.kwargs, batch.target)):
         return "the data of this step hold NaN or infinity"
     found = _in_graph(student, nodes, batch) if isinstance(student, fx.GraphModule) else _in_modules(student, batch)

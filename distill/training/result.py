@@ -42,16 +42,14 @@ class TrainResult:
         """The metrics of the best epoch, by name; those before the first step if none was trained."""
         if self.best_epoch == 0:
             return dict(self.before[self.student])
-        row = self.metrics.loc[self.metrics["epoch"] == self.best_epoch].iloc[0]
-        return {name.removeprefix("val/"): float(row[name]) for name in row.index if name.startswith("val/")}
+        return _validation(self.metrics.loc[self.metrics["epoch"] == self.best_epoch].iloc[0])
 
     @property
     def last(self) -> dict[str, float]:
         """The metrics of the last epoch, likewise."""
         if self.metrics.empty:
             return self.best
-        row = self.metrics.iloc[-1]
-        return {name.removeprefix("val/"): float(row[name]) for name in row.index if name.startswith("val/")}
+        return _validation(self.metrics.iloc[-1])
 
     def table(self) -> pd.DataFrame:
         """Return one row a network, one column a metric: before, and the student after its best epoch."""
@@ -78,3 +76,8 @@ class TrainResult:
         }
         with written_whole(self.folder / RESULT) as beside:
             beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _validation(row: pd.Series) -> dict[str, float]:
+    """Return the validation metrics of an epoch's row, by name."""
+    return {name.removeprefix("val/"): float(row[name]) for name in row.index if name.startswith("val/")}

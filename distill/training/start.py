@@ -16,7 +16,6 @@ from torch import nn
 from hessrank.analysis.loading import LoadedModel, load_model
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build
 from hessrank.analysis.loading.checkpoint import is_checkpoint
-from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
@@ -29,9 +28,9 @@ from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
-from hessrank.distill.training.trained import is_trained, load_trained
+from hessrank.distill.training.trained import holds_trained, load_trained, peek
 from hessrank.distill.training.work import work
-from hessrank.errors import DataError, HessrankError, LoadError
+from hessrank.errors import DataError, HessrankError
 from hessrank.quant.export import export_onnx, require_onnx
 from hessrank.quant.policy import Policy, PolicyError
 from hessrank.quant.prepare import QuantizedModel, load_state
@@ -137,7 +136,7 @@ def task_of(run: RunFile) -> Task:
     """Make the task that a run file names, waiting for its data as long as the settings allow."""
     keys, folder = run.keys, run.path.parent
     with _at(run, "task", "data", "task_args"):
-        make = partial(make_task, beside(run, keys.task), keys.data, folder, keys.seed, keys.task_args)
+        make = partial(make_task, run.reference(keys.task), keys.data, folder, keys.seed, keys.task_args)
         return within(keys.data_timeout, "the training data", make)
 
 
@@ -171,15 +170,9 @@ def _require_files(run: RunFile) -> None:
 def _architecture(run: RunFile, task: Task) -> tuple[Architecture, dict[str, Any]]:
     """Return what builds the network, and the arguments that the task's data ask for (a number of classes)."""
     if run.keys.arch is not None:
-        return beside(run, run.keys.arch), {}
+        return run.reference(run.keys.arch), {}
     made = task.model
     return (made.func, dict(made.keywords)) if isinstance(made, partial) else (made, {})
-
-
-def beside(run: RunFile, reference: str) -> str:
-    """Return ``file.py:name`` with the file's path taken from the run file's folder."""
-    place, _, name = reference.rpartition(":")
-    return f"{run.path.parent / place}:{name}" if place.endswith(".py") else reference
 
 
 def float_network(run: RunFile, task: Task) -> Float:
@@ -190,7 +183,8 @@ def float_network(run: RunFile, task: Task) -> Float:
     """
     keys, (arch, wanted) = run.keys, _architecture(run, task)
     path = run.beside(keys.load_model)
-    if path is not None and is_trained(path):
+    held = None if path is None else peek(path)
+    if holds_trained(held):
         raise run.error(
             f"load_model: {path} is a trained quantized network: give its float network, this as load_quant_model",
             "load_model",
@@ -202,23 +196,15 @@ def float_network(run: RunFile, task: Task) -> Float:
         task.initialize(model)
         note = "no load_model: the network starts from random weights"
         return Float(model, arch_name(arch), arguments, (note,))
-    loaded = _loaded(run, path, task, keys.arch_args)
+    loaded = _loaded(run, path, task, keys.arch_args, ours=is_checkpoint(held))
     return Float(loaded.model, loaded.arch or arch_name(arch), loaded.arch_args, _told("load_model", loaded))
 
 
-def _loaded(run: RunFile, path: Path, task: Task, arguments: dict[str, Any] | None) -> LoadedModel:
+def _loaded(run: RunFile, path: Path, task: Task, arguments: dict[str, Any] | None, *, ours: bool) -> LoadedModel:
     """Load a float network; a checkpoint of ours knows its arguments, unless others are given."""
     arch, wanted = _architecture(run, task)
-    own = None if arguments is None and (not wanted or _says_how(path)) else wanted | (arguments or {})
+    own = None if arguments is None and (not wanted or ours) else wanted | (arguments or {})
     return load_model(path, arch=arch, arch_args=own, trust_pickle=run.keys.trust_pickle)
-
-
-def _says_how(path: Path) -> bool:
-    """Return whether a file is a checkpoint of ours, which says how its network is built."""
-    try:
-        return is_checkpoint(read_pickle(path, trust_pickle=False))
-    except LoadError:
-        return False
 
 
 def _told(key: str, loaded: LoadedModel) -> tuple[str, ...]:
@@ -266,11 +252,12 @@ def _teacher(
 
 def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> tuple[nn.Module, tuple[str, ...]]:
     keys = run.keys
-    if is_trained(path):
+    held = peek(path)
+    if holds_trained(held):
         trained = load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
         return trained, (f"load_teacher_model {path}: all {len(trained.state_dict())} keys loaded, none left over",)
     own = keys.arch_args if keys.teacher_arch_args is None else keys.teacher_arch_args
-    loaded = _loaded(run, path, materials.task, own)
+    loaded = _loaded(run, path, materials.task, own, ours=is_checkpoint(held))
     return loaded.model, _told("load_teacher_model", loaded)
 
 

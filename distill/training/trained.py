@@ -25,12 +25,21 @@ VERSION = 1
 """Of what lies under that key; a reader refuses a higher one."""
 
 
+def peek(path: str | Path) -> Any:
+    """Return what ``torch.save`` put into a file; None if it is no such file, or needs trust."""
+    try:
+        return read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
+    except LoadError:
+        return None
+
+
 def is_trained(path: str | Path) -> bool:
     """Return whether a file is a checkpoint of a quantized network that a training wrote."""
-    try:
-        held = read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
-    except LoadError:
-        return False
+    return holds_trained(peek(path))
+
+
+def holds_trained(held: object) -> bool:
+    """Return whether what a file holds is such a checkpoint."""
     facts = held.get(FACTS) if isinstance(held, Mapping) else None
     return isinstance(facts, Mapping) and facts.get("policy") is not None
 
@@ -60,7 +69,7 @@ def load_trained(
     network = build(import_ours(facts["arch"], source=str(path)) if arch is None else arch, arguments)
     prepared = prepare(
         network, Policy.part_of(read_text(facts["policy"], str(path))), _one_sample(example_of(facts)), num_samples=1,
-        freeze_bn=bool(facts["freeze_bn"]),
+        freeze_bn=bool(facts["settings"]["freeze_bn"]),
     )  # fmt: skip
     load_weights(prepared, held["state_dict"], source=str(path))
     prepared.set_quantizing(True)

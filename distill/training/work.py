@@ -41,7 +41,7 @@ def work(
         resume: go on from the last checkpoint in the job's folder.
         say: is told what the run starts from.
         report: is told how far it is.
-        debug: two epochs of four batches.
+        debug: only a few batches an epoch.
         judge_only: stop before the first step.
 
     Raises:
@@ -51,11 +51,11 @@ def work(
         raise OptionError("precision 16 needs a GPU: take bf16 on the CPU")
     main = is_main_process()
     last = open_folder(job.folder, job.facts, resume=resume, judge_only=judge_only or not main)
-    before = measure(job, devices.first)
+    before = measure(job, devices.first, judged=main)
     if debug and before.steps is not None:
         before = replace(before, steps=min(before.steps, TRIAL_STEPS))
     if main:
-        for line in filter(None, (devices.note, last and f"goes on from {last.name}")):
+        for line in filter(None, (devices.note, last and f"goes on from {last.path.name}")):
             say(f"note: {line}")
         tell(before, job, say, judge_only=judge_only)
     if main and job.settings.num_nodes > 1:
