@@ -60,4 +60,6 @@ def visit_tensor(call: Call, value: Any, visit: Visit) -> Any:
 
 def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     """Return the first tensor among a call's arguments: what a convolution convolves."""
+    if args and isinstance(args[0], Tensor):
+        return args[0]  # nearly always, and quick
     return next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)

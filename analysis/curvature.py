@@ -64,7 +64,7 @@ def curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | Non
     """
     behind: dict[Node, str] = {}
     for node in _consumers_first([t.grad_fn for t in outputs if t.grad_fn is not None]):
-        curved = _operation(node) if _is_curved(node) else behind.get(node)
+        curved = _operation(node) if is_curved(node) else behind.get(node)
         for source in _sources(node):
             if curved is not None:
                 behind.setdefault(source, curved)
@@ -75,7 +75,8 @@ def _operation(node: Node) -> str:
     return re.sub(r"Backwards?\d*$", "", node.name().removeprefix("torch::autograd::"))
 
 
-def _is_curved(node: Node) -> bool:
+def is_curved(node: Node) -> bool:
+    """Return whether an operation is no piecewise linear function of those of its arguments that have a gradient."""
     name = _operation(node)
     if name in _PRODUCTS:
         return sum(_depends(node, position) for position in _PRODUCTS[name]) > 1

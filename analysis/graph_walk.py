@@ -44,6 +44,11 @@ class GraphWalk(fx.Interpreter):
         self._visit: Visit
         self._shown_inside: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._arguments: Mapping[str, Any] = {}
+        self._with_weights = {
+            node
+            for node in self.graph.nodes
+            if node.op == "call_module" and any(True for _ in self.fetch_attr(str(node.target)).parameters())
+        }
         self._from_data: set[fx.Node] = set()
         self._from_weights: set[fx.Node] = set()
         self._from_tuples: set[fx.Node] = set()
@@ -119,13 +124,16 @@ class GraphWalk(fx.Interpreter):
 
     def _trace_origin(self, node: fx.Node, value: Any) -> None:
         """Note whether a node's tensors come from the data and from weights (sizes carry neither on)."""
-        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
+        if not isinstance(value, Tensor) and not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
             return
         before = node.all_input_nodes
         if node.op == "placeholder" or any(n in self._from_data for n in before):
             self._from_data.add(node)
-        own = node.op == "call_module" and any(True for _ in self.fetch_attr(str(node.target)).parameters())
-        if own or isinstance(value, nn.Parameter) or any(n in self._from_weights for n in before):
+        if (
+            node in self._with_weights
+            or isinstance(value, nn.Parameter)
+            or any(n in self._from_weights for n in before)
+        ):
             self._from_weights.add(node)
 
 

@@ -22,7 +22,7 @@ from hessrank.analysis.estimators.base import target_of
 from hessrank.analysis.losses import output_tensors
 from hessrank.analysis.rounding_draws import RoundingDraws
 from hessrank.analysis.rounds import Progress, Rounds
-from hessrank.analysis.statistics import Array
+from hessrank.analysis.statistics import Array, in_groups
 
 MOST_BITS = 8  # with more, the errors are as good as independent
 
@@ -79,7 +79,7 @@ class Increases:
         count = min((table.shape[1] for table in tables.values() if table.shape[1] > 1), default=1)  # 1: exact
         keys, share = np.zeros((len(formula), count)), rounds.probe_share()
         for places, table in tables.items():
-            keys[list(places)] = _in_groups(table, count)
+            keys[list(places)] = in_groups(table, count)
         share[rows] = draws.noise_share(width)
         rounds.rank_by(keys, share, tolerance, exact=draws.exact and (not others or rounds.exact))
 
@@ -152,10 +152,3 @@ def _with_trace(rounds: Rounds) -> list[Weight]:
     """Return the weights that have a trace: an estimator may leave them out."""
     found = ((part.choice.weights, part.weights.per_sample().mean(1)) for part in rounds.parts)
     return [w for weights, traces in found for w, trace in zip(weights, traces, strict=True) if not np.isnan(trace)]
-
-
-def _in_groups(values: Array, count: int) -> Array:
-    """Return ``count`` replicates: means of groups of them, or one exact value repeated."""
-    if values.shape[1] == 1:
-        return np.repeat(values, count, axis=1)
-    return np.stack([group.mean(1) for group in np.array_split(values, count, axis=1)], axis=1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from hessrank.analysis.batches import Batch, as_samples
 from hessrank.analysis.damage import activation_errors
 from hessrank.analysis.data import Data
 from hessrank.analysis.estimators import plan
-from hessrank.analysis.estimators.base import Work, check_curvature
+from hessrank.analysis.estimators.base import Work, check_curvature, target_of
+from hessrank.analysis.estimators.pilot import PROBES, run_pilot
+from hessrank.analysis.estimators.stretches import Planned
 from hessrank.analysis.feed import Feed, content
 from hessrank.analysis.increases import Increases, predict_increases
 from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
-from hessrank.analysis.memory import memory_errors_explained
+from hessrank.analysis.memory import is_out_of_memory, memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.ranking import Ranking
@@ -39,6 +42,9 @@ from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError, OptionError, unknown_name
 
 DEFAULT_SAMPLES = 32
+_COPYING = ("curvature-propagation", "hutchinson")  # estimators that make use of copies of a sample in a batch
+_COPIES = 8
+_ELEMENTS = 2**23  # of activations, that a batch of copies may have
 DEFAULT_BITS = tuple(range(4, 17))
 
 
@@ -105,11 +111,12 @@ def rank(
         loss: ``self`` (how far the output moves; no target needed), ``self-kl``, ``self-mse``,
             ``cross-entropy``, ``mse``, ``charbonnier``, ``pkg.module:fn``, ``file.py:fn``, or a function of
             (output, target).
-        estimator: ``auto``, ``gauss-newton``, ``exact``, ``hutchinson`` or ``pyhessian``.
+        estimator: ``auto``, ``gauss-newton``, ``exact``, ``curvature-propagation``, ``hutchinson`` or ``pyhessian``.
         by: the column to rank by: ``trace``, ``mean_trace`` or ``act_increase_b<bits>``.
         num_samples: how many samples to use, from the front; None takes at most 32.
         batch_size: samples run together. Changes speed and memory, not the result.
-        max_probes: most probes a sample.
+        max_probes: most probes a sample. Where `auto` estimates the full Hessian's traces, one of Hutchinson's may
+            stand for up to four of curvature propagation, if these are cheaper.
         tolerance: relative difference of two traces that does not matter; sampling goes on until every two
             neighbors are in a certain order or certainly closer than this, or ``max_probes`` are spent.
         seed: all random numbers follow from it.
@@ -177,10 +184,12 @@ class _Job:
         check_curvature(Work(self.network, self.loss, self.one, Rademacher(0), range(1), names, [], axes))
         wanted = self.weights if self.options.weights else []
         self.output = self.network.run(self.one, lambda *_: None).output
-        outputs = sum(t[0].numel() for t in output_tensors(self.output))
-        parts = [Part.of(c, len(self.feed)) for c in plan(estimator, self.network, self.loss, wanted, outputs)]
+        self._outputs = sum(t[0].numel() for t in output_tensors(self.output))
+        choices = plan(estimator, self.network, self.loss, wanted, self._outputs, self._pilot)
+        parts = [Part.of(choice, len(self.feed)) for choice in choices]
+        copies = self._copies(self.feed.batch_size, _COPIES) if any(c.estimator in _COPYING for c in choices) else 1
         rounds = Rounds(
-            self.network, self.loss, self.feed, self.facts, parts, self.options.seed, self._factors(errors)
+            self.network, self.loss, self.feed, self.facts, parts, self.options.seed, self._factors(errors), copies
         )
         rounds.run(self.options.tolerance, self.options.max_probes, self.tell)
         if not np.any(rounds.trace_replicates()):
@@ -211,11 +220,54 @@ class _Job:
         """See whether samples stay apart inside a batch; if not, go one by one."""
         if self.feed.batch_size == 1 or len(self.feed) == 1:
             self.feed.batch_size = 1
-            return
-        mixed = find_sample_axes(self.network, self.one, self.feed.batch(0, 1), self.facts)
-        if mixed:
+        elif self._mixed:
             self.feed.batch_size = 1
-            self.notes.append(f"layer {mixed!r} does not keep the samples of a batch apart: they went one by one")
+            self.notes.append(
+                f"layer {self._mixed!r} does not keep the samples of a batch apart: they went one by one"
+            )
+
+    @cached_property
+    def _mixed(self) -> str:
+        """The name of a layer that mixes the samples of a batch; empty if none does."""
+        other = self.feed.batch(0, 1) if len(self.feed) > 1 else self.one.map(_and_mirrored)
+        pair = replace(other, samples=(0, min(1, len(self.feed) - 1)))
+        return find_sample_axes(self.network, self.one, pair, self.facts)
+
+    def _copies(self, batch_size: int, most: int) -> int:
+        """Return how often a sample may stand in one batch: by its size, so that every run decides the same."""
+        elements = sum(self.facts[layer.name].numel for layer in self.network.layers) * batch_size
+        return 1 if self._mixed else max(1, min(most, _ELEMENTS // max(1, elements)))
+
+    def _pilot(self, layers: tuple[str, ...]) -> list[Planned]:
+        """Find out how to estimate the full Hessian's traces of ``layers``, on the sample with the largest loss."""
+        copies = self._copies(1, PROBES)
+        if self._mixed or copies == 1:
+            return []
+        self.tell("pilot", 0, 1)
+        axes = {name: fact.axis for name, fact in self.facts.items()}
+        probes = Rademacher(self.options.seed)
+        hardest = self.feed.batch(self._hardest())
+        work = Work(self.network, self.loss, hardest, probes, range(PROBES), layers, [], axes, copies)
+        try:
+            return run_pilot(work, self.facts, self._outputs)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.notes.append(
+                "memory ran out in the pilot: where something curved follows, hutchinson does all layers"
+            )
+            return []
+
+    def _hardest(self) -> int:
+        """Return the sample with the largest loss: it has the largest share in the traces."""
+        losses = np.zeros(len(self.feed))
+
+        def look(batch: Batch) -> None:
+            output = self.network.run(batch, lambda *_: None).output
+            losses[list(batch.samples)] = self.loss.per_sample(output, target_of(self.loss, batch, output)).cpu()
+
+        self.feed.each(look)
+        return int(losses.argmax())
 
     def _survey(self) -> Array:
         """Return the mean squared rounding error by layer, bit-width and sample; learn the ranges on the way."""
@@ -268,13 +320,18 @@ class _Job:
                 f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision"
             )
         for part in rounds.parts:
-            if part.choice.estimator == "hutchinson" and len(rounds.parts) > 1:
-                notes.append(f"hutchinson for {len(part.choice.layers)} layers: {part.choice.why}")
+            if part.choice.estimator in _COPYING and part.choice.layers and len(rounds.parts) > 1:
+                notes.append(f"{part.choice.estimator} for {len(part.choice.layers)} layers: {part.choice.why}")
         if self.feed.halved:
             notes.append(f"memory ran out: went on with batches of {self.feed.batch_size}")
         if len(self.feed) == 1:
             notes.append("one sample only: the error bars speak of this sample, not of others")
         notes.extend(_verdict(rounds, self.options))
+
+
+def _and_mirrored(tensor: Tensor) -> Tensor:
+    """Return a batch of one and, as a second sample, the same backwards."""
+    return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)
 
 
 def _verdict(rounds: Rounds, options: Options) -> list[str]:

@@ -35,12 +35,14 @@ COLUMNS = (
     "weight_trace",
     "weight_sem",
     "estimator",
+    "probed_at",
     "num_probes",
     "num_samples",
     "converged",
 )
 
 
+_SINCE = {"probed_at": "0.4.0"}  # columns that older rankings lack
 _NEVER_EMPTY = ("layer", "trace", "num_samples", "converged")
 
 
@@ -149,11 +151,13 @@ class Ranking:
         """
         path = Path(path)
         try:
-            frame = pd.read_csv(path, dtype={"layer": str})
+            frame = pd.read_csv(path, dtype={"layer": str, "probed_at": str})
         except FileNotFoundError as error:
             raise OutputError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:
             raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
+        for column in _SINCE.keys() - set(frame.columns):
+            frame[column] = ""
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
             raise OutputError(

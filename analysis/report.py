@@ -61,6 +61,7 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
     part_of = {name: part for part in rounds.parts for name in part.choice.layers}
     parts = [part_of[layer.name] for layer in layers]
     table["estimator"] = [part.choice.estimator for part in parts]
+    table["probed_at"] = [part.choice.probed_at or layer.name for part, layer in zip(parts, layers, strict=True)]
     table["num_probes"] = [int(part.layers.num_probes.max()) for part in parts]
     table["num_samples"] = len(rounds.feed)
     return table
@@ -151,6 +152,7 @@ def describe_run(
                 "layers": len(part.choice.layers),
                 "weights": len(part.choice.weights),
                 "num_probes": int(part.layers.num_probes.max()),
+                "probed_at": part.choice.probed_at or "each layer itself",
                 "why": part.choice.why,
             }
             for part in rounds.parts

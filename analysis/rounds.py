@@ -13,9 +13,10 @@ from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimates, Estimator, Work
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss
+from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
-from hessrank.analysis.statistics import Array, Gaps, Replicates
+from hessrank.analysis.statistics import Array, Gaps, Replicates, in_groups
 from hessrank.analysis.survey import Facts
 from hessrank.analysis.weights import Weight
 
@@ -39,7 +40,7 @@ class Part:
     @classmethod
     def of(cls, choice: Choice, samples: int) -> Part:
         """Start with nothing estimated."""
-        estimator = ESTIMATORS.resolve(choice.estimator)()
+        estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
         fixed = estimator.deterministic
         return cls(
             choice,
@@ -47,6 +48,12 @@ class Part:
             Replicates(len(choice.layers), samples, deterministic=fixed),
             Replicates(len(choice.weights), samples, deterministic=fixed),
         )
+
+    def chunks(self, indices: range) -> list[range]:
+        """Return its own probes while others take ``indices``, in pieces of as many as one forward pass serves."""
+        if self.estimator.deterministic:
+            return [] if indices.start else [range(1)]
+        return in_chunks(range(self.choice.probes(indices.start), self.choice.probes(indices.stop)))
 
 
 @dataclass
@@ -57,6 +64,7 @@ class Rounds:
         parts: the estimators and what they have found.
         open: how many neighboring pairs are not settled.
         settled: for each layer in the order of execution, whether its place among its neighbors is certain.
+        copies: how often a sample may stand in one batch; halved for good when memory runs out.
         stopped_by: why sampling ended: ``settled``, ``samples`` (only more samples would help), ``max-probes``
             or ``exact``; ``increase-probes`` where only more draws of the rounding damage would settle the order.
     """
@@ -68,6 +76,7 @@ class Rounds:
     parts: list[Part]
     seed: int
     factors: Array  # (layers, samples): the key that is ranked is this times the trace
+    copies: int = 1
     open: int = 0
     settled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     stopped_by: str = ""
@@ -136,16 +145,15 @@ class Rounds:
 
     def _assembled(self, tables: Sequence[Array]) -> Array:
         """Put the parts' rows into the order of execution; an exact value stands for as many replicates as needed."""
-        width = max(table.shape[1] for table in tables)
+        width = min((table.shape[1] for table in tables if table.size and table.shape[1] > 1), default=1)
         row = {layer.name: layer.execution_index for layer in self.network.layers}
         result = np.zeros((len(row), width))
         for part, table in zip(self.parts, tables, strict=True):
-            result[[row[name] for name in part.choice.layers]] = np.broadcast_to(table, (len(table), width))
+            result[[row[name] for name in part.choice.layers]] = in_groups(table, width)
         return result
 
     def _sample(self, indices: range, max_probes: int, progress: Progress) -> None:
-        parts = [p for p in self.parts if not (p.estimator.deterministic and indices.start)]
-        steps = [(part, chunk) for part in parts for chunk in _chunks(indices, part.estimator)]
+        steps = [(part, chunk) for part in self.parts for chunk in part.chunks(indices)]
         total = max_probes if any(not p.estimator.deterministic for p in self.parts) else indices.stop
         samples_done, per_step = 0, (indices.stop - indices.start) / max(1, len(steps) * len(self.feed))
 
@@ -165,8 +173,15 @@ class Rounds:
     def _estimates(self, part: Part, batch: Batch, indices: range) -> list[Estimates]:
         axes = {name: fact.axis for name, fact in self.facts.items()}
         choice, probes = part.choice, Rademacher(self.seed)
-        work = Work(self.network, self.loss, batch, probes, indices, choice.layers, choice.weights, axes)
-        return list(part.estimator(work))
+        while True:
+            copies = min(self.copies, len(indices))
+            work = Work(self.network, self.loss, batch, probes, indices, choice.layers, choice.weights, axes, copies)
+            try:
+                return list(part.estimator(work))
+            except Exception as error:
+                if not is_out_of_memory(error) or copies == 1:
+                    raise
+                self.copies = copies // 2
 
     def _judge(self, tolerance: float) -> None:
         """See which neighbors are open, and whether more probes could settle any of them."""
@@ -197,10 +212,6 @@ class Rounds:
         if not self._hope:
             return "samples"
         return "max-probes" if done >= max_probes else ""
-
-
-def _chunks(indices: range, estimator: Estimator) -> list[range]:
-    return [range(1)] if estimator.deterministic else in_chunks(indices)
 
 
 def in_chunks(indices: range) -> list[range]:

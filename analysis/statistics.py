@@ -87,6 +87,13 @@ class Replicates:
         return np.asarray(np.clip(within.mean(1) / np.where(between > 0, between, 1), 0, 1))
 
 
+def in_groups(values: Array, count: int) -> Array:
+    """Return ``count`` replicates: means of groups of them, or one exact value repeated."""
+    if values.shape[1] == 1:
+        return np.repeat(values, count, axis=1)
+    return np.stack([group.mean(1) for group in np.array_split(values, count, axis=1)], axis=1)
+
+
 @dataclass(frozen=True)
 class Summary:
     """Means with error bars, one entry a row.

@@ -31,6 +31,11 @@ class SampleAxis:
             return value.reshape(1, -1)
         return value.movedim(self.dim, 0).reshape(batch_size, -1)
 
+    def from_rows(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Return ``rows``, one a sample, in the shape of the activation ``like``."""
+        moved = like.movedim(self.dim, 0) if like.ndim else like
+        return rows.reshape(moved.shape).movedim(0, self.dim) if like.ndim else rows.reshape(())
+
 
 def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
     """Return the 2-norm of each sample's part of ``value``, in its precision, shape (batch_size,)."""

@@ -119,6 +119,27 @@ def weight_norms(module: nn.Module, given: Tensor, slope: Tensor, batch_size: in
     return torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square()
 
 
+def weight_products(module: nn.Module, given: Tensor, one: Tensor, other: Tensor, batch_size: int) -> Tensor:
+    """Return the inner product of each sample's two weight gradients, shape (batch_size,); may be negative.
+
+    Args:
+        module: as for :func:`weight_norms`.
+        given: as for :func:`weight_norms`.
+        one: gradient with respect to the module's output, samples along dimension 0.
+        other: another one.
+        batch_size: number of samples.
+    """
+    if isinstance(module, nn.Linear) and _positions(given, batch_size) ** 2 <= module.weight.numel():
+        rows, ones, others = (t.reshape(batch_size, -1, t.shape[-1]) for t in (given, one, other))
+        return ((rows @ rows.mT) * (ones @ others.mT)).sum((1, 2), dtype=torch.float64)
+    pairs = zip(
+        weight_gradients(module, given, one, batch_size),
+        weight_gradients(module, given, other, batch_size),
+        strict=True,
+    )
+    return torch.stack([(a * b).sum(dtype=torch.float64) for a, b in pairs])
+
+
 def _positions(given: Tensor, batch_size: int) -> int:
     """Return T, how often a linear layer's weight meets one sample's input."""
     return given.numel() // given.shape[-1] // batch_size

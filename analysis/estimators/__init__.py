@@ -2,6 +2,7 @@
 
 from hessrank.analysis.estimators.auto import Choice, plan
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Estimator, Work
+from hessrank.analysis.estimators.curvature_propagation import CurvaturePropagation, Stretch
 from hessrank.analysis.estimators.gauss_newton import Exact, GaussNewton
 from hessrank.analysis.estimators.hutchinson import Hutchinson
 from hessrank.analysis.estimators.pyhessian import PyHessian
@@ -10,12 +11,14 @@ from hessrank.analysis.weights import Weight
 __all__ = [
     "ESTIMATORS",
     "Choice",
+    "CurvaturePropagation",
     "Estimates",
     "Estimator",
     "Exact",
     "GaussNewton",
     "Hutchinson",
     "PyHessian",
+    "Stretch",
     "Weight",
     "Work",
     "plan",

@@ -32,6 +32,7 @@ class Work:
         layers: names of the layers whose traces are wanted, in the order of the results.
         weights: the weights whose traces are wanted, in the order of the results.
         axes: where each layer keeps its samples.
+        copies: how often a sample may stand in one batch, each time with a probe of its own: speed and memory.
     """
 
     network: Network
@@ -42,6 +43,7 @@ class Work:
     layers: Sequence[str]
     weights: Sequence[Weight]
     axes: Mapping[str, SampleAxis]
+    copies: int = 1
 
 
 @dataclass(frozen=True)

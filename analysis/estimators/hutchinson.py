@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,9 +22,11 @@ from hessrank.analysis.estimators.base import (
     Work,
     differentiable_outputs,
     target_of,
+    zeros,
 )
-from hessrank.analysis.estimators.twice import twice_differentiable
+from hessrank.analysis.estimators.rows import Rows
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.twice import twice_differentiable
 from hessrank.analysis.weights import Weight
 from hessrank.errors import ModelError
 
@@ -35,14 +38,42 @@ class Hutchinson:
     deterministic = False
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run each sample of the batch forward once, then through a double backward a layer and probe."""
-        columns = [self._one_sample(work, one) for one in single_samples(work.batch)]
-        for probe in zip(*columns, strict=True):
-            yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))
+        """Run the samples forward, then through a double backward a layer and probe; in copies where they stay apart.
+
+        The Hessian of a weight mixes the samples of a batch: for weights they go one by one.
+        """
+        if work.copies == 1:
+            columns = [self._one_sample(work, one) for one in single_samples(work.batch)]
+            for probe in zip(*columns, strict=True):
+                yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))
+            return
+        apart = self._in_copies(work)
+        if not work.weights:
+            yield from (Estimates(layers, zeros(0, work.batch)) for layers in apart)
+            return
+        for layers, one in zip(apart, self(replace(work, layers=[], copies=1)), strict=True):
+            yield Estimates(layers, one.weights)
+
+    def _in_copies(self, work: Work) -> Iterator[Tensor]:
+        """Yield vᵀHv of every layer and sample, for each probe."""
+        rows = Rows(work.batch, work.copies)
+        variables, slopes = _first_derivatives(replace(work, batch=rows.batch, weights=[]))
+        for group, new in rows.groups(work.indices):
+            forms = zeros(len(work.layers), rows.batch)
+            for row, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
+                if variable is None or slope is None or not slope.requires_grad:
+                    continue
+                axis = work.axes[work.layers[row]]
+                v = rows.draw(work.probes, variable.numel() // len(rows), group, row, variable.detach())
+                product = _product(slope, variable, axis.from_rows(v, variable))
+                if product is not None:
+                    forms[row] = (axis.rows(product, len(rows)) * v).sum(1, dtype=torch.float64).cpu()
+            by_sample = rows.by_sample(forms.T)
+            yield from (by_sample[:, copy].T for copy in range(new))
 
     def _one_sample(self, work: Work, one: Batch) -> list[Estimates]:
         with _learnable(work.weights):
-            variables, slopes = _first_derivatives(work, one)
+            variables, slopes = _first_derivatives(replace(work, batch=one))
             return [self._one_probe(work, one.samples[0], probe, variables, slopes) for probe in work.indices]
 
     def _one_probe(
@@ -54,12 +85,14 @@ class Hutchinson:
                 forms.append(0.0)  # the loss does not depend on it, or depends on it linearly
                 continue
             v = work.probes.draw(variable.numel(), sample=sample, probe=probe, stream=stream)
-            forms.append(_quadratic_form(slope, variable, v.reshape(variable.shape).to(variable)))
+            v = v.reshape(variable.shape).to(variable)
+            product = _product(slope, variable, v)
+            forms.append(0.0 if product is None else float((product * v).sum(dtype=torch.float64)))
         values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)
         return Estimates(values[: len(work.layers)], values[len(work.layers) :])
 
 
-def _first_derivatives(work: Work, one: Batch) -> tuple[list[Tensor | None], list[Tensor | None]]:
+def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """Return the activations and weights wanted, and the loss's gradients with respect to them, recorded."""
     activations: dict[str, Tensor] = {}
 
@@ -67,26 +100,25 @@ def _first_derivatives(work: Work, one: Batch) -> tuple[list[Tensor | None], lis
         activations[layer.name] = value
 
     with twice_differentiable(), torch.enable_grad():
-        run = work.network.run(one, tap, differentiable=True)
-        differentiable_outputs(work.loss, one, run.output)
-        loss = work.loss.per_sample(run.output, target_of(work.loss, one, run.output)).sum()
+        run = work.network.run(work.batch, tap, differentiable=True)
+        differentiable_outputs(work.loss, work.batch, run.output)
+        loss = work.loss.per_sample(run.output, target_of(work.loss, work.batch, run.output)).sum()
         variables = [activations.get(name) for name in work.layers] + [w.parameter for w in work.weights]
         present = [v for v in variables if v is not None]
         found = iter(torch.autograd.grad(loss, present, create_graph=True, allow_unused=True))
         return variables, [None if v is None else next(found) for v in variables]
 
 
-def _quadratic_form(slope: Tensor, variable: Tensor, v: Tensor) -> float:
-    """Return vᵀHv, H the derivative of ``slope`` with respect to ``variable``."""
+def _product(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
+    """Return Hv, H the derivative of ``slope`` with respect to ``variable``; None where it is 0."""
     try:
-        (product,) = torch.autograd.grad(slope, variable, v, retain_graph=True, allow_unused=True)
+        return torch.autograd.grad(slope, variable, v, retain_graph=True, allow_unused=True)[0]
     except RuntimeError as error:
         if "not implemented" not in str(error):
             raise
         raise ModelError(
             f"something in the network has no second derivative in torch ({first_line(error)}): use gauss-newton"
         ) from error
-    return 0.0 if product is None else float((product * v).sum(dtype=torch.float64))
 
 
 @contextmanager

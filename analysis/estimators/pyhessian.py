@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
-from hessrank.analysis.estimators.twice import twice_differentiable
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
+from hessrank.analysis.twice import twice_differentiable
 from hessrank.errors import OptionError
 
 _NEVER = -float("inf")  # its stopping rule divides by the signed trace: no ratio is below this
