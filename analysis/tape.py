@@ -201,7 +201,8 @@ def record(network: Network, batch: Batch, region: Region, first: int) -> Record
     tail_curved = False
     for depth, regions in by_depth.items():
         leaves |= {layer for one in regions for layer in one.layers}
-        steps, returned = _run(network, batch, leaves, first)
+        last = None if depth == 0 else max(int(one.exit or 0) for one in regions)
+        steps, returned = _run(network, batch, leaves, first, last)
         places = {id(step.leaf): layer for layer, step in steps.items()}
         if depth == 0:
             output, (read, tail_curved) = returned, _read(returned, places)
@@ -259,7 +260,14 @@ def _tape(region: Region, steps: Mapping[int, Step], places: Mapping[int, int]) 
     return Tape(held, region.exit)
 
 
-def _run(network: Network, batch: Batch, leaves: Collection[int], first: int) -> tuple[dict[int, Step], Any]:
+class _Enough(BaseException):
+    """Ends a run of a network of which only the beginning is wanted; no error, so that nobody explains it."""
+
+
+def _run(
+    network: Network, batch: Batch, leaves: Collection[int], first: int, last: int | None
+) -> tuple[dict[int, Step], Any]:
+    """Return the steps of all layers in ``leaves``, and the output; no output if nothing behind ``last`` is wanted."""
     steps: dict[int, Step] = {}
 
     def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
@@ -270,10 +278,15 @@ def _run(network: Network, batch: Batch, leaves: Collection[int], first: int) ->
             return None
         step = Step(place, value, value.detach().requires_grad_(), call)
         steps[place] = step
+        if place == last:
+            raise _Enough
         return step.leaf
 
     with twice_differentiable():
-        output = network.run(batch, tap, differentiable=True).output
+        try:
+            output = network.run(batch, tap, differentiable=True).output
+        except _Enough:
+            output = None
     return steps, output
 
 

@@ -42,7 +42,7 @@ class Hutchinson:
 
         The Hessian of a weight mixes the samples of a batch: for weights they go one by one.
         """
-        if work.copies == 1:
+        if work.copies == 1 or not work.layers:
             columns = [self._one_sample(work, one) for one in single_samples(work.batch)]
             for probe in zip(*columns, strict=True):
                 yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))

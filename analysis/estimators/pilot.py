@@ -15,9 +15,9 @@ from hessrank.analysis.network import Network
 from hessrank.analysis.survey import Facts
 from hessrank.analysis.tape import Layout
 
-PROBES = 16
+PROBES = 32
 RANK = 8
-_MOST_CUTS, _FEWEST_CUTS = 12, 3
+_MOST_CUTS, _FEWEST_CUTS = 10, 3
 _REACH = 6  # cuts that a stretch may span
 _FEW_COLUMNS = 64
 _PER_ELEMENT = 8.0  # multiply-accumulates that an activation's element is worth

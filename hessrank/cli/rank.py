@@ -49,7 +49,10 @@ def rank(
         ),
     ] = "self",
     estimator: Annotated[
-        str, typer.Option(help="auto, gauss-newton, exact, curvature-propagation, hutchinson or pyhessian.", rich_help_panel=HOW)
+        str,
+        typer.Option(
+            help="auto, gauss-newton, exact, curvature-propagation, hutchinson or pyhessian.", rich_help_panel=HOW
+        ),
     ] = "auto",
     tolerance: Annotated[
         float, typer.Option(help="Relative difference of two traces that does not matter.", rich_help_panel=HOW)

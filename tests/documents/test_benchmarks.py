@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["agreement", "allocation", "cost", "export", "help", "policies", "qat_step", "train_step"]
+    "name", ["agreement", "allocation", "cost", "curved", "export", "help", "policies", "qat_step", "train_step"]
 )
 def test_a_benchmark_prints_its_table_and_keeps_it(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path / "table.csv")]

@@ -1,0 +1,150 @@
+"""`auto` with a task loss on curved networks, against the per-layer loop and against the exact traces.
+
+GELU transformers of four and of twelve blocks learn scikit-learn's digits; the loss is cross-entropy with their labels.
+The loop is `hutchinson`, one probe and layer after the other, as it is published (HAWQ-V2) and as peers run it; the
+same with eight probes side by side stands beside it. `auto` has its pilot, and then as many probes as the pilot
+wants where the loop takes one. Exact traces are vᵀHv summed over all unit vectors, layer by layer. Layers that only
+move their input (views, transpositions) have its trace, and are left out of all figures but the loop's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.common import Row, parsed, parser, report, seconds
+from benchmarks.transformer import trained_transformer
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, plan
+from hessrank.analysis.estimators.pilot import PROBES, run_pilot
+from hessrank.analysis.losses import make_loss
+from hessrank.analysis.network import Network
+from hessrank.analysis.probes import Rademacher, UnitVectors
+from hessrank.analysis.statistics import Array
+from hessrank.analysis.survey import SampleAxis, first_look
+from hessrank.analysis.untouched import untouched
+
+CHUNK = 16
+COPIES = 8
+AT_ONCE = 64  # unit vectors
+MOVERS = ("view", "transpose", "reshape")
+
+
+def compare(blocks: int, place: int, probes: int, steps: int) -> Row:
+    """Measure one network on one digit.
+
+    Args:
+        blocks: of the transformer.
+        place: of the digit among the unseen, the largest loss first.
+        probes: of the loop, for each layer.
+        steps: of training.
+    """
+    model, x, labels = trained_transformer(blocks, steps)
+    with torch.no_grad():
+        logits = model(x)
+    digit = int(F.cross_entropy(logits, labels, reduction="none").argsort(descending=True)[place])
+    one = Batch((x[digit : digit + 1],), target=labels[digit : digit + 1])
+    with untouched(model):
+        network = Network(model, one)
+        names = [layer.name for layer in network.layers]
+        axes = dict.fromkeys(names, SampleAxis())
+        loss = make_loss("cross-entropy")
+        everything = Work(network, loss, one, Rademacher(0), range(probes), names, [], axes)
+        found: list[Choice] = []
+        facts = first_look(network, one)
+
+        def pilot(layers: tuple[str, ...]) -> list[object]:
+            work = dataclasses.replace(everything, layers=layers, indices=range(PROBES), copies=PROBES)
+            return run_pilot(work, facts, logits.shape[1])
+
+        planning = seconds(lambda: found.extend(plan("auto", network, loss, [], logits.shape[1], pilot)))  # type: ignore[arg-type]
+        loop = dataclasses.replace(everything, layers=[n for n in names if n in network.curved])
+        side_by_side = dataclasses.replace(loop, copies=COPIES)
+        loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK
+        fast_loop_time = seconds(lambda: _estimates(side_by_side, "hutchinson", CHUNK)) / CHUNK
+        parts = [c for c in found if c.estimator not in ("exact", "gauss-newton")]
+        auto_time = sum(seconds(partial(_of_choice, side_by_side, c, CHUNK)) for c in parts) / CHUNK
+        spread = dict(
+            zip(loop.layers, _estimates(side_by_side, "hutchinson", 8 * probes).var(0, ddof=1), strict=True)
+        )
+        kind = {layer.name: layer.kind for layer in network.layers}
+        needed, distance = [], []
+        for choice in parts:
+            values = _of_choice(side_by_side, choice, probes)
+            kept = [i for i, name in enumerate(choice.layers) if kind[name] not in MOVERS]
+            exact = _exact(loop, [choice.layers[i] for i in kept])
+            for i, truth in zip(kept, exact, strict=True):
+                mine = values[:, i]
+                needed.append(mine.var(ddof=1) / choice.rate / spread[choice.layers[i]])
+                distance.append(abs(mine.mean() - truth) / (mine.std(ddof=1) / np.sqrt(len(mine))))
+    by_hutchinson = sum(len(c.layers) for c in parts if c.estimator == "hutchinson")
+    return {
+        "blocks": blocks,
+        "accuracy": float((logits.argmax(1) == labels).float().mean()),
+        "curved layers": len(loop.layers),
+        "by hutchinson": by_hutchinson,
+        "loop s a probe": loop_time,
+        "auto s a probe": auto_time,
+        "pilot s": planning,
+        "loop / auto, median layer": loop_time / auto_time / float(np.median(needed)),
+        "slowest layer": loop_time / auto_time / max(needed),
+        f"all layers, {probes} probes, with pilot": loop_time
+        * probes
+        / (planning + auto_time * probes * max(1, max(needed))),
+        "without pilot": loop_time / auto_time / max(1, max(needed)),
+        "against 8 side by side, median layer": fast_loop_time / auto_time / float(np.median(needed)),
+        "farthest from exact, sem": max(distance),
+    }
+
+
+def _estimates(work: Work, estimator: str, count: int) -> Array:
+    found = ESTIMATORS.resolve(estimator)()(dataclasses.replace(work, indices=range(count)))
+    return np.stack([one.layers[:, 0].numpy() for one in found])
+
+
+def _of_choice(work: Work, choice: Choice, count: int) -> Array:
+    """Return the estimates of one part of the plan while the loop takes ``count`` probes, in chunks as rank takes them."""
+    estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
+    total, found = choice.probes(count), []
+    for start in range(0, total, CHUNK):
+        piece = dataclasses.replace(work, layers=choice.layers, indices=range(start, min(total, start + CHUNK)))
+        found += [one.layers[:, 0].numpy() for one in estimator(piece)]
+    return np.stack(found)
+
+
+def _exact(work: Work, layers: Sequence[str]) -> Array:
+    """Return the exact trace of each layer: vᵀHv summed over all unit vectors."""
+    sizes: dict[str, int] = {}
+    work.network.run(work.batch, lambda layer, call, value: sizes.update({layer.name: value.numel()}))
+    result = np.zeros(len(layers))
+    for size in sorted(set(sizes.values())):
+        group = [name for name in layers if sizes[name] == size]
+        piece = dataclasses.replace(
+            work, layers=group, indices=range(size), probes=UnitVectors(), copies=min(AT_ONCE, size)
+        )
+        if group:
+            total = sum(one.layers[:, 0].numpy() for one in Hutchinson()(piece))
+            result[[layers.index(name) for name in group]] = total
+    return result
+
+
+def main() -> None:
+    """Print the table."""
+    made = parser(__doc__)
+    made.add_argument("--blocks", type=int, nargs="+", default=[4, 12])
+    options: argparse.Namespace = parsed(made)
+    if options.quick:
+        rows = [compare(2, 10, 16, steps=40)]
+    else:
+        rows = [compare(blocks, 10, 64, steps=600) for blocks in options.blocks]
+    report("auto on trained GELU transformers with cross-entropy, against the per-layer loop", rows, options.out)
+
+
+if __name__ == "__main__":
+    main()
