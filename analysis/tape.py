@@ -267,7 +267,7 @@ class _Enough(BaseException):
 def _run(
     network: Network, batch: Batch, leaves: Collection[int], first: int, last: int | None
 ) -> tuple[dict[int, Step], Any]:
-    """Return the steps of all layers in ``leaves``, and the output; no output if nothing behind ``last`` is wanted."""
+    """Return the steps of all ``leaves``, and the output; no output if nothing behind ``last`` is wanted."""
     steps: dict[int, Step] = {}
 
     def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:

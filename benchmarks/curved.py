@@ -1,6 +1,6 @@
 """`auto` with a task loss on curved networks, against the per-layer loop and against the exact traces.
 
-GELU transformers of four and of twelve blocks learn scikit-learn's digits; the loss is cross-entropy with their labels.
+GELU transformers of four and twelve blocks learn scikit-learn's digits; the loss is cross-entropy with their labels.
 The loop is `hutchinson`, one probe and layer after the other, as it is published (HAWQ-V2) and as peers run it; the
 same with eight probes side by side stands beside it. `auto` has its pilot, and then as many probes as the pilot
 wants where the loop takes one. Exact traces are vᵀHv summed over all unit vectors, layer by layer. Layers that only
@@ -96,8 +96,8 @@ def compare(blocks: int, place: int, probes: int, steps: int) -> Row:
         "slowest layer": loop_time / auto_time / max(needed),
         f"all layers, {probes} probes, with pilot": loop_time
         * probes
-        / (planning + auto_time * probes * max(1, max(needed))),
-        "without pilot": loop_time / auto_time / max(1, max(needed)),
+        / (planning + auto_time * probes * max(1, *needed)),
+        "without pilot": loop_time / auto_time / max(1, *needed),
         "against 8 side by side, median layer": fast_loop_time / auto_time / float(np.median(needed)),
         "farthest from exact, sem": max(distance),
     }
@@ -109,7 +109,7 @@ def _estimates(work: Work, estimator: str, count: int) -> Array:
 
 
 def _of_choice(work: Work, choice: Choice, count: int) -> Array:
-    """Return the estimates of one part of the plan while the loop takes ``count`` probes, in chunks as rank takes them."""
+    """Return the estimates of one part of the plan while the loop takes ``count`` probes."""
     estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
     total, found = choice.probes(count), []
     for start in range(0, total, CHUNK):

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from hessrank.errors import HessrankError
 
 if TYPE_CHECKING:
+    from hessrank.analysis.compare import Comparison, compare
     from hessrank.analysis.data import Data, load_data
     from hessrank.analysis.loading import LoadedModel, load_model, save_checkpoint
     from hessrank.analysis.rank import rank
     from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.verify import Verification, verify
     from hessrank.distill.training.result import TrainResult
     from hessrank.distill.training.train import train
     from hessrank.distill.training.trained import load_trained
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __version__ = version("hessrank")
 __all__ = [
+    "Comparison",
     "Data",
     "HessrankError",
     "LoadedModel",
@@ -35,7 +38,9 @@ __all__ = [
     "QuantizedModel",
     "Ranking",
     "TrainResult",
+    "Verification",
     "allocate",
+    "compare",
     "export_onnx",
     "load_data",
     "load_model",
@@ -46,9 +51,12 @@ __all__ = [
     "save_checkpoint",
     "summarize",
     "train",
+    "verify",
 ]
 
 _PLACES = {
+    "Comparison": "hessrank.analysis.compare",
+    "compare": "hessrank.analysis.compare",
     "Data": "hessrank.analysis.data",
     "load_data": "hessrank.analysis.data",
     "LoadedModel": "hessrank.analysis.loading",
@@ -56,6 +64,8 @@ _PLACES = {
     "save_checkpoint": "hessrank.analysis.loading",
     "rank": "hessrank.analysis.rank",
     "Ranking": "hessrank.analysis.ranking",
+    "Verification": "hessrank.analysis.verify",
+    "verify": "hessrank.analysis.verify",
     "TrainResult": "hessrank.distill.training.result",
     "train": "hessrank.distill.training.train",
     "load_trained": "hessrank.distill.training.trained",

@@ -10,12 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from hessrank.cli.check import check
+from hessrank.cli.compare import compare
 from hessrank.cli.export import export
 from hessrank.cli.policy import policy
 from hessrank.cli.rank import rank
 from hessrank.cli.show import show
 from hessrank.cli.study import study
 from hessrank.cli.train import train
+from hessrank.cli.verify import verify
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 USAGE_ERRORS: tuple[Any, ...] = (_UsageError.__mro__[1],)  # click's base class, wherever typer keeps it
@@ -77,3 +79,5 @@ app.command()(check)
 app.command()(train)
 app.command()(study)
 app.command()(export)
+app.command()(verify)
+app.command()(compare)

@@ -32,6 +32,7 @@ def check_outputs(
     inputs: Sequence[str | Path | None] = (),
     ending: str = ".csv",
     beside: Mapping[Path | None, str] | None = None,
+    record: bool = True,
 ) -> None:
     """Refuse paths that could not be written to, or that are ``inputs``, before hours of work.
 
@@ -41,6 +42,7 @@ def check_outputs(
         inputs: what is read.
         ending: of ``out``.
         beside: other files that are written, with their endings.
+        record: whether a record is written beside a table.
 
     Raises:
         OutputError: saying what is in the way.
@@ -58,8 +60,8 @@ def check_outputs(
         check_writable(plot)
         if plot.suffix.lower() not in _PICTURES:
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
-    record = out.with_suffix(".json") if out is not None and ending == ".csv" else None
-    written = {p.resolve() for p in (*files, record, *plots) if p is not None}
+    noted = out.with_suffix(".json") if record and out is not None and ending == ".csv" else None
+    written = {p.resolve() for p in (*files, noted, *plots) if p is not None}
     for given in inputs:
         if given is not None and Path(given).resolve() in written:
             raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
@@ -77,10 +79,16 @@ def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int, dep
         if path is not None:
             save_plot(draw, path)
             written.append(path)
-    console, stderr = Console(), Console(stderr=True)
+    console = Console()
     console.print(as_table(ranking, top, console.width))
-    for warning in ranking.warnings:
-        stderr.print(f"note: {warning}", markup=False, highlight=False)
+    print_notes(ranking.warnings, written)
+
+
+def print_notes(notes: Sequence[str], written: Sequence[Path]) -> None:
+    """Print what a reader should know, and what was written, on stderr."""
+    stderr = Console(stderr=True)
+    for note in notes:
+        stderr.print(f"note: {note}", markup=False, highlight=False)
     if written:
         stderr.print(f"wrote {', '.join(map(str, written))}", markup=False, highlight=False)
 

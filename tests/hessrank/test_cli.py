@@ -260,3 +260,43 @@ def test_importing_hessrank_is_cheap_and_its_names_are_there() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("hessrank 0.")
+
+
+def test_verify_and_compare(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*GOOD, "--out", "a.csv", "--bits", "4,8"]) == 0
+    assert main([*GOOD, "--out", "b.csv", "--bits", "4", "--seed", "1"]) == 0
+    command = ["verify", "model.pth", "a.csv", *GOOD[1:], "--out", "v.csv", "--plot", "v.png"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "predicted against measured" in out
+    assert "wrote v.csv, v.png" in err
+    assert set(pd.read_csv("v.csv")["bits"]) == {4, 8}
+    assert main(["compare", "a.csv", "b.csv", "--out", "c.csv", "--plot", "c.png"]) == 0
+    out, err = capsys.readouterr()
+    assert "Spearman" in out
+    assert "wrote c.csv, c.png" in err
+    assert len(pd.read_csv("c.csv")) == 5
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["verify", "model.pth", "none.csv", *GOOD[1:]], "none.csv: there is no such file"),
+        (["verify", "model.pth", "a.csv", *GOOD[1:], "--bits", "6"], "predicts nothing at 6 bits; it does at 4"),
+        (["verify", "model.pth", "a.csv", *GOOD[1:], "--layer", "conv"], "no layer named 'conv'"),
+        (["verify", "model.pth", "a.csv", *GOOD[1:], "--out", "a.csv"], "would be written over"),
+        (["verify", "model.pth", "a.csv", *GOOD[1:], "--plot", "v.txt"], "no picture format"),
+        (["compare", "a.csv", "none.csv"], "none.csv: there is no such file"),
+        (["compare", "a.csv", "a.csv", "--by", "kind"], "no column to compare by named 'kind'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_verify_and_compare_explain_mistakes(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], message: str
+) -> None:
+    assert main([*GOOD, "--out", "a.csv", "--bits", "4"]) == 0
+    capsys.readouterr()
+    assert main(command) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

@@ -1,0 +1,65 @@
+"""The picture of a comparison: one ranking's values against the other's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from hessrank.analysis.compare import Comparison
+
+_LABELS = 8
+_STYLES = {
+    "": ("#56B4E9", "o", "agree"),
+    "other size": ("#E69F00", "^", "other size"),
+    "moved": ("#D55E00", "s", "moved"),
+}
+
+
+def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
+    """Draw the second ranking's values against the first's, with error bars and the diagonal; return the axes."""
+    if ax is None:
+        ax = Figure(figsize=(7, 6.5), layout="constrained", dpi=150).add_subplot()
+    frame = comparison.to_frame()
+    drawn = frame[(frame["value_a"] > 0) & (frame["value_b"] > 0)]
+    for verdict, (color, marker, label) in _STYLES.items():
+        part = drawn[drawn["verdict"] == verdict]
+        x_bars, y_bars = (
+            np.stack([np.minimum(part[f"sem_{x}"], 0.9 * part[f"value_{x}"]), part[f"sem_{x}"]]) for x in "ab"
+        )
+        ax.errorbar(
+            part["value_a"], part["value_b"], xerr=x_bars, yerr=y_bars, fmt=marker, color=color, ecolor="#bbbbbb",
+            markersize=4, elinewidth=0.7, label=f"{label}: {len(part)}",
+        )  # fmt: skip
+    if not drawn.empty:
+        both = drawn[["value_a", "value_b"]].to_numpy()
+        ends = [both.min() / 1.5, both.max() * 1.5]
+        ax.plot(ends, ends, color="#333333", linewidth=0.9)
+    lines = []
+    moved = comparison.moved()
+    shown = moved[moved["layer"].isin(drawn["layer"])].head(_LABELS)
+    for number, (_, row) in enumerate(shown.iterrows(), start=1):
+        ax.annotate(
+            f"{number}", (row["value_a"], row["value_b"]), xytext=(6, 4), textcoords="offset points", fontsize=8
+        )
+        lines.append(f"{number}  {row['layer']}: {row['rank_a']} → {row['rank_b']}")
+    if lines:
+        box = {"facecolor": "white", "edgecolor": "#cccccc", "alpha": 0.9}
+        ax.text(0.985, 0.015, "\n".join(lines), transform=ax.transAxes, ha="right", va="bottom", fontsize=7, bbox=box)
+    left = len(frame) - len(drawn)
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"{comparison.by}, first ranking",
+        ylabel=f"{comparison.by}, second ranking",
+    )
+    ax.set_title(
+        f"Spearman {comparison.spearman}" + (f"; {left} not positive, not drawn" if left else ""), fontsize=10
+    )
+    ax.grid(color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(fontsize=8, loc="upper left")
+    return ax

@@ -1,0 +1,151 @@
+"""The damage of moving one tensor by a multiple of its rounding error: d(t) = ℓ(a + t·e) − ℓ(a), e = Q(a) − a."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.calls import Call
+from hessrank.analysis.damage import quantize, quantize_weight
+from hessrank.analysis.estimators.base import target_of
+from hessrank.analysis.feed import Feed
+from hessrank.analysis.layers import Layer
+from hessrank.analysis.losses import Loss
+from hessrank.analysis.network import Network
+from hessrank.analysis.statistics import Array
+from hessrank.analysis.survey import SampleAxis
+from hessrank.analysis.weights import Weight, channel_axis
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A tensor that is quantized: a layer's activation, or the weight of its call.
+
+    Attributes:
+        layer: the layer.
+        bits: to how many.
+        weight: its weight; None for the activation.
+    """
+
+    layer: str
+    bits: int
+    weight: Weight | None = None
+
+
+class Bench:
+    """Measures damage on some samples.
+
+    Attributes:
+        losses: ℓ of each sample in float, shape (samples,).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        feed: Feed,
+        loss: Loss,
+        ranges: Mapping[str, tuple[float, float]],
+        axes: Mapping[str, SampleAxis],
+    ) -> None:
+        """Run all samples in float.
+
+        Args:
+            network: the network.
+            feed: the samples.
+            loss: the loss; without a target it compares with the network's own float output.
+            ranges: each activation's, which its grid covers.
+            axes: where each layer keeps its samples.
+        """
+        self._network, self._feed, self._loss, self._ranges, self._axes = network, feed, loss, ranges, axes
+        self._targets: dict[tuple[int, ...], Any] = {}
+        self.losses = self._of_each(self._look)
+
+    def damage(self, what: Damaged, times: float = 1.0) -> Array:
+        """Return d(``times``) of each sample, in units of the loss."""
+        if what.weight is not None:
+            with _moved(self._module(what.weight), what, times):
+                return self._of_each(self._loss_of) - self.losses
+
+        def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
+            if layer.name != what.layer:
+                return None
+            low, high = self._ranges[what.layer]
+            error = torch.where(value.isinf(), 0.0, quantize(value, low, high, what.bits) - value)
+            return value + error if times == 1 else value + times * error
+
+        return self._of_each(lambda batch: self._loss_of(batch, tap)) - self.losses
+
+    def clipping(self, what: Damaged) -> float:
+        """Return the share of ‖e‖² that comes from values beyond the grid's range, 0 to 1; 0 for a weight."""
+        if what.weight is not None:
+            return 0.0
+        low, high = self._ranges[what.layer]
+        beyond, total = np.zeros(1), np.zeros(1)
+
+        def tap(layer: Layer, call: Call, value: Tensor) -> None:
+            if layer.name == what.layer:
+                error = (
+                    torch.where(value.isinf(), 0.0, quantize(value, low, high, what.bits) - value).double().square()
+                )
+                outside = (value < min(low, 0.0)) | (value > max(high, 0.0))
+                beyond[0] += float(error[outside].sum())
+                total[0] += float(error.sum())
+
+        def look(batch: Batch) -> None:
+            self._network.run(batch, tap)
+
+        self._feed.each(look)
+        return float(beyond[0] / total[0]) if total[0] else 0.0
+
+    def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
+        found = np.zeros(len(self._feed))
+
+        def work(batch: Batch) -> None:
+            found[list(batch.samples)] = losses_of(batch).cpu().numpy()
+
+        self._feed.each(work)
+        return found
+
+    def _look(self, batch: Batch) -> Tensor:
+        output = _in_double(self._network.run(batch, lambda *_: None).output)
+        self._targets[batch.samples] = _in_double(target_of(self._loss, batch, output))
+        return self._loss.per_sample(output, self._targets[batch.samples]).double()
+
+    def _loss_of(self, batch: Batch, tap: Callable[..., Tensor | None] = lambda *_: None) -> Tensor:
+        output = _in_double(self._network.run(batch, tap).output)
+        if batch.samples not in self._targets:  # memory ran out since: the batches have become smaller
+            self._look(batch)
+        return self._loss.per_sample(output, self._targets[batch.samples]).double()
+
+    def _module(self, weight: Weight) -> nn.Module:
+        path = next(layer.module for layer in self._network.layers if layer.name == weight.calls[0])
+        return self._network.model.get_submodule(str(path))
+
+
+@contextmanager
+def _moved(module: nn.Module, what: Damaged, times: float) -> Iterator[None]:
+    """Move a weight by a multiple of its rounding error inside the block."""
+    assert what.weight is not None
+    parameter = what.weight.parameter
+    kept = parameter.detach().clone()
+    error = quantize_weight(kept, channel_axis(module), what.bits) - kept
+    try:
+        parameter.data.copy_(kept + times * error)
+        yield
+    finally:
+        parameter.data.copy_(kept)
+
+
+def _in_double(nest: Any) -> Any:
+    """Return a nest with its floating-point tensors in float64: differences of losses are small."""
+    return tree_map(
+        lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, nest
+    )

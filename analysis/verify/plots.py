@@ -1,0 +1,93 @@
+"""The picture of a verification: predicted against measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hessrank.analysis.verify.verification import Verification
+
+_COLORS = {"activation": "#0072B2", "weight": "#E69F00"}  # also apart in gray
+_MARKERS = "o^sDvP*X"
+_LABELS = 6
+
+
+def plot_verification(verification: Verification, ax: Axes | None = None) -> Axes:
+    """Draw predicted against measured increases on logarithmic axes, with the diagonal; return the axes.
+
+    A marker for each bit-width, filled for weights; the tensors that are farthest off have names. What is not
+    positive on either axis cannot be drawn, and is counted in the title.
+    """
+    if ax is None:
+        ax = Figure(figsize=(7.5, 7), layout="constrained", dpi=150).add_subplot()
+    frame = verification.to_frame()
+    drawn = frame[(frame["predicted"] > 0) & (frame["measured"] > 0)]
+    widths = sorted(frame["bits"].unique())
+    for one in verification.agreement:
+        part = drawn[(drawn["tensor"] == one.tensor) & (drawn["bits"] == one.bits)]
+        color, marker = _COLORS[one.tensor], _MARKERS[widths.index(one.bits) % len(_MARKERS)]
+        label = f"{one.tensor}s at {one.bits} bits: Spearman {one.spearman:.3f}"
+        face = color if one.tensor == "weight" else "none"
+        ax.errorbar(
+            part["measured"], part["predicted"], xerr=_bars(part), fmt="none", ecolor="#bbbbbb", elinewidth=0.7
+        )
+        ax.scatter(
+            part["measured"], part["predicted"], s=22, marker=marker, facecolors=face, edgecolors=color, label=label
+        )
+    _diagonal(ax, drawn)
+    _name(ax, drawn)
+    left = len(frame) - len(drawn)
+    ax.set(
+        xscale="log", yscale="log", xlabel="measured increase of the loss", ylabel="predicted increase of the loss"
+    )
+    ax.set_title(
+        "One tensor quantized at a time" + (f"; {left} not positive, not drawn" if left else ""), fontsize=10
+    )
+    ax.grid(color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(fontsize=8, loc="upper left", framealpha=0.9)
+    return ax
+
+
+def _bars(part: pd.DataFrame) -> np.ndarray:
+    """Return the bars of the measured increases, cut so that they stay on a logarithmic axis."""
+    sem = part["measured_sem"].fillna(0).to_numpy()
+    return np.stack([np.minimum(sem, 0.9 * part["measured"].to_numpy()), sem])
+
+
+def _diagonal(ax: Axes, drawn: pd.DataFrame) -> None:
+    if drawn.empty:
+        return
+    both = drawn[["predicted", "measured"]].to_numpy()
+    ends = np.array([both.min() / 1.5, both.max() * 1.5])
+    ax.plot(ends, ends, color="#333333", linewidth=0.9)
+    ax.fill_between(ends, ends / 1.5, ends * 1.5, color="#000000", alpha=0.06, linewidth=0)
+
+
+def _name(ax: Axes, drawn: pd.DataFrame) -> None:
+    """Number the tensors that are farthest from the diagonal, and name them where there is room."""
+    off = drawn[drawn["reason"] != ""]
+    far = off.loc[np.log(off["ratio"]).abs().sort_values(ascending=False, kind="stable").index].head(_LABELS)
+    lines = []
+    for number, (_, row) in enumerate(far.iterrows(), start=1):
+        above = row["ratio"] > 1
+        ax.annotate(
+            f"{number}",
+            (row["measured"], row["predicted"]),
+            xytext=(-7 if above else 7, 5 if above else -5),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+        )
+        lines.append(f"{number}  {row['layer']}, {row['tensor']}, {row['bits']} bits: {row['reason']}")
+    if lines:
+        box = {"facecolor": "white", "edgecolor": "#cccccc", "alpha": 0.9}
+        ax.text(0.985, 0.015, "\n".join(lines), transform=ax.transAxes, ha="right", va="bottom", fontsize=7, bbox=box)

@@ -1,0 +1,156 @@
+"""The result: predicted beside measured, a row a tensor and bit-width."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from hessrank.analysis.statistics import critical
+from hessrank.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = (
+    "layer",
+    "kind",
+    "tensor",
+    "bits",
+    "predicted",
+    "measured",
+    "measured_sem",
+    "ratio",
+    "first_order",
+    "second_order",
+    "higher_order",
+    "clipping",
+    "reason",
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the prediction orders the tensors of one kind at one bit-width.
+
+    Attributes:
+        tensor: ``activation`` or ``weight``.
+        bits: the bit-width.
+        count: how many tensors.
+        spearman: rank correlation of predicted and measured increases.
+        low: lower end of its 95 % interval (Bonett & Wright 2000).
+        high: upper end.
+        ratio: median of predicted / measured.
+        off: how many are off by more than a factor of 1.5.
+    """
+
+    tensor: str
+    bits: int
+    count: int
+    spearman: float
+    low: float
+    high: float
+    ratio: float
+    off: int
+
+
+class Verification:
+    """Predicted and measured increases. Prints as a table, shows itself in a notebook, writes CSV, draws itself."""
+
+    def __init__(self, frame: pd.DataFrame, notes: list[str]) -> None:
+        """Wrap a table with :data:`COLUMNS`, and what a reader should know."""
+        self._frame, self.notes = frame, notes
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=120, color_system=None)
+        for table in self.tables():
+            console.print(table)
+        for note in self.notes:
+            console.print(f"note: {note}")
+        assert isinstance(console.file, io.StringIO)
+        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table; increases in units of the loss."""
+        return self._frame.copy()
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table, whole or not at all.
+
+        Raises:
+            OutputError: the folder does not exist or cannot be written to.
+        """
+        with written_whole(Path(path)) as beside:
+            self._frame.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
+
+    @property
+    def agreement(self) -> list[Agreement]:
+        """How well the order is predicted, for activations and weights and each bit-width."""
+        frame = self._frame
+        kinds = sorted(set(zip(frame["tensor"], frame["bits"], strict=True)))
+        return [_agreement(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
+
+    def disagreeing(self) -> pd.DataFrame:
+        """Return the rows that are off, the farthest first."""
+        off = self._frame[self._frame["reason"] != ""]
+        distance = off["ratio"].where(off["ratio"] > 0).map(lambda r: abs(math.log(r)) if r > 0 else math.inf)
+        return off.loc[distance.fillna(math.inf).sort_values(ascending=False, kind="stable").index]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw predicted against measured increases; return the axes."""
+        from hessrank.analysis.verify.plots import plot_verification  # noqa: PLC0415 - matplotlib takes a second
+
+        return plot_verification(self, ax)
+
+    def tables(self, top: int = 12) -> list[Table]:
+        """Return the summary, and the first ``top`` rows that are off, as rich tables."""
+        summary = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="predicted against measured", title_justify="left")
+        for heading in ("tensor", "bits", "tensors", "Spearman, 95 % interval", "predicted / measured", "off"):
+            summary.add_column(heading, justify="left" if heading == "tensor" else "right")
+        for one in self.agreement:
+            order = f"{one.spearman:.3f} ({one.low:.3f}–{one.high:.3f})" if one.count > 3 else ""
+            summary.add_row(one.tensor, f"{one.bits}", f"{one.count}", order, f"{one.ratio:.2f}", f"{one.off}")
+        off = self.disagreeing()
+        if off.empty:
+            return [summary]
+        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+        rows.title = f"{len(off)} of {len(self)} off by more than a factor of 1.5"
+        for heading in ("layer", "tensor", "bits", "predicted", "measured", "because"):
+            rows.add_column(heading, justify="right" if heading in ("bits", "predicted", "measured") else "left")
+        for _, row in off.head(top).iterrows():
+            numbers = (f"{row['predicted']:.2e}", f"{row['measured']:.2e}")
+            rows.add_row(row["layer"], row["tensor"], f"{row['bits']}", *numbers, row["reason"])
+        if len(off) > top:
+            rows.caption = f"… and {len(off) - top} more"
+        return [summary, rows]
+
+
+def _agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
+    count = len(part)
+    order = float(spearmanr(part["predicted"], part["measured"]).statistic) if count > 2 else math.nan
+    low, high = _interval(order, count)
+    ratio = part["ratio"][part["ratio"] > 0].median()
+    return Agreement(tensor, bits, count, order, low, high, float(ratio), int((part["reason"] != "").sum()))
+
+
+def _interval(order: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rank correlation: Fisher's z with variance (1 + ρ²/2)/(n − 3)."""
+    if count <= 3 or math.isnan(order) or abs(order) >= 1:
+        return order, order
+    reach = critical(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))
+    return math.tanh(math.atanh(order) - reach), math.tanh(math.atanh(order) + reach)

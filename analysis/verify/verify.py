@@ -1,0 +1,192 @@
+"""Quantizes one tensor at a time and compares with what a ranking predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.batches import as_samples
+from hessrank.analysis.feed import Feed
+from hessrank.analysis.losses import Loss, make_loss
+from hessrank.analysis.memory import memory_errors_explained
+from hessrank.analysis.network import Network
+from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.rounds import Progress
+from hessrank.analysis.survey import check_weights, find_sample_axes, first_look
+from hessrank.analysis.untouched import untouched
+from hessrank.analysis.verify.damage import Bench, Damaged
+from hessrank.analysis.verify.explain import Prediction, agree, reason, take_apart
+from hessrank.analysis.verify.verification import COLUMNS, Verification
+from hessrank.analysis.weights import Weight, find_weights
+from hessrank.errors import ModelError, OptionError, unknown_name
+
+_ROUNDING = 10  # times the precision of a loss: differences below are nothing but rounding
+
+
+def verify(
+    model: nn.Module,
+    data: Any,
+    ranking: Ranking,
+    *,
+    loss: str | Loss | Callable[..., Tensor] | None = None,
+    bits: int | Iterable[int] | None = None,
+    layers: Sequence[str] | None = None,
+    weights: bool = True,
+    num_samples: int | None = None,
+    batch_size: int = 1,
+    progress: Progress | None = None,
+) -> Verification:
+    """Quantize one tensor at a time for real and compare the damage with what ``ranking`` predicted.
+
+    Args:
+        model: the network that was ranked; left as it was.
+        data: as for :func:`hessrank.rank`.
+        ranking: the ranking; its record tells the ranges and the loss.
+        loss: what the damage is measured by; None takes the ranking's.
+        bits: bit-widths, all among those that the ranking predicts for; None takes 4 and 8, or else all.
+        layers: names of the layers; None takes all.
+        weights: measure weights too.
+        num_samples: how many samples, from the front; None takes as many as the ranking did.
+        batch_size: samples run together.
+        progress: called as ``progress("verify", done, total)``.
+
+    Returns:
+        predicted and measured increases, in units of the loss; where they are more than a factor of 1.5 apart, why.
+
+    Raises:
+        HessrankError: the ranking is of another network, has no record, or does not predict for these bits; or model,
+            data or loss do not work.
+    """
+    widths = _widths(ranking, bits)
+    made = make_loss(_loss_of(ranking) if loss is None else loss)
+    count = int(ranking.to_frame()["num_samples"].max()) if num_samples is None else num_samples
+    with untouched(model), memory_errors_explained():
+        check_weights(model)
+        feed = Feed(as_samples(data, count), model, batch_size, needs_target=made.needs_target)
+        same_data = feed.fingerprint() == ranking.info.get("data", {}).get("sha256")
+        one = feed.batch(0)
+        network = Network(model, one)
+        names = _names(network, ranking, layers)
+        facts = first_look(network, one)
+        if len(feed) == 1 or (batch_size > 1 and find_sample_axes(network, one, feed.batch(0, 1), facts)):
+            feed.batch_size = 1
+        graph = ranking.info["graph"]["layers"]
+        ranges = {name: tuple(graph[name]["range"]) for name in names}
+        bench = Bench(network, feed, made, ranges, {name: fact.axis for name, fact in facts.items()})
+        held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
+        tensors = _tensors(ranking, names, held, widths)
+        rows = []
+        for done, what in enumerate(tensors):
+            rows.append(_row(bench, what, _prediction(ranking, what, same_data=same_data), ranking))
+            (progress or (lambda *_: None))("verify", done + 1, len(tensors))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return Verification(frame, _notes(ranking, made, same_data=same_data))
+
+
+def _row(bench: Bench, what: Damaged, prediction: Prediction, ranking: Ranking) -> dict[str, Any]:
+    damage = bench.damage(what)
+    measured = float(damage.mean())
+    sem = float(damage.std(ddof=1) / math.sqrt(len(damage))) if len(damage) > 1 else math.nan
+    row: dict[str, Any] = {
+        "layer": what.layer,
+        "kind": ranking[what.layer]["kind"],
+        "tensor": "activation" if what.weight is None else "weight",
+        "bits": what.bits,
+        "predicted": prediction.value,
+        "measured": measured,
+        "measured_sem": sem,
+        "ratio": prediction.value / measured if measured else math.nan,
+        "reason": "",
+    }
+    rounding = _ROUNDING * torch.finfo(torch.float32).eps * float(np.abs(bench.losses).mean())
+    if agree(prediction.value, measured):
+        return row
+    if max(abs(measured), abs(prediction.value)) <= rounding:
+        return {**row, "reason": "below rounding"}
+    parts = take_apart(bench, what)
+    return {**row, **vars(parts), "reason": reason(prediction, parts)}
+
+
+def _prediction(ranking: Ranking, what: Damaged, *, same_data: bool) -> Prediction:
+    kind = "act" if what.weight is None else "weight"
+    row, record = ranking[what.layer], ranking.info.get("increases", {})
+    listed = record.get("from_trace", {}).get("layers" if what.weight is None else "weights", [])
+    from_trace = what.bits not in record.get("bits", []) or what.layer in listed
+    trace, sem = (row["trace"], row["sem"]) if what.weight is None else (row["weight_trace"], row["weight_sem"])
+    if from_trace:
+        noise = abs(sem / trace) if trace and not math.isnan(sem) else 0.0
+    else:
+        noise = 0.0 if record.get("exact") else math.sqrt(2 / max(1, record.get("draws", 1)))
+    return Prediction(float(row[f"{kind}_increase_b{what.bits}"]), noise, from_trace, same_data)
+
+
+def _tensors(
+    ranking: Ranking, names: Sequence[str], weights: dict[str, Weight], bits: Sequence[int]
+) -> list[Damaged]:
+    """Return what is measured: activations, then weights, of those that have a prediction."""
+    predicted = {b: dict(zip(ranking, ranking.to_frame()[f"weight_increase_b{b}"], strict=True)) for b in bits}
+    activations = [Damaged(name, b) for b in bits for name in names]
+    with_weight = [
+        Damaged(name, b, weights[name])
+        for b in bits
+        for name in names
+        if name in weights and not math.isnan(predicted[b][name])
+    ]
+    return activations + with_weight
+
+
+def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
+    """Return the layers to measure, in the ranking's order; they must be in the network and in the ranking."""
+    known = [layer.name for layer in network.layers]
+    missing = [name for name in ranking if name not in set(known)]
+    if missing:
+        raise ModelError(
+            f"the ranking's layer {missing[0]!r} is not in the network ({len(missing)} of {len(ranking)} are not): "
+            "was it made of another one?"
+        )
+    for name in wanted or ():
+        if name not in set(ranking):
+            raise unknown_name("layer", name, ranking)
+    return [name for name in ranking if wanted is None or name in set(wanted)]
+
+
+def _widths(ranking: Ranking, bits: int | Iterable[int] | None) -> tuple[int, ...]:
+    """Return the bit-widths to measure at, all of which the ranking predicts for."""
+    if "graph" not in ranking.info:
+        raise OptionError(
+            "the ranking has no record of the ranges (the .json beside the .csv): write it again with rank"
+        )
+    columns = ranking.to_frame().columns
+    known = [int(c.removeprefix("act_increase_b")) for c in columns if c.startswith("act_increase_b")]
+    if bits is None:
+        return tuple(b for b in (4, 8) if b in known) or tuple(known)
+    widths = (bits,) if isinstance(bits, int) else tuple(sorted(set(bits)))
+    unknown = [b for b in widths if b not in known]
+    if unknown or not widths:
+        listed = ", ".join(map(str, known))
+        raise OptionError(
+            f"the ranking predicts nothing at {unknown[0] if unknown else 'no'} bits; it does at {listed}"
+        )
+    return widths
+
+
+def _loss_of(ranking: Ranking) -> str:
+    name = str(ranking.info.get("loss", ""))
+    if not name:
+        raise OptionError("the ranking's record does not tell its loss: say it (--loss)")
+    return name
+
+
+def _notes(ranking: Ranking, loss: Loss, *, same_data: bool) -> list[str]:
+    notes = []
+    if not same_data:
+        notes.append("not the data that were ranked: what differs between them counts as an error of the prediction")
+    if loss.name != ranking.info.get("loss"):
+        notes.append(f"the ranking is for loss {ranking.info.get('loss')!r}, the damage is measured by {loss.name!r}")
+    return notes

@@ -1,0 +1,38 @@
+"""``hessrank compare a.csv b.csv``: do two rankings agree?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="Another one, of the same network.", show_default=False)],
+    by: Annotated[str, typer.Option(help="Compare by trace or mean_trace.")] = "trace",
+    out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Rows to print of the layers that moved.")] = 20,
+) -> None:
+    """Tell how well two rankings agree, and which layers moved beyond their error bars."""
+    from hessrank.cli.output import check_outputs, print_notes, save_plot
+
+    check_outputs(out, plot, inputs=(a, b, a.with_suffix(".json"), b.with_suffix(".json")), record=False)
+
+    from rich.console import Console
+
+    from hessrank.analysis.compare import compare as compare_rankings
+    from hessrank.analysis.ranking import Ranking
+
+    found = compare_rankings(Ranking.read(a), Ranking.read(b), by)
+    written = []
+    if out is not None:
+        found.to_csv(out)
+        written.append(out)
+    if plot is not None:
+        save_plot(found.plot, plot)
+        written.append(plot)
+    Console().print(found.table(top))
+    print_notes(found.notes, written)
