@@ -3,7 +3,8 @@
 Both estimate the traces of all layers on one sample, `self` loss, no weights. A probe's relative standard
 deviation s and its seconds t give the time to a relative standard error r: t·(s/r)², with s that of the
 median layer. Seconds of Gauss-Newton include its share of the forward pass (one for 16 probes, as
-``hessrank.rank`` does it); Hutchinson is not charged for its forward pass and first derivatives.
+``hessrank.rank`` does it); Hutchinson is not charged for its forward pass and first derivatives. The rank
+correlation is that of the first 4 Gauss-Newton probes with the mean of all others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from benchmarks.common import Row, batch_of, parsed, parser, report, seconds, work_for
 from benchmarks.networks import EXAMPLES, QUICK, Example
@@ -84,6 +86,7 @@ def _row(
         "hutchinson rel. sd": float(deviation["slow"]),
         "gauss-newton rel. sd": float(deviation["fast"]),
         "faster to the same error": float(needed["slow"] / needed["fast"]),
+        "Spearman, 4 probes": float(spearmanr(fast[:, :4].mean(1), fast[:, 4:].mean(1)).statistic),
         "median ratio of the means": float(np.median(fast.mean(1) / slow.mean(1))),
         "probes": f"{slow.shape[1]} and {fast.shape[1]}",
     }
