@@ -8,7 +8,6 @@ their errors, as often as needed; the layers that count as moved are those whose
 from __future__ import annotations
 
 import html
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.statistics import Array
+from hessrank.analysis.tables import printed, write_csv
 from hessrank.errors import ModelError, unknown_name
-from hessrank.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,12 +69,7 @@ class Comparison:
         return len(self._frame)
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120, color_system=None)
-        console.print(self.table())
-        for note in self.notes:
-            console.print(f"note: {note}")
-        assert isinstance(console.file, io.StringIO)
-        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        return printed([self.table()], self.notes)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -116,8 +109,7 @@ class Comparison:
         Raises:
             OutputError: the folder does not exist or cannot be written to.
         """
-        with written_whole(Path(path)) as beside:
-            self._frame.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
+        write_csv(self._frame, path)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the values of one ranking against those of the other; return the axes."""

@@ -25,6 +25,7 @@ from hessrank.analysis.increases import Increases, predict_increases
 from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
 from hessrank.analysis.memory import is_out_of_memory, memory_errors_explained
 from hessrank.analysis.network import Network
+from hessrank.analysis.notes import listed, verdict
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.report import assemble, describe_graph, describe_run
@@ -187,7 +188,8 @@ class _Job:
         self._outputs = sum(t[0].numel() for t in output_tensors(self.output))
         choices = plan(estimator, self.network, self.loss, wanted, self._outputs, self._pilot)
         parts = [Part.of(choice, len(self.feed)) for choice in choices]
-        copies = self._copies(self.feed.batch_size, _COPIES) if any(c.estimator in _COPYING for c in choices) else 1
+        copying = any(choice.estimator in _COPYING for choice in choices)
+        copies = self._started_with = self._copies(self.feed.batch_size, _COPIES) if copying else 1
         rounds = Rounds(
             self.network, self.loss, self.feed, self.facts, parts, self.options.seed, self._factors(errors), copies
         )
@@ -286,7 +288,7 @@ class _Job:
         self.feed.each(look)
         self.feed.each(measure)
         if masked:
-            self.notes.append(f"-inf in {_listed(masked)} (masked scores): left out of their ranges")
+            self.notes.append(f"-inf in {listed(masked)} (masked scores): left out of their ranges")
         return errors
 
     def _factors(self, errors: Array) -> Array:
@@ -304,17 +306,17 @@ class _Job:
         if network.why_hooks:
             notes.append(f"ranked module by module: {network.why_hooks}")
         if network.left_out:
-            notes.append(f"{_listed(network.left_out)} write into something else in place: not ranked")
+            notes.append(f"{listed(network.left_out)} write into something else in place: not ranked")
         if idle := never_run(network):
-            notes.append(f"{_listed(idle)} never ran on this data: not ranked")
+            notes.append(f"{listed(idle)} never ran on this data: not ranked")
         for weight in self.weights:
             if len(weight.calls) > 1:
                 notes.append(
-                    f"{_listed(weight.calls)} share one weight: its trace is that of all calls together, "
+                    f"{listed(weight.calls)} share one weight: its trace is that of all calls together, "
                     f"in the row of {weight.calls[0]}"
                 )
         if uncounted := without_trace(network, self.weights):
-            notes.append(f"no weight trace for {_listed(uncounted)}: only convolutions, linear layers and embeddings")
+            notes.append(f"no weight trace for {listed(uncounted)}: only convolutions, linear layers and embeddings")
         if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
             notes.append(
                 f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision"
@@ -322,39 +324,18 @@ class _Job:
         for part in rounds.parts:
             if part.choice.estimator in _COPYING and part.choice.layers and len(rounds.parts) > 1:
                 notes.append(f"{part.choice.estimator} for {len(part.choice.layers)} layers: {part.choice.why}")
+        if rounds.copies < self._started_with:
+            notes.append(f"memory ran out: went on with {rounds.copies} probes side by side")
         if self.feed.halved:
             notes.append(f"memory ran out: went on with batches of {self.feed.batch_size}")
         if len(self.feed) == 1:
             notes.append("one sample only: the error bars speak of this sample, not of others")
-        notes.extend(_verdict(rounds, self.options))
+        notes.extend(verdict(rounds, self.options.max_probes, self.options.increase_probes))
 
 
 def _and_mirrored(tensor: Tensor) -> Tensor:
     """Return a batch of one and, as a second sample, the same backwards."""
     return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)
-
-
-def _verdict(rounds: Rounds, options: Options) -> list[str]:
-    """Return what the sampling could not settle, and what the signs say."""
-    notes = []
-    negative = int((rounds.trace_replicates().mean(1) < 0).sum())
-    if negative:
-        notes.append(
-            f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum"
-        )
-    if _unequal(rounds.traces_per_sample()):
-        notes.append(
-            f"the {len(rounds.feed)} samples are very unequal, a few carry most of a trace: the intervals are likely "
-            "too narrow below; use more of them (--num-samples)"
-        )
-    if rounds.open:
-        of = len(rounds.settled) - 1
-        remedy = {
-            "max-probes": f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance",
-            "increase-probes": f"{options.increase_probes} probes for increases are spent: raise --increase-probes",
-        }.get(rounds.stopped_by, "the samples differ, more probes would not help: use more of them (--num-samples)")
-        notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
-    return notes
 
 
 def _describe_model(model: nn.Module) -> dict[str, Any]:
@@ -367,20 +348,6 @@ def _describe_model(model: nn.Module) -> dict[str, Any]:
     return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}
 
 
-def _unequal(traces: Array) -> bool:
-    """Return whether too few samples are too different for an interval of their mean to hold 95 % of the time.
-
-    Measured on a trained classifier (docs/figures.md): with a spread larger than the mean, fewer than about 64
-    samples see too little of the tail.
-    """
-    count = traces.shape[1]
-    if not 2 <= count < 64:
-        return False
-    mean = np.abs(traces.mean(1))
-    spread = traces.std(1, ddof=1)[mean > 0] / mean[mean > 0]
-    return bool(np.median(spread) > 1)
-
-
 def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
     """Return a float32 copy of a model in half precision, or the model itself."""
     if any(nn.parameter.is_lazy(p) for p in model.parameters()):
@@ -390,8 +357,3 @@ def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
         return model, []
     names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
     return copy.deepcopy(model).float(), [f"weights in {names}: computed in float32, on a copy"]
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = list(names)
-    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from hessrank.analysis.tables import as_html, as_text
+from hessrank.analysis.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
 from hessrank.files import written_whole
 
@@ -140,7 +140,7 @@ class Ranking:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def _csv(self) -> str:
-        return self._frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n")
 
     @classmethod
     def read(cls, path: str | Path) -> Ranking:

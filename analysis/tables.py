@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import io
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -12,11 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hessrank.files import written_whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from hessrank.analysis.ranking import Ranking
 
+FLOATS = "%.9g"  # enough to tell two float32 numbers apart
 _WIDE = 116
 _BAR = 10  # characters for a bar over all decades
 
@@ -96,12 +101,28 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
 
 def as_text(ranking: Ranking, top: int | None = 20, width: int = 120) -> str:
     """Return the table and the warnings as plain text."""
+    return printed([as_table(ranking, top, width)], ranking.warnings, width)
+
+
+def printed(tables: Sequence[Table], notes: Sequence[str], width: int = 120) -> str:
+    """Return tables, and notes below them, as plain text."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(as_table(ranking, top, width))
-    for warning in ranking.warnings:
-        console.print(f"note: {warning}")
+    for table in tables:
+        console.print(table)
+    for note in notes:
+        console.print(f"note: {note}")
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table, whole or not at all.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    with written_whole(Path(path)) as beside:
+        frame.to_csv(beside, index=False, float_format=FLOATS, lineterminator="\n")
 
 
 def as_html(ranking: Ranking, top: int = 20) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
 from hessrank.analysis.statistics import critical
-from hessrank.files import written_whole
+from hessrank.analysis.tables import printed, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,13 +72,7 @@ class Verification:
         return len(self._frame)
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120, color_system=None)
-        for table in self.tables():
-            console.print(table)
-        for note in self.notes:
-            console.print(f"note: {note}")
-        assert isinstance(console.file, io.StringIO)
-        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+        return printed(self.tables(), self.notes)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -95,8 +87,7 @@ class Verification:
         Raises:
             OutputError: the folder does not exist or cannot be written to.
         """
-        with written_whole(Path(path)) as beside:
-            self._frame.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
+        write_csv(self._frame, path)
 
     @property
     def agreement(self) -> list[Agreement]:

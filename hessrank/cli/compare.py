@@ -17,7 +17,7 @@ def compare(
     top: Annotated[int, typer.Option(min=1, help="Rows to print of the layers that moved.")] = 20,
 ) -> None:
     """Tell how well two rankings agree, and which layers moved beyond their error bars."""
-    from hessrank.cli.output import check_outputs, print_notes, save_plot
+    from hessrank.cli.output import check_outputs, print_notes, save_result
 
     check_outputs(out, plot, inputs=(a, b, a.with_suffix(".json"), b.with_suffix(".json")), record=False)
 
@@ -27,12 +27,6 @@ def compare(
     from hessrank.analysis.ranking import Ranking
 
     found = compare_rankings(Ranking.read(a), Ranking.read(b), by)
-    written = []
-    if out is not None:
-        found.to_csv(out)
-        written.append(out)
-    if plot is not None:
-        save_plot(found.plot, plot)
-        written.append(plot)
+    written = save_result(found, out, plot)
     Console().print(found.table(top))
     print_notes(found.notes, written)

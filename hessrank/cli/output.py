@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
@@ -24,6 +24,18 @@ _CONTENT = {
 }
 _ENDINGS = {".yaml": (".yaml", ".yml")}
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+
+
+class Result(Protocol):
+    """What a command has found: a table that can be written and drawn."""
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table."""
+        ...
+
+    def plot(self) -> Axes:
+        """Draw it."""
+        ...
 
 
 def check_outputs(
@@ -82,6 +94,15 @@ def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int, dep
     console = Console()
     console.print(as_table(ranking, top, console.width))
     print_notes(ranking.warnings, written)
+
+
+def save_result(found: Result, out: Path | None, plot: Path | None) -> list[Path]:
+    """Write a result's table and its picture where they were asked for; return what was written."""
+    if out is not None:
+        found.to_csv(out)
+    if plot is not None:
+        save_plot(found.plot, plot)
+    return [path for path in (out, plot) if path is not None]
 
 
 def print_notes(notes: Sequence[str], written: Sequence[Path]) -> None:

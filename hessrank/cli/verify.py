@@ -59,7 +59,7 @@ def verify(
 ) -> None:
     """Quantize one tensor at a time for real, and set the damage beside what RANKING predicted."""
     from hessrank.cli.inputs import read_bits, read_inputs
-    from hessrank.cli.output import check_outputs, print_notes, save_plot
+    from hessrank.cli.output import check_outputs, print_notes, save_result
 
     read = (model, ranking, ranking.with_suffix(".json"), data, arch and arch.partition(":")[0])
     check_outputs(out, plot, inputs=read, record=False)
@@ -100,13 +100,7 @@ def verify(
             batch_size=batch_size,
             progress=progress,
         )
-    written = []
-    if out is not None:
-        found.to_csv(out)
-        written.append(out)
-    if plot is not None:
-        save_plot(found.plot, plot)
-        written.append(plot)
+    written = save_result(found, out, plot)
     for table in found.tables(top):
         Console().print(table)
     print_notes([*inputs.loaded.notes, *found.notes], written)
