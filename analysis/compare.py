@@ -23,7 +23,7 @@ from scipy.stats import kendalltau, rankdata
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.statistics import Array
-from hessrank.analysis.tables import printed, write_csv
+from hessrank.analysis.tables import listed, printed, write_csv
 from hessrank.errors import ModelError, unknown_name
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Comparison:
         told = []
         for which, names in (("first", self.only_a), ("second", self.only_b)):
             if names:
-                listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-                told.append(f"only the {which} ranking has {listed}")
+                told.append(f"only the {which} ranking has {listed(names)}")
         return told
 
     def to_frame(self) -> pd.DataFrame:

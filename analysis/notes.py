@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from hessrank.analysis.rounds import Rounds
@@ -51,9 +49,3 @@ def unequal(traces: Array) -> bool:
     mean = np.abs(traces.mean(1))
     spread = traces.std(1, ddof=1)[mean > 0] / mean[mean > 0]
     return bool(np.median(spread) > 1)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return the first five names, and how many more there are."""
-    ordered = list(names)
-    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")

@@ -25,7 +25,7 @@ from hessrank.analysis.increases import Increases, predict_increases
 from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
 from hessrank.analysis.memory import is_out_of_memory, memory_errors_explained
 from hessrank.analysis.network import Network
-from hessrank.analysis.notes import listed, verdict
+from hessrank.analysis.notes import verdict
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.report import assemble, describe_graph, describe_run
@@ -38,6 +38,7 @@ from hessrank.analysis.survey import (
     first_look,
     never_run,
 )
+from hessrank.analysis.tables import listed
 from hessrank.analysis.untouched import untouched
 from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError, OptionError, unknown_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,12 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
 def as_text(ranking: Ranking, top: int | None = 20, width: int = 120) -> str:
     """Return the table and the warnings as plain text."""
     return printed([as_table(ranking, top, width)], ranking.warnings, width)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first five names, and how many more there are."""
+    ordered = list(names)
+    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
 
 
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int = 120) -> str:
