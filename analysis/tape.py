@@ -61,7 +61,7 @@ class Step:
     def back(self, vector: Tensor) -> list[Tensor]:
         """Return Jᵀ ``vector`` for each input."""
         found = torch.autograd.grad(self.out, self.leaves, vector, retain_graph=True, allow_unused=True)
-        return [torch.zeros_like(x) if part is None else part for part, x in zip(found, self.leaves, strict=True)]
+        return filled(found, self.leaves)
 
     def hessian_times(self, w: Sequence[Tensor]) -> list[Tensor | None]:
         """Return the Hessian of ⟨g, out⟩ times ``w``, in the shapes of the inputs; None where it is 0."""
@@ -79,9 +79,12 @@ class Step:
         )
         self.slopes = tuple(part if part is not None and part.requires_grad else None for part in found)
         self.curved = any(part is not None for part in self.slopes)
-        return [
-            torch.zeros_like(x) if part is None else part.detach() for part, x in zip(found, self.leaves, strict=True)
-        ]
+        return [part.detach() for part in filled(found, self.leaves)]
+
+
+def filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Return what autograd found, with zeros of the shapes of ``like`` where nothing depends on them."""
+    return [torch.zeros_like(x) if part is None else part for part, x in zip(found, like, strict=True)]
 
 
 def _derivative(

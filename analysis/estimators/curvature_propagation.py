@@ -29,7 +29,7 @@ from hessrank.analysis.estimators.sources import (
     balance,
 )
 from hessrank.analysis.regions import Region
-from hessrank.analysis.tape import Layout, Pair, Step, record
+from hessrank.analysis.tape import Injection, Layout, Pair, Step, record
 from hessrank.analysis.weights import weight_products
 
 _STREAMS = 4  # of each cut
@@ -91,8 +91,9 @@ class Propagation:
         self._cut = Cut(work, self.rows, recording, _STREAMS * (stretch.last + 1))
         self.at_output = False
         if self._ends:
-            self._tape.differentiate(dict(zip(self._ends, self._cut.slopes(recorded=False), strict=True)))
             self._source: Source = _source(self._cut, stretch)
+            slopes = (slope.detach() for slope in self._source.slopes)
+            self._tape.differentiate(dict(zip(self._ends, slopes, strict=True)))
             self.at_output = isinstance(self._source, FactorSource)
             self._injections = Injections(self._cut, self._tape.all_steps())
 
@@ -150,7 +151,7 @@ class Injections:
 
     def __init__(self, cut: Cut, steps: Sequence[Step]) -> None:
         """Balance them for ``steps``."""
-        self._rows, self._steps = cut.rows, [step for step in steps if step.curved]
+        self._steps = [step for step in steps if step.curved]
         self._axes = {
             id(step): [cut.work.axes[cut.work.network.layers[i].name] for i in step.inputs] for step in self._steps
         }
@@ -160,11 +161,12 @@ class Injections:
         if self._steps:
             self._weights = self._balanced(cut)
 
-    def of(self, draws: Tensor) -> _Drawn:
-        """Return the pairs made of random signs, rows × ``numel``."""
-        return _Drawn(self, self._split(draws))
+    def of(self, draws: Tensor) -> Injection:
+        """Return what adds the pairs made of random signs, rows × ``numel``."""
+        w = self._split(draws)
+        return lambda step: self._pairs(step, w[id(step)])
 
-    def pairs(self, step: Step, w: Sequence[Tensor]) -> list[Pair | None]:
+    def _pairs(self, step: Step, w: Sequence[Tensor]) -> list[Pair | None]:
         """Return the pair for each input of ``step``."""
         weights = self._weights[id(step)]
         images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
@@ -201,17 +203,6 @@ class Injections:
                 rows = (axis.rows(tensor, len(cut.rows)) for tensor in known)
                 weights.append(balance(cut.rows.for_all_copies(next(squares)), *rows))
         return self._split(torch.cat(weights, dim=1))
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """The injections of one probe in each copy."""
-
-    injections: Injections
-    w: dict[int, list[Tensor]]
-
-    def __call__(self, step: Step) -> list[Pair | None]:
-        return self.injections.pairs(step, self.w[id(step)])
 
 
 class Products:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hessrank.analysis.estimators.auto import FEW_OUTPUTS, OUTPUT
 from hessrank.analysis.estimators.base import Work
 from hessrank.analysis.estimators.curvature_propagation import Propagation, Stretch
 from hessrank.analysis.estimators.spread import Spread, best_of
@@ -19,7 +20,6 @@ PROBES = 32
 RANK = 8
 _MOST_CUTS, _FEWEST_CUTS = 10, 3
 _REACH = 6  # cuts that a stretch may span
-_FEW_COLUMNS = 64
 _PER_ELEMENT = 8.0  # multiply-accumulates that an activation's element is worth
 _PER_CALL = 1e5  # and a call
 
@@ -53,7 +53,7 @@ def _described(part: Planned, network: Network, layout: Layout, at_output: Colle
     if stretch is None:
         return part
     names = [network.layers[i].name for i in layout.open_at(stretch.last) if i >= stretch.first]
-    probed_at = "output" if stretch.last in at_output else " ".join(names)
+    probed_at = OUTPUT if stretch.last in at_output else " ".join(names)
     return replace(part, region=layout.region(stretch.first, stretch.last), probed_at=probed_at)
 
 
@@ -66,7 +66,7 @@ def _measure(work: Work, stretch: Stretch, layout: Layout, outputs: int) -> tupl
 
 
 def _rank(end: int, layout: Layout, outputs: int) -> int:
-    return 0 if end == len(layout.inputs) - 1 and outputs > _FEW_COLUMNS else RANK
+    return 0 if end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS else RANK
 
 
 def costs_of(network: Network, facts: Mapping[str, Facts]) -> Costs:

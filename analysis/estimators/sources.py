@@ -12,7 +12,7 @@ Hessian H is known through its products. Two kinds of start:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from hessrank.analysis.estimators.rows import Rows, flattened, unflattened
 from hessrank.analysis.losses import output_tensors
 from hessrank.analysis.probes import UnitVectors
 from hessrank.analysis.survey import SampleAxis
-from hessrank.analysis.tape import Pair, Recording
+from hessrank.analysis.tape import Pair, Recording, filled
 
 BALANCE_PROBES = 4
 _FLOOR = 0.01  # of the mean weight: an element whose curvature no probe has seen still gets some
@@ -38,9 +38,11 @@ class Source(Protocol):
 
     Attributes:
         numel: random numbers that a row needs.
+        slopes: the loss's gradient at each end.
     """
 
     numel: int
+    slopes: list[Tensor]
 
     def fixed(self) -> Iterator[tuple[list[Pair], int]]:
         """Yield pairs without noise, one for each end, a group of copies at a time, and how many of them count."""
@@ -90,7 +92,7 @@ class Cut:
             found = torch.autograd.grad(
                 self.loss(), self.leaves, create_graph=recorded, retain_graph=True, allow_unused=True
             )
-        return [torch.zeros_like(x) if part is None else part for part, x in zip(found, self.leaves, strict=True)]
+        return filled(found, self.leaves)
 
 
 class FactorSource:
@@ -100,6 +102,7 @@ class FactorSource:
         """The way from the cut to the output must be piecewise linear, and the loss know a factor."""
         self._cut = cut
         self._outputs = differentiable_outputs(cut.work.loss, cut.rows.batch, cut.recording.output)
+        self.slopes = cut.slopes(recorded=False)
         self._count = sum(output[0].numel() for output in self._outputs)
         self.numel = 0 if every_column else self._count
 
@@ -135,7 +138,7 @@ class FactorSource:
         starts = [(z, part) for z, part in zip(self._outputs, s, strict=True) if z.requires_grad]
         outputs, seeds = zip(*starts, strict=True)
         found = torch.autograd.grad(outputs, cut.leaves, seeds, retain_graph=True, allow_unused=True)
-        return [(x, x) for x in _filled(found, cut.leaves)]
+        return [(x, x) for x in filled(found, cut.leaves)]
 
 
 class HessianSource:
@@ -144,7 +147,7 @@ class HessianSource:
     def __init__(self, cut: Cut, rank: int) -> None:
         """Find the ``rank`` directions, and how to balance what is left."""
         self._cut = cut
-        self._slopes = cut.slopes(recorded=True)
+        self.slopes = cut.slopes(recorded=True)
         self.numel = sum(leaf.numel() for leaf in cut.leaves) // len(cut.rows)
         self._basis: Tensor | None = None  # samples × numel × rank
         self._image: Tensor | None = None  # the Hessian times it
@@ -171,13 +174,13 @@ class HessianSource:
 
     def _times(self, rows: Tensor) -> Tensor:
         """Return H times each row."""
-        known = [(g, v) for g, v in zip(self._slopes, self._unflattened(rows), strict=True) if g.requires_grad]
+        known = [(g, v) for g, v in zip(self.slopes, self._unflattened(rows), strict=True) if g.requires_grad]
         if not known:
             return torch.zeros_like(rows)
         slopes, vectors = zip(*known, strict=True)
         leaves = self._cut.leaves
         found = torch.autograd.grad(slopes, leaves, vectors, retain_graph=True, allow_unused=True)
-        return flattened(_filled(found, leaves), self._cut.axes, len(rows))
+        return flattened(filled(found, leaves), self._cut.axes, len(rows))
 
     def _columns(self, count: int, columns: Tensor | None) -> Tensor:
         """Return H times ``count`` columns (samples × numel × count), or times random ones; as many columns."""
@@ -213,7 +216,7 @@ class HessianSource:
             return [self._rest(self._times(self._rest(draws)))]
 
         squares = cut.rows.for_all_copies(cut.rows.mean_square(BALANCE_PROBES, images)[0])
-        known = [g.detach() for g in self._slopes], [leaf.detach() for leaf in cut.leaves]
+        known = [g.detach() for g in self.slopes], [leaf.detach() for leaf in cut.leaves]
         return balance(squares, *(flattened(tensors, cut.axes, len(cut.rows)) for tensors in known))
 
     def _unflattened(self, rows: Tensor) -> list[Tensor]:
@@ -239,7 +242,3 @@ def balance(mean_square: Tensor, slopes: Tensor, values: Tensor) -> Tensor:
 
 def _rms(rows: Tensor) -> Tensor:
     return rows.square().mean(1, keepdim=True).sqrt()
-
-
-def _filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(x) if part is None else part for part, x in zip(found, like, strict=True)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessrank.analysis.estimators.curvature_propagation import Stretch
+from hessrank.analysis.estimators.sources import BALANCE_PROBES
 from hessrank.analysis.regions import Region
 from hessrank.analysis.statistics import Array
 
@@ -50,7 +51,7 @@ class Costs:
         """Return the cost of ``probes`` probes of a stretch, with ``fixed`` pairs that have no noise."""
         product = 0.0 if at_output else self.behind(stretch.last)
         along = self.along(stretch.first, stretch.last)
-        products = probes + (0 if at_output else 2 * fixed + 4)
+        products = probes + (0 if at_output else 2 * fixed + BALANCE_PROBES)
         sent = (_SEND_BACK * probes + _SEND_FIXED * fixed + _RECORD) * along
         return products * product + sent + _RECORD * self.along(stretch.last + 1, len(self.work)) / 2
 

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
-from hessrank.analysis.damage import quantize, quantize_weight
+from hessrank.analysis.damage import quantize_weight, rounding_error, without_masked
 from hessrank.analysis.estimators.base import target_of
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.network import Network
 from hessrank.analysis.statistics import Array
-from hessrank.analysis.survey import SampleAxis
 from hessrank.analysis.weights import Weight, channel_axis
 
 
@@ -53,7 +51,6 @@ class Bench:
         feed: Feed,
         loss: Loss,
         ranges: Mapping[str, tuple[float, float]],
-        axes: Mapping[str, SampleAxis],
     ) -> None:
         """Run all samples in float.
 
@@ -62,9 +59,8 @@ class Bench:
             feed: the samples.
             loss: the loss; without a target it compares with the network's own float output.
             ranges: each activation's, which its grid covers.
-            axes: where each layer keeps its samples.
         """
-        self._network, self._feed, self._loss, self._ranges, self._axes = network, feed, loss, ranges, axes
+        self._network, self._feed, self._loss, self._ranges = network, feed, loss, ranges
         self._targets: dict[tuple[int, ...], Any] = {}
         self.losses = self._of_each(self._look)
 
@@ -75,11 +71,7 @@ class Bench:
                 return self._of_each(self._loss_of) - self.losses
 
         def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
-            if layer.name != what.layer:
-                return None
-            low, high = self._ranges[what.layer]
-            error = torch.where(value.isinf(), 0.0, quantize(value, low, high, what.bits) - value)
-            return value + error if times == 1 else value + times * error
+            return value + times * self._error(what, value) if layer.name == what.layer else None
 
         return self._of_each(lambda batch: self._loss_of(batch, tap)) - self.losses
 
@@ -92,9 +84,7 @@ class Bench:
 
         def tap(layer: Layer, call: Call, value: Tensor) -> None:
             if layer.name == what.layer:
-                error = (
-                    torch.where(value.isinf(), 0.0, quantize(value, low, high, what.bits) - value).double().square()
-                )
+                error = self._error(what, value).double().square()
                 outside = (value < min(low, 0.0)) | (value > max(high, 0.0))
                 beyond[0] += float(error[outside].sum())
                 total[0] += float(error.sum())
@@ -104,6 +94,10 @@ class Bench:
 
         self._feed.each(look)
         return float(beyond[0] / total[0]) if total[0] else 0.0
+
+    def _error(self, what: Damaged, value: Tensor) -> Tensor:
+        """Return Q(a) − a of an activation; masked scores have none."""
+        return rounding_error(without_masked(value), *self._ranges[what.layer], what.bits)
 
     def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
         found = np.zeros(len(self._feed))

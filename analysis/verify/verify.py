@@ -78,7 +78,7 @@ def verify(
             feed.batch_size = 1
         graph = ranking.info["graph"]["layers"]
         ranges = {name: tuple(graph[name]["range"]) for name in names}
-        bench = Bench(network, feed, made, ranges, {name: fact.axis for name, fact in facts.items()})
+        bench = Bench(network, feed, made, ranges)
         held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
         tensors = _tensors(ranking, names, held, widths)
         rows = []
@@ -143,8 +143,8 @@ def _tensors(
 
 def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
     """Return the layers to measure, in the ranking's order; they must be in the network and in the ranking."""
-    known = [layer.name for layer in network.layers]
-    missing = [name for name in ranking if name not in set(known)]
+    known = {layer.name for layer in network.layers}
+    missing = [name for name in ranking if name not in known]
     if missing:
         raise ModelError(
             f"the ranking's layer {missing[0]!r} is not in the network ({len(missing)} of {len(ranking)} are not): "
