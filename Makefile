@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 export OMP_NUM_THREADS ?= 1
+WORKERS ?= 2
 
 .PHONY: demo test lint format clean
 
@@ -17,8 +18,8 @@ demo: .venv/installed
 	$(BIN)/hessrank policy demo/ranking.csv --base-bits 4 --out demo/policy.yaml --bit-map demo/bits.png
 
 test: lint
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --nbmake --nbmake-timeout=300 notebooks
 
 # Type checkers cannot see through the editable install: .typing has the shape of the installed package.
 lint: .venv/installed

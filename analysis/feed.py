@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.batches import Batch, Samples, make_batch
 from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.team import Team
 from hessrank.errors import DataError
 
 
@@ -40,12 +41,24 @@ class Feed:
     Attributes:
         batch_size: samples a batch; halved for good when memory runs out.
         halved: whether that happened.
+        team: the processes that share the samples.
+        own: which of them this process does.
     """
 
-    def __init__(self, samples: Samples, model: nn.Module, batch_size: int, *, needs_target: bool) -> None:
-        """Feed ``samples`` to ``model``, ``batch_size`` at a time."""
+    def __init__(
+        self,
+        samples: Samples,
+        model: nn.Module,
+        batch_size: int,
+        *,
+        needs_target: bool,
+        team: Team | None = None,
+    ) -> None:
+        """Feed ``samples`` to ``model``, ``batch_size`` at a time; those of this process of ``team``."""
         self.batch_size = batch_size
         self.halved = False
+        self.team = team or Team()
+        self.own = self.team.share(len(samples))
         self._samples, self._model, self._needs_target = samples, model, needs_target
         weights = [p for p in model.parameters() if p.is_floating_point()]
         self._dtype = weights[0].dtype if weights else torch.float32
@@ -59,11 +72,16 @@ class Feed:
         batch = make_batch(self._samples, indices, self._model, needs_target=self._needs_target)
         return batch.map(self._converted)
 
-    def each(self, work: Callable[[Batch], None]) -> None:
-        """Do ``work`` on every batch in turn; what fails for lack of memory is done again in halves."""
-        start = 0
-        while start < len(self):
-            stop = min(start + self.batch_size, len(self))
+    def each(self, work: Callable[[Batch], None], start: int = 0) -> None:
+        """Do ``work`` on every batch of this process in turn; what fails for lack of memory is done again in halves.
+
+        Args:
+            work: is given each batch.
+            start: the first sample; those before are left out.
+        """
+        start = max(start, self.own.start)
+        while start < self.own.stop:
+            stop = min(start + self.batch_size, self.own.stop)
             try:
                 work(self.batch(*range(start, stop)))
             except Exception as error:

@@ -2,10 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from hessrank.analysis.network import Network
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import Array
+from hessrank.analysis.survey import never_run
+from hessrank.analysis.tables import listed
+from hessrank.analysis.weights import Weight, without_trace
+
+
+def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
+    """Return what of the network was not ranked, or not as usual."""
+    notes = []
+    if network.why_hooks:
+        notes.append(f"ranked module by module: {network.why_hooks}")
+    if network.left_out:
+        notes.append(f"{listed(network.left_out)} write into something else in place: not ranked")
+    if idle := never_run(network):
+        notes.append(f"{listed(idle)} never ran on this data: not ranked")
+    notes.extend(
+        f"{listed(weight.calls)} share one weight: its trace is that of all calls together, "
+        f"in the row of {weight.calls[0]}"
+        for weight in weights
+        if len(weight.calls) > 1
+    )
+    if uncounted := without_trace(network, weights):
+        notes.append(f"no weight trace for {listed(uncounted)}: only convolutions, linear layers and embeddings")
+    return notes
+
+
+def of_choices(rounds: Rounds, worth_telling: Sequence[str]) -> list[str]:
+    """Return which layers had an estimator worth telling, and where it found no influence at all."""
+    notes = []
+    if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
+        notes.append(f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision")
+    notes.extend(
+        f"{part.choice.estimator} for {len(part.choice.layers)} layers: {part.choice.why}"
+        for part in rounds.parts
+        if part.choice.estimator in worth_telling and part.choice.layers and len(rounds.parts) > 1
+    )
+    return notes
+
+
+def of_machines(rounds: Rounds, copies: int) -> list[str]:
+    """Return what had to be done in smaller portions, and who had nothing to do.
+
+    Args:
+        rounds: the finished sampling.
+        copies: how many copies of a sample it began with.
+    """
+    notes, feed = [], rounds.feed
+    left = min(feed.team.everyones(rounds.copies))
+    if left < copies:
+        notes.append(f"memory ran out: went on with {left} probes side by side")
+    if any(feed.team.everyones(feed.halved)):
+        size = min(feed.team.everyones(feed.batch_size))
+        notes.append(f"memory ran out: went on with batches of {size}")
+    if len(feed) < feed.team.size:
+        notes.append(f"{feed.team.size} processes share {len(feed)} samples: some had nothing to do")
+    if len(feed) == 1:
+        notes.append("one sample only: the error bars speak of this sample, not of others")
+    return notes
 
 
 def verdict(rounds: Rounds, max_probes: int, increase_probes: int) -> list[str]:

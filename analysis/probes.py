@@ -79,6 +79,11 @@ def output_probes(probes: Probes, outputs: Sequence[Tensor], samples: Sequence[i
     Returns:
         one tensor an output, of its shape, type and device.
     """
+    numel = sum(output[0].numel() for output in outputs)
+    return shaped_like(outputs, torch.stack([probes.draw(numel, sample=sample, probe=probe) for sample in samples]))
+
+
+def shaped_like(outputs: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+    """Return ``rows``, each of them all outputs of a sample side by side, as tensors like ``outputs``."""
     sizes = [output[0].numel() for output in outputs]
-    rows = torch.stack([probes.draw(sum(sizes), sample=sample, probe=probe) for sample in samples])
     return [part.reshape(o.shape).to(o) for part, o in zip(torch.split(rows, sizes, dim=1), outputs, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
+from hessrank.analysis.feed import content
 from hessrank.analysis.increases import Increases
 from hessrank.analysis.network import Network
 from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
@@ -82,6 +85,16 @@ def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Array]:
             place = row[weight.calls[0]]
             columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]
     return columns
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all that the numbers depend on."""
+    return {
+        "hessrank": version("hessrank"),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> dict[str, Any]:
@@ -162,12 +175,18 @@ def describe_run(
             "open_pairs": rounds.open,
             "of_pairs": max(0, len(rounds.settled) - 1),
         },
-        "versions": {
-            "hessrank": version("hessrank"),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "command": "",
         "warnings": list(notes),
     }
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Return what a model is, with a fingerprint of its weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(content(value))
+    count = sum(p.numel() for p in model.parameters())
+    return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}

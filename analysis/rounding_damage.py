@@ -16,7 +16,7 @@ The probe on the output is that of Gauss-Newton traces (Schraudolph 2002); the e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ from hessrank.analysis.calls import Call
 from hessrank.analysis.damage import quantized_weights, rounding_error, without_masked
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
 from hessrank.analysis.estimators.gradient_norms import send_back
+from hessrank.analysis.estimators.rows import Rows
 from hessrank.analysis.layers import Layer
-from hessrank.analysis.probes import output_probes
 from hessrank.analysis.weights import weight_gradients
 
 
@@ -56,17 +56,19 @@ def rounding_damage(work: Work, grids: Grids) -> Iterator[Tensor]:
         an unbiased estimate of ½ eᵀGe, in units of the loss, float64 on the CPU, of shape
         (layers + weights, bits, batch).
     """
-    products = _Products(work, grids)
-    run = work.network.run(work.batch, products, differentiable=True)
-    outputs = differentiable_outputs(work.loss, work.batch, run.output)
-    target = target_of(work.loss, work.batch, run.output)
-    for probe in work.indices:
-        w = output_probes(work.probes, outputs, work.batch.samples, probe)
+    rows = Rows(work.batch, work.copies)
+    products = _Products(replace(work, batch=rows.batch), grids)
+    run = work.network.run(rows.batch, products, differentiable=True)
+    outputs = differentiable_outputs(work.loss, rows.batch, run.output)
+    target = target_of(work.loss, rows.batch, run.output)
+    for group, new in rows.groups(work.indices):
+        w = rows.output_probes(work.probes, outputs, group)
         with torch.no_grad():
             seeds = work.loss.factor(run.output, target, w)
         assert seeds is not None
-        send_back(outputs, run.roots, seeds, keep=probe != work.indices[-1])
-        yield products.taken().square() / 2
+        send_back(outputs, run.roots, seeds, keep=group[-1] != work.indices[-1])
+        found = rows.by_sample(products.taken().square().movedim(-1, 0) / 2)  # samples × copies × tensors × bits
+        yield from (found[:, copy].movedim(0, -1) for copy in range(new))
 
 
 class _Products:

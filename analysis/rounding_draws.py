@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import reduce
+from collections.abc import Sequence
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from hessrank.analysis.estimators import Weight, Work
 from hessrank.analysis.probes import Probes, Rademacher, UnitVectors
 from hessrank.analysis.rounding_damage import Grids, rounding_damage
 from hessrank.analysis.rounds import Progress, Rounds, in_chunks
+from hessrank.analysis.stage import Stage
 from hessrank.analysis.statistics import Array, Replicates
 from hessrank.analysis.weights import channel_axis
 
@@ -48,18 +49,21 @@ class RoundingDraws:
     def run(self, rounds: Rounds, progress: Progress) -> None:
         """Draw on all samples of ``rounds``, whose probes these are too."""
         grids, indices = self._grids(rounds), range(self.per_sample)
-        total, done = self.per_sample * self._samples, 0
-        for chunk in [indices] if self.exact else in_chunks(indices):
+        total = self.per_sample * self._samples
 
-            def work(batch: Batch, chunk: range = chunk) -> None:
-                nonlocal done
-                found = self._estimates(rounds, batch, chunk, grids)
-                for one in [reduce(torch.add, found)] if self.exact else list(found):
-                    self._found.add(batch.samples, one.reshape(-1, len(batch)).numpy())
-                done += len(batch) * len(chunk)
-                progress("increases", done, total)
+        def add(chunk: range, batch: Batch) -> None:
+            found = self._estimates(rounds, batch, chunk, grids)
+            for one in [reduce(torch.add, found)] if self.exact else found:
+                self._found.add(batch.samples, one.reshape(-1, len(batch)).numpy())
 
-            rounds.feed.each(work)
+        chunks = [indices] if self.exact else in_chunks(indices)
+        stage = Stage("increases", rounds.feed, {"draws": self._found}, rounds.checkpoint)
+        rounds.copies = stage.facts.get("copies", rounds.copies)
+        stage.run(
+            [partial(add, chunk) for chunk in chunks],
+            lambda share: progress("increases", int(share * total), total),
+            lambda: {"copies": rounds.copies},
+        )
 
     def means(self) -> Array:
         """Return the mean over all draws, in units of the loss, shape (layers + weights, bits)."""
@@ -81,8 +85,10 @@ class RoundingDraws:
         ranges = {name: (rounds.facts[name].low, rounds.facts[name].high) for name in self.layers}
         return Grids(self.bits, ranges, [channel_axis(module) for module in modules])
 
-    def _estimates(self, rounds: Rounds, batch: Batch, indices: range, grids: Grids) -> Iterator[Tensor]:
+    def _estimates(self, rounds: Rounds, batch: Batch, indices: range, grids: Grids) -> list[Tensor]:
         probes: Probes = UnitVectors() if self.exact else Rademacher(rounds.seed)
-        axes = {name: fact.axis for name, fact in rounds.facts.items()}
-        work = Work(rounds.network, rounds.loss, batch, probes, indices, self.layers, self.weights, axes)
-        return rounding_damage(work, grids)
+        copies = min(rounds.copies, len(indices))
+        work = Work(
+            rounds.network, rounds.loss, batch, probes, indices, self.layers, self.weights, rounds.axes(), copies
+        )
+        return rounds.in_copies(partial(rounding_damage, grids=grids), work)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from hessrank.analysis.batches import Batch
+from hessrank.analysis.checkpoint import Checkpoint
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimates, Estimator, Work
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
+from hessrank.analysis.stage import Stage
 from hessrank.analysis.statistics import Array, Gaps, Replicates, in_groups
-from hessrank.analysis.survey import Facts
+from hessrank.analysis.survey import Facts, SampleAxis
 from hessrank.analysis.weights import Weight
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
 _AT_ONCE = 16  # probes for one forward pass; their estimates wait until the batch is done
 _NOT_WORTH_IT = 0.02  # endless probes should settle more than this share of the pairs, or they are in vain
+
+T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
@@ -65,6 +71,7 @@ class Rounds:
         open: how many neighboring pairs are not settled.
         settled: for each layer in the order of execution, whether its place among its neighbors is certain.
         copies: how often a sample may stand in one batch; halved for good when memory runs out.
+        checkpoint: keeps what is found, and may have something to go on from.
         stopped_by: why sampling ended: ``settled``, ``samples`` (only more samples would help), ``max-probes``
             or ``exact``; ``increase-probes`` where only more draws of the rounding damage would settle the order.
     """
@@ -77,6 +84,7 @@ class Rounds:
     seed: int
     factors: Array  # (layers, samples): the key that is ranked is this times the trace
     copies: int = 1
+    checkpoint: Checkpoint | None = None
     open: int = 0
     settled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     stopped_by: str = ""
@@ -86,11 +94,14 @@ class Rounds:
     def run(self, tolerance: float, max_probes: int, progress: Progress) -> None:
         """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
         done, goal = 0, min(max_probes, max(2, _AT_FIRST // len(self.feed)))
+        stage = Stage("probes", self.feed, self._tables(), self.checkpoint)
+        if stage.facts:
+            done, goal, self.copies = (stage.facts[name] for name in ("done", "goal", "copies"))
         while not self.stopped_by:
-            self._sample(range(done, goal), max_probes, progress)
+            self._sample(stage, range(done, goal), max_probes, progress)
             done, goal = goal, min(2 * goal, max_probes)
             self._judge(tolerance)
-            self.stopped_by = self._reason(done, max_probes)
+            self.stopped_by = self.feed.team.agreed(self._reason(done, max_probes))
 
     def trace_replicates(self) -> Array:
         """Return replicates of every layer's trace in the order of execution, shape (layers, replicates)."""
@@ -152,36 +163,51 @@ class Rounds:
             result[[row[name] for name in part.choice.layers]] = in_groups(table, width)
         return result
 
-    def _sample(self, indices: range, max_probes: int, progress: Progress) -> None:
-        steps = [(part, chunk) for part in self.parts for chunk in part.chunks(indices)]
+    def _tables(self) -> dict[str, Replicates]:
+        """Return everything that is estimated, by a name that is the same in every run."""
+        layers = {f"layers{i}": part.layers for i, part in enumerate(self.parts)}
+        return layers | {f"weights{i}": part.weights for i, part in enumerate(self.parts)}
+
+    def _sample(self, stage: Stage, indices: range, max_probes: int, progress: Progress) -> None:
         total = max_probes if any(not p.estimator.deterministic for p in self.parts) else indices.stop
-        samples_done, per_step = 0, (indices.stop - indices.start) / max(1, len(steps) * len(self.feed))
 
-        for part, chunk in steps:
+        def tell(share: float) -> None:
+            progress("probes", indices.start + int(share * len(indices)), total)
 
-            def work(batch: Batch, part: Part = part, chunk: range = chunk) -> None:
-                nonlocal samples_done
-                estimates = self._estimates(part, batch, chunk)
-                for one in estimates:
-                    part.layers.add(batch.samples, one.layers.numpy())
-                    part.weights.add(batch.samples, one.weights.numpy())
-                samples_done += len(batch)
-                progress("probes", indices.start + int(samples_done * per_step), total)
+        def facts() -> dict[str, int]:
+            return {"done": indices.start, "goal": indices.stop, "copies": self.copies}
 
-            self.feed.each(work)
+        stage.run(
+            [partial(self._add, part, chunk) for part in self.parts for chunk in part.chunks(indices)], tell, facts
+        )
+
+    def _add(self, part: Part, chunk: range, batch: Batch) -> None:
+        for one in self._estimates(part, batch, chunk):
+            part.layers.add(batch.samples, one.layers.numpy())
+            part.weights.add(batch.samples, one.weights.numpy())
 
     def _estimates(self, part: Part, batch: Batch, indices: range) -> list[Estimates]:
-        axes = {name: fact.axis for name, fact in self.facts.items()}
         choice, probes = part.choice, Rademacher(self.seed)
+        copies = self.copies if part.estimator.deterministic else min(self.copies, len(indices))
+        work = Work(
+            self.network, self.loss, batch, probes, indices, choice.layers, choice.weights, self.axes(), copies
+        )
+        return self.in_copies(part.estimator, work)
+
+    def in_copies(self, estimate: Callable[[Work], Iterable[T]], work: Work) -> list[T]:
+        """Return what ``estimate`` yields; when memory runs out with copies of the samples, with half as many."""
         while True:
-            copies = min(self.copies, len(indices))
-            work = Work(self.network, self.loss, batch, probes, indices, choice.layers, choice.weights, axes, copies)
             try:
-                return list(part.estimator(work))
+                return list(estimate(work))
             except Exception as error:
-                if not is_out_of_memory(error) or copies == 1:
+                if not is_out_of_memory(error) or work.copies == 1:
                     raise
-                self.copies = copies // 2
+                self.copies = work.copies // 2
+                work = replace(work, copies=self.copies)
+
+    def axes(self) -> dict[str, SampleAxis]:
+        """Return where each layer keeps its samples."""
+        return {name: fact.axis for name, fact in self.facts.items()}
 
     def _judge(self, tolerance: float) -> None:
         """See which neighbors are open, and whether more probes could settle any of them."""

@@ -7,12 +7,15 @@ error bar speaks of that sample only. At most :data:`BLOCKS` blocks are kept, ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from hessrank.analysis.team import Team
 
 Array = NDArray[np.float64]
 
@@ -60,6 +63,22 @@ class Replicates:
         joined = self._sums[:, :, 0::2] + self._sums[:, :, 1::2]
         self._sums = np.concatenate([joined, np.zeros_like(joined)], axis=2)
         self._width *= 2
+
+    def share(self, team: Team) -> None:
+        """Take each process's samples from that process."""
+        self._width = int(team.highest(np.array(self._width)))  # only its own process has seen a lone sample
+        self._sums, self._squares = team.gathered(self._sums, 1), team.gathered(self._squares, 1)
+        self.num_probes = team.gathered(self.num_probes, 0)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that it holds."""
+        width = np.array(self._width)
+        return {"sums": self._sums, "squares": self._squares, "num_probes": self.num_probes, "width": width}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Hold what :meth:`state` returned."""
+        self._sums, self._squares = state["sums"], state["squares"]
+        self.num_probes, self._width = state["num_probes"], int(state["width"])
 
     def per_sample(self) -> Array:
         """Return the mean over probes, shape (rows, samples)."""

@@ -49,12 +49,14 @@ def check_writable(path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: no permission")
 
 
-def remove_leftovers(folder: str | Path) -> None:
+def remove_leftovers(folder: str | Path, of: Path | None = None) -> None:
     """Remove what :func:`written_whole` left in a folder, and below, when its process was killed in the middle.
 
     Args:
         folder: that nobody else writes to now.
+        of: only what was to become this file, in this folder; what others write stays.
     """
-    for path in Path(folder).rglob(".*"):
-        if path.is_file() and _BESIDE.fullmatch(path.name):
+    beside = _BESIDE if of is None else re.compile(rf"\.{re.escape(of.stem)}\.\d+{re.escape(of.suffix)}")
+    for path in Path(folder).rglob(".*") if of is None else Path(folder).glob(".*"):
+        if path.is_file() and beside.fullmatch(path.name):
             path.unlink(missing_ok=True)

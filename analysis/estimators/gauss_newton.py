@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -25,9 +28,9 @@ from hessrank.analysis.estimators.base import (
     target_of,
 )
 from hessrank.analysis.estimators.gradient_norms import GradientNorms
+from hessrank.analysis.estimators.rows import Rows
 from hessrank.analysis.losses import curvature_times
-from hessrank.analysis.network import Run
-from hessrank.analysis.probes import UnitVectors, output_probes
+from hessrank.analysis.probes import Probes, UnitVectors
 from hessrank.errors import OptionError
 
 
@@ -42,13 +45,8 @@ class GaussNewton:
     deterministic = False
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the batch forward once, then one backward pass a probe (two where no S is known)."""
-        norms = GradientNorms(work)
-        run = work.network.run(work.batch, norms, differentiable=True)
-        outputs = differentiable_outputs(work.loss, work.batch, run.output)
-        for probe in work.indices:
-            w = output_probes(work.probes, outputs, work.batch.samples, probe)
-            yield _quadratic(work, norms, run, outputs, w, keep=probe != work.indices[-1])
+        """Run the batch and its copies forward once, then backward once for one probe a copy (twice without an S)."""
+        yield from _GaussNewton(work).quadratics(work.probes, work.indices)
 
 
 @ESTIMATORS.register("exact")
@@ -59,41 +57,50 @@ class Exact:
     most_outputs = 4096
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the batch forward once, and backward once for each element of one sample's output."""
-        norms = GradientNorms(work)
-        run = work.network.run(work.batch, norms, differentiable=True)
-        outputs = differentiable_outputs(work.loss, work.batch, run.output)
-        count = sum(output[0].numel() for output in outputs)
+        """Run the batch forward once, then backward for each element of one sample's output, one a copy."""
+        passes = _GaussNewton(work)
+        count = sum(output[0].numel() for output in passes.outputs)
         if count > self.most_outputs:
             raise OptionError(
                 f"estimator 'exact' takes one backward pass for each of {count} outputs a sample "
                 f"(at most {self.most_outputs}): use gauss-newton"
             )
-        total: Estimates | None = None
-        for index in range(count):
-            w = output_probes(UnitVectors(), outputs, work.batch.samples, index)
-            one = _quadratic(work, norms, run, outputs, w, keep=index != count - 1)
-            total = one if total is None else total + one
-        assert total is not None
-        yield total
+        yield reduce(add, passes.quadratics(UnitVectors(), range(count)))
 
 
-def _quadratic(
-    work: Work, norms: GradientNorms, run: Run, outputs: list[Tensor], w: list[Tensor], *, keep: bool
-) -> Estimates:
-    """Return ⟨Jᵀw, JᵀBw⟩ of every layer and sample."""
-    target = target_of(work.loss, work.batch, run.output)
-    with torch.no_grad():
-        s = work.loss.factor(run.output, target, w)
-    if s is not None:
-        return norms.backward(outputs, run.roots, s, keep=keep)
-    u = curvature_times(work.loss, run.output, target, w)
-    balance = _norm(u) / _norm(w)  # w and u of equal length lose the least when two large norms are subtracted
-    if balance == 0:
-        return norms.nothing()
-    plus = norms.backward(outputs, run.roots, [v * balance + h for v, h in zip(w, u, strict=True)], keep=True)
-    minus = norms.backward(outputs, run.roots, [v * balance - h for v, h in zip(w, u, strict=True)], keep=keep)
-    return (plus - minus) * (0.25 / balance)
+class _GaussNewton:
+    """One batch with its copies, run forward; each backward pass from here takes one probe a copy."""
+
+    def __init__(self, work: Work) -> None:
+        self._rows = Rows(work.batch, work.copies)
+        self._work = replace(work, batch=self._rows.batch)
+        self._norms = GradientNorms(self._work)
+        self._run = work.network.run(self._work.batch, self._norms, differentiable=True)
+        self.outputs = differentiable_outputs(work.loss, self._work.batch, self._run.output)
+        self._target = target_of(work.loss, self._work.batch, self._run.output)
+
+    def quadratics(self, probes: Probes, indices: Sequence[int]) -> Iterator[Estimates]:
+        """Yield ⟨Jᵀw, JᵀBw⟩ of every layer, weight and sample, for each probe w."""
+        for group, new in self._rows.groups(indices):
+            w = self._rows.output_probes(probes, self.outputs, group)
+            found = self._quadratic(w, keep=group[-1] != indices[-1])
+            layers, weights = (self._rows.by_sample(values.T) for values in (found.layers, found.weights))
+            yield from (Estimates(layers[:, copy].T, weights[:, copy].T) for copy in range(new))
+
+    def _quadratic(self, w: list[Tensor], *, keep: bool) -> Estimates:
+        """Return it by row, for one probe a row."""
+        loss, norms, outputs, run = self._work.loss, self._norms, self.outputs, self._run
+        with torch.no_grad():
+            s = loss.factor(run.output, self._target, w)
+        if s is not None:
+            return norms.backward(outputs, run.roots, s, keep=keep)
+        u = curvature_times(loss, run.output, self._target, w)
+        balance = _norm(u) / _norm(w)  # w and u of equal length lose the least when two large norms are subtracted
+        if balance == 0:
+            return norms.nothing()
+        plus = norms.backward(outputs, run.roots, [v * balance + h for v, h in zip(w, u, strict=True)], keep=True)
+        minus = norms.backward(outputs, run.roots, [v * balance - h for v, h in zip(w, u, strict=True)], keep=keep)
+        return (plus - minus) * (0.25 / balance)
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
+from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators.auto import FEW_OUTPUTS, OUTPUT
 from hessrank.analysis.estimators.base import Work
 from hessrank.analysis.estimators.curvature_propagation import Propagation, Stretch
@@ -45,6 +47,38 @@ def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Plan
     plan = best_stretches(wanted, measured, best_of(spreads), costs_of(network, facts))
     at_output = {one.stretch.last for one in measured if one.at_output}
     return [_described(part, network, layout, at_output) for part in plan]
+
+
+def kept(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Return a plan as plain facts; what follows from the network is left out."""
+    return [
+        {
+            "stretch": None if part.stretch is None else asdict(part.stretch),
+            "layers": list(part.layers),
+            "rate": part.rate,
+            "fixed": part.fixed,
+            "probed_at": part.probed_at,
+        }
+        for part in plan
+    ]
+
+
+def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch) -> list[Planned]:
+    """Return the plan that :func:`kept` made facts of.
+
+    Args:
+        facts: the plan.
+        network: the network that it is for.
+        batch: samples to run it on.
+    """
+    if not facts:
+        return []
+    layout, plan = Layout.of(network, batch), []
+    for told in facts:
+        stretch = None if told["stretch"] is None else Stretch(**told["stretch"])
+        region = None if stretch is None else layout.region(stretch.first, stretch.last)
+        plan.append(Planned(stretch, tuple(told["layers"]), told["rate"], told["fixed"], region, told["probed_at"]))
+    return plan
 
 
 def _described(part: Planned, network: Network, layout: Layout, at_output: Collection[int]) -> Planned:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
-from hessrank.analysis.probes import Probes
+from hessrank.analysis.probes import Probes, shaped_like
 from hessrank.analysis.survey import SampleAxis
 
 
@@ -43,6 +43,17 @@ class Rows:
             for probe in group
         ]
         return torch.stack(rows).to(like)
+
+    def output_probes(self, probes: Probes, outputs: Sequence[Tensor], group: Sequence[int]) -> list[Tensor]:
+        """Return a probe of the shape of the network's outputs, one tensor each, with a row for each row.
+
+        Args:
+            probes: where the vectors come from.
+            outputs: output tensors, rows along dimension 0.
+            group: the probe of each copy.
+        """
+        numel = sum(output[0].numel() for output in outputs)
+        return shaped_like(outputs, self.draw(probes, numel, group, 0, torch.empty(())))
 
     def by_sample(self, rows: Tensor) -> Tensor:
         """Return rows × … as samples × copies × …."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from hessrank.analysis.rank import DEFAULT_BITS, rank
+from hessrank.analysis.options import DEFAULT_BITS
+from hessrank.analysis.rank import rank
 from hessrank.analysis.ranking import Ranking
 from hessrank.distill.run_file import RunFile
 from hessrank.distill.study.file import Experiment, Study, slug

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
 from hessrank.cli.interrupted import InterruptedWork
+from hessrank.cli.processes import first
 from hessrank.errors import HessrankError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -42,5 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stopped(line: str, code: int) -> int:
+    if not first():  # of several processes one speaks
+        return code
     print(" ".join(line.split()), file=sys.stderr)  # noqa: T201 - this is the command line
     return code

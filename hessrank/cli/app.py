@@ -13,15 +13,20 @@ from hessrank.cli.check import check
 from hessrank.cli.compare import compare
 from hessrank.cli.export import export
 from hessrank.cli.policy import policy
+from hessrank.cli.processes import several
 from hessrank.cli.rank import rank
 from hessrank.cli.show import show
 from hessrank.cli.study import study
 from hessrank.cli.train import train
 from hessrank.cli.verify import verify
+from hessrank.errors import OptionError
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 USAGE_ERRORS: tuple[Any, ...] = (_UsageError.__mro__[1],)  # click's base class, wherever typer keeps it
 ABORTS: tuple[Any, ...] = (typer.Abort,)
+
+
+_IN_SEVERAL_PROCESSES = ("rank", "train", None)
 
 
 class _RankByDefault(TyperGroup):
@@ -65,11 +70,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def group(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Stand for the group's own options."""
+    """Stand for the group's own options, and see that torchrun was not asked for in vain."""
+    if several() and context.invoked_subcommand not in _IN_SEVERAL_PROCESSES:
+        raise OptionError(f"hessrank {context.invoked_subcommand} works in one process: start it without torchrun")
 
 
 app.command()(rank)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hessrank.cli.processes import first
+
 _SECONDS_BETWEEN_LINES = float(os.environ.get("HESSRANK_PROGRESS_SECONDS", "5"))
 
 Report = Callable[[str, int, int], None]
@@ -21,7 +23,13 @@ Report = Callable[[str, int, int], None]
 
 @contextmanager
 def reporter() -> Iterator[Report]:
-    """Give a function ``report(stage, done, total)`` that shows progress until the block is left."""
+    """Give a function ``report(stage, done, total)`` that shows progress until the block is left.
+
+    Of several processes only the first one shows its own, which is about everybody's.
+    """
+    if not first():
+        yield lambda stage, done, total: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _line_reporter()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +30,7 @@ from hessrank.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from hessrank.analysis.checkpoint import Checkpoint
     from hessrank.analysis.loading import LoadedModel
     from hessrank.analysis.ranking import Ranking
 
@@ -79,6 +83,14 @@ def rank(
         Path | None,
         typer.Option(help="CSV to write, with a .json record beside it.", rich_help_panel=OUTPUT),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted ranking, to the same result as without a break.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=OUTPUT)
     ] = None,
@@ -87,46 +99,87 @@ def rank(
     """Rank the layers of MODEL by how much quantizing them hurts."""
     from hessrank.cli.inputs import read_bits, read_inputs
     from hessrank.cli.output import check_outputs, present
+    from hessrank.cli.processes import first, joined, own_device
 
-    check_outputs(out, plot, inputs=(model, data, arch and arch.partition(":")[0]))
+    if first():
+        check_outputs(out, plot, inputs=(model, data, arch and arch.partition(":")[0]))
     widths = read_bits(bits)
-    inputs = read_inputs(
-        model,
-        arch=arch,
-        arch_args=arch_args,
-        trust_pickle=trust_pickle,
-        data=data,
-        input_shape=input_shape,
-        num_samples=num_samples,
-        gain=gain,
-        seed=seed,
-        device=device,
-        threads=threads,
-    )
+    with _kept_beside(out, resume) as checkpoint, joined() as group:
+        from hessrank.analysis.team import Team
 
-    from hessrank.analysis.rank import DEFAULT_BITS
-    from hessrank.analysis.rank import rank as rank_model
-    from hessrank.cli.progress import reporter
+        with Team(group).together():
+            inputs = read_inputs(
+                model,
+                arch=arch,
+                arch_args=arch_args,
+                trust_pickle=trust_pickle,
+                data=data,
+                input_shape=input_shape,
+                num_samples=num_samples,
+                gain=gain,
+                seed=seed,
+                device=own_device(device),
+                threads=threads,
+            )
 
-    with reporter() as progress:
-        ranking = rank_model(
-            inputs.loaded.model,
-            inputs.data,
-            loss=loss,
-            estimator=estimator,
-            by=by,
-            num_samples=num_samples,
-            batch_size=batch_size,
-            max_probes=max_probes,
-            tolerance=tolerance,
-            seed=seed,
-            bits=widths or DEFAULT_BITS,
-            weights=weights,
-            increase_probes=increase_probes,
-            progress=progress,
-        )
-    _record(ranking, inputs.loaded)
-    present(ranking, out, plot, top)
+        from hessrank.analysis.options import DEFAULT_BITS
+        from hessrank.analysis.rank import rank as rank_model
+        from hessrank.cli.progress import reporter
+
+        with reporter() as progress:
+            ranking = rank_model(
+                inputs.loaded.model,
+                inputs.data,
+                loss=loss,
+                estimator=estimator,
+                by=by,
+                num_samples=num_samples,
+                batch_size=batch_size,
+                max_probes=max_probes,
+                tolerance=tolerance,
+                seed=seed,
+                bits=widths or DEFAULT_BITS,
+                weights=weights,
+                increase_probes=increase_probes,
+                progress=progress,
+                checkpoint=checkpoint,
+                group=group,
+            )
+        _record(ranking, inputs.loaded)
+        if first():
+            present(ranking, out, plot, top)
+
+
+@contextmanager
+def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
+    """Give a checkpoint beside ``out``; None without a file to write.
+
+    Raises:
+        InterruptedWork: instead of KeyboardInterrupt, when there is something to go on from.
+    """
+    from hessrank.cli.interrupted import InterruptedWork
+    from hessrank.cli.processes import first
+    from hessrank.errors import OptionError
+
+    if out is None:
+        if resume:
+            raise OptionError("--resume goes on with what lies beside a table: give the --out it was begun with")
+        yield None
+        return
+
+    from hessrank.analysis.checkpoint import Checkpoint
+
+    seconds = float(os.environ.get("HESSRANK_SAVE_SECONDS", "10"))
+    checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)
+    if first():
+        checkpoint.check()
+    try:
+        with checkpoint:
+            yield checkpoint
+    except KeyboardInterrupt as stop:
+        if not checkpoint.saved:
+            raise
+        raise InterruptedWork(f"{checkpoint.path} holds what was found: go on with --resume") from stop
 
 
 def _record(ranking: Ranking, loaded: LoadedModel) -> None:
@@ -138,5 +191,5 @@ def _record(ranking: Ranking, loaded: LoadedModel) -> None:
         "arch": loaded.arch,
         "arch_args": dict(loaded.arch_args),
     }
-    ranking.info["command"] = shlex.join(["hessrank", *sys.argv[1:]])
+    ranking.info["command"] = shlex.join(["hessrank", *(a for a in sys.argv[1:] if a != "--resume")])
     ranking.info["warnings"] = [*loaded.notes, *ranking.info["warnings"]]

@@ -32,7 +32,14 @@ def self_kl(output: Tensor, target: Tensor) -> Tensor:
 
 
 def drawn(
-    model: nn.Module, batch: Batch, loss: str, probes: Probes, count: int, *, one_by_one: bool = False
+    model: nn.Module,
+    batch: Batch,
+    loss: str,
+    probes: Probes,
+    count: int,
+    *,
+    one_by_one: bool = False,
+    copies: int = 1,
 ) -> tuple[Found, Ranges]:
     """Return each draw by layer and weight (``weight of …``), shape (draws, bits, samples), and the ranges."""
     with untouched(model):
@@ -46,7 +53,8 @@ def drawn(
         ranges = {name: (facts[name].low, facts[name].high) for name in names}
         where = dict.fromkeys(names, SampleAxis())
         grids, parts = Grids(BITS, ranges, axes), single_samples(batch) if one_by_one else [batch]
-        works = [Work(network, make_loss(loss), b, probes, range(count), names, held, where) for b in parts]
+        made = make_loss(loss)
+        works = [Work(network, made, b, probes, range(count), names, held, where, copies) for b in parts]
         found = torch.cat([torch.stack(list(rounding_damage(work, grids))) for work in works], dim=-1).numpy()
     rows = [*names, *(f"weight of {weight.calls[0]}" for weight in held)]
     return {name: found[:, row] for row, name in enumerate(rows)}, ranges
@@ -185,3 +193,12 @@ def test_a_batch_of_two_gives_each_sample_what_it_has_alone(case: Case) -> None:
     together, _ = drawn(model, batch, "self", Rademacher(3), 2)
     alone, _ = drawn(model, batch, "self", Rademacher(3), 2, one_by_one=True)
     assert_equal(together, alone)
+
+
+@by_name
+def test_copies_of_the_samples_change_nothing(case: Case) -> None:
+    model, x, _ = case.make()
+    batch = Batch((x,), samples=(0, 1))
+    alone, _ = drawn(model, batch, "self", Rademacher(3), 5)
+    beside, _ = drawn(model, batch, "self", Rademacher(3), 5, copies=3)
+    assert_equal(beside, alone)

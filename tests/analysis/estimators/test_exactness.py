@@ -48,6 +48,7 @@ def mean_estimates(
     count: int,
     *,
     weights: bool = False,
+    copies: int = 1,
 ) -> dict[str, np.ndarray]:
     """Return the mean over ``count`` probes for each layer (and weight, as ``weight of …``) and sample."""
     with untouched(model):
@@ -56,7 +57,7 @@ def mean_estimates(
         held = _weights(network, batch) if weights else []
         axes = dict.fromkeys(names, SampleAxis())
         made = make_loss(quartic if loss == "custom" else loss)
-        work = Work(network, made, batch, probes, range(count), names, held, axes)
+        work = Work(network, made, batch, probes, range(count), names, held, axes, copies)
         found = list(ESTIMATORS.resolve(estimator)()(work))
     layers = torch.stack([one.layers for one in found]).mean(0).numpy()
     rows = dict(zip(names, layers, strict=True))
@@ -107,6 +108,19 @@ def test_first_order_is_the_exact_hessian_of_the_self_loss(case: Case, estimator
     batch = Batch((x,), samples=(0, 1))
     found = mean_estimates(model, batch, "self", estimator, Hadamard(), count)
     assert_equal(found, exact_traces(model, x, LOSSES["self"], None), case.rtol)
+
+
+@by_name
+@pytest.mark.parametrize(("estimator", "count"), [("gauss-newton", 5), ("exact", 1)])
+@pytest.mark.parametrize("loss", ["self", "custom"])  # with a factor S and without
+def test_copies_of_the_samples_change_nothing(case: Case, loss: str, estimator: str, count: int) -> None:
+    model, x, labels = case.make()
+    batch = Batch((x,), target=None if loss == "self" else labels, samples=(0, 1))
+    alone, beside = (
+        mean_estimates(model, batch, loss, estimator, Rademacher(0), count, weights=True, copies=copies)
+        for copies in (1, 3)
+    )
+    assert_equal(beside, {name: list(values) for name, values in alone.items()}, case.rtol)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.flat], ids=lambda case: case.name)

@@ -25,7 +25,11 @@ def prepared(bits: int = 4, method: str = "lsq", seed: int = 0) -> QuantizedMode
     return prepare(model, Policy.of({"extra_qconfig_dict": scheme | methods}), DATA)
 
 
-@pytest.mark.parametrize("wrap", [dict, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [dict, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}],
+    ids=["bare", "under model", "under state_dict"],
+)
 def test_what_was_trained_is_what_is_loaded(wrap: Any, tmp_path: Path) -> None:
     trained = prepared(seed=1)
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)

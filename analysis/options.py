@@ -1,0 +1,45 @@
+"""What a ranking is asked for, checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hessrank.errors import OptionError, unknown_name
+
+DEFAULT_BITS = tuple(range(4, 17))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`hessrank.rank` was asked for, checked."""
+
+    by: str
+    batch_size: int
+    max_probes: int
+    tolerance: float
+    seed: int
+    bits: tuple[int, ...]
+    weights: bool
+    increase_probes: int
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_probes"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}: it should be 1 or more")
+        if not 0 < self.tolerance < 1:
+            raise OptionError(f"tolerance is {self.tolerance}: it should lie between 0 and 1, as 0.1")
+        if self.increase_probes < 0:
+            raise OptionError(f"increase_probes is {self.increase_probes}: it should be 0 (none) or more")
+        if self.seed < 0:
+            raise OptionError(f"seed is {self.seed}: it should not be negative")
+        wrong = [b for b in self.bits if not 2 <= b <= 16]
+        if wrong or not self.bits:
+            raise OptionError(f"bits {wrong or 'are missing'}: bit-widths run from 2 to 16")
+        known = ["trace", "mean_trace", *(f"act_increase_b{b}" for b in self.bits)]
+        if self.by not in known:
+            raise unknown_name("column to rank by", self.by, known)
+
+    @property
+    def by_bits(self) -> int:
+        """The bit-width of the increase to rank by; 0 if it is a trace."""
+        return int(self.by.removeprefix("act_increase_b")) if self.by.startswith("act_increase_b") else 0
