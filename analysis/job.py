@@ -24,6 +24,7 @@ from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
 from hessrank.analysis.notes import of_choices, of_machines, of_network, verdict
 from hessrank.analysis.options import Options
+from hessrank.analysis.precision import read_precision
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.report import describe_model, versions
 from hessrank.analysis.rounding_errors import RoundingErrors
@@ -89,6 +90,7 @@ class Job:
             self.options.seed,
             self._factors(errors),
             copies,
+            read_precision(self.options.precision),
             self.checkpoint,
         )
         rounds.run(self.options.tolerance, self.options.max_probes, self.tell)

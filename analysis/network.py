@@ -24,6 +24,7 @@ from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.hook_walk import HookWalk
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.precision import autocast, widened
 from hessrank.analysis.wiring import feeding, source_of, wiring
 from hessrank.errors import DataError, HessrankError, ModelError
 
@@ -89,13 +90,17 @@ class Network:
         self.nodes = self._walk.nodes if isinstance(self._walk, GraphWalk) else {}
         self.inside = frozenset(self._by_name) - set(self.nodes)
 
-    def run(self, batch: Batch, tap: Tap, *, differentiable: bool = False) -> Run:
+    def run(
+        self, batch: Batch, tap: Tap, *, differentiable: bool = False, precision: torch.dtype | None = None
+    ) -> Run:
         """Run the network on ``batch`` with every layer shown to ``tap``.
 
         Args:
             batch: the samples.
             tap: what sees, and may replace, the activations.
             differentiable: record the run for backward passes; otherwise gradients are off.
+            precision: half precision for what stands it (autocast), with outputs in float32; None for the
+                network's own.
 
         Raises:
             DataError: the network does not take this batch.
@@ -117,8 +122,11 @@ class Network:
             watched_leaf = value.is_leaf and value.requires_grad
             return value.clone() if watched_leaf or call.name in self._overwritten else value
 
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         with torch.enable_grad() if differentiable else torch.no_grad():
-            return Run(_explained(lambda: self._walk(_copied(batch), visit), batch), tuple(roots))
+            with autocast(precision, device):
+                output = _explained(lambda: self._walk(_copied(batch), visit), batch)
+            return Run(output if precision is None else widened(output), tuple(roots))
 
     def _discover(self, example: Batch, reference: Any) -> None:
         """Find the layers, what is curved behind them and what is overwritten later, in one recorded run."""

@@ -13,6 +13,8 @@ from hessrank.analysis.survey import never_run
 from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import Weight, without_trace
 
+HALF_PRECISION_ESTIMATORS = ("gauss-newton", "exact")
+
 
 def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
     """Return what of the network was not ranked, or not as usual."""
@@ -55,6 +57,9 @@ def of_machines(rounds: Rounds, copies: int) -> list[str]:
         copies: how many copies of a sample it began with.
     """
     notes, feed = [], rounds.feed
+    wide = sorted({p.choice.estimator for p in rounds.parts} - set(HALF_PRECISION_ESTIMATORS))
+    if rounds.precision is not None and wide:
+        notes.append(f"half precision is for first-order passes: {listed(wide)} worked in the network's own")
     left = min(feed.team.everyones(rounds.copies))
     if left < copies:
         notes.append(f"memory ran out: went on with {left} probes side by side")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hessrank.analysis.precision import read_precision
 from hessrank.errors import OptionError, unknown_name
 
 DEFAULT_BITS = tuple(range(4, 17))
@@ -21,6 +22,7 @@ class Options:
     bits: tuple[int, ...]
     weights: bool
     increase_probes: int
+    precision: str
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_probes"):
@@ -32,6 +34,7 @@ class Options:
             raise OptionError(f"increase_probes is {self.increase_probes}: it should be 0 (none) or more")
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}: it should not be negative")
+        read_precision(self.precision)
         wrong = [b for b in self.bits if not 2 <= b <= 16]
         if wrong or not self.bits:
             raise OptionError(f"bits {wrong or 'are missing'}: bit-widths run from 2 to 16")

@@ -67,7 +67,7 @@ def rounding_damage(work: Work, grids: Grids) -> Iterator[Tensor]:
             seeds = work.loss.factor(run.output, target, w)
         assert seeds is not None
         send_back(outputs, run.roots, seeds, keep=group[-1] != work.indices[-1])
-        found = rows.by_sample(products.taken().square().movedim(-1, 0) / 2)  # samples × copies × tensors × bits
+        found = rows.by_sample(products.taken().square().movedim(-1, 0) / 2)  # samples × copies × …
         yield from (found[:, copy].movedim(0, -1) for copy in range(new))
 
 

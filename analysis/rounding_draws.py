@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
-from hessrank.analysis.estimators import Weight, Work
+from hessrank.analysis.estimators import Weight
 from hessrank.analysis.probes import Probes, Rademacher, UnitVectors
 from hessrank.analysis.rounding_damage import Grids, rounding_damage
 from hessrank.analysis.rounds import Progress, Rounds, in_chunks
@@ -88,7 +88,5 @@ class RoundingDraws:
     def _estimates(self, rounds: Rounds, batch: Batch, indices: range, grids: Grids) -> list[Tensor]:
         probes: Probes = UnitVectors() if self.exact else Rademacher(rounds.seed)
         copies = min(rounds.copies, len(indices))
-        work = Work(
-            rounds.network, rounds.loss, batch, probes, indices, self.layers, self.weights, rounds.axes(), copies
-        )
+        work = rounds.work(batch, probes, indices, self.layers, self.weights, copies)
         return rounds.in_copies(partial(rounding_damage, grids=grids), work)

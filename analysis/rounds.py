@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,10 +19,10 @@ from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
-from hessrank.analysis.probes import Rademacher
+from hessrank.analysis.probes import Probes, Rademacher
 from hessrank.analysis.stage import Stage
 from hessrank.analysis.statistics import Array, Gaps, Replicates, in_groups
-from hessrank.analysis.survey import Facts, SampleAxis
+from hessrank.analysis.survey import Facts
 from hessrank.analysis.weights import Weight
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
@@ -71,6 +72,7 @@ class Rounds:
         open: how many neighboring pairs are not settled.
         settled: for each layer in the order of execution, whether its place among its neighbors is certain.
         copies: how often a sample may stand in one batch; halved for good when memory runs out.
+        precision: half precision for first-order passes; None for the network's own.
         checkpoint: keeps what is found, and may have something to go on from.
         stopped_by: why sampling ended: ``settled``, ``samples`` (only more samples would help), ``max-probes``
             or ``exact``; ``increase-probes`` where only more draws of the rounding damage would settle the order.
@@ -84,6 +86,7 @@ class Rounds:
     seed: int
     factors: Array  # (layers, samples): the key that is ranked is this times the trace
     copies: int = 1
+    precision: torch.dtype | None = None
     checkpoint: Checkpoint | None = None
     open: int = 0
     settled: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
@@ -189,10 +192,22 @@ class Rounds:
     def _estimates(self, part: Part, batch: Batch, indices: range) -> list[Estimates]:
         choice, probes = part.choice, Rademacher(self.seed)
         copies = self.copies if part.estimator.deterministic else min(self.copies, len(indices))
-        work = Work(
-            self.network, self.loss, batch, probes, indices, choice.layers, choice.weights, self.axes(), copies
+        return self.in_copies(
+            part.estimator, self.work(batch, probes, indices, choice.layers, choice.weights, copies)
         )
-        return self.in_copies(part.estimator, work)
+
+    def work(
+        self,
+        batch: Batch,
+        probes: Probes,
+        indices: range,
+        layers: Sequence[str],
+        weights: Sequence[Weight],
+        copies: int,
+    ) -> Work:
+        """Return a piece of work on this network, with this loss."""
+        axes = {name: fact.axis for name, fact in self.facts.items()}
+        return Work(self.network, self.loss, batch, probes, indices, layers, weights, axes, copies, self.precision)
 
     def in_copies(self, estimate: Callable[[Work], Iterable[T]], work: Work) -> list[T]:
         """Return what ``estimate`` yields; when memory runs out with copies of the samples, with half as many."""
@@ -204,10 +219,6 @@ class Rounds:
                     raise
                 self.copies = work.copies // 2
                 work = replace(work, copies=self.copies)
-
-    def axes(self) -> dict[str, SampleAxis]:
-        """Return where each layer keeps its samples."""
-        return {name: fact.axis for name, fact in self.facts.items()}
 
     def _judge(self, tolerance: float) -> None:
         """See which neighbors are open, and whether more probes could settle any of them."""

@@ -33,6 +33,7 @@ class Work:
         weights: the weights whose traces are wanted, in the order of the results.
         axes: where each layer keeps its samples.
         copies: how often a sample may stand in one batch, each time with a probe of its own: speed and memory.
+        precision: half precision for first-order passes; None for the network's own.
     """
 
     network: Network
@@ -44,6 +45,7 @@ class Work:
     weights: Sequence[Weight]
     axes: Mapping[str, SampleAxis]
     copies: int = 1
+    precision: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Estimates:
 
     def __sub__(self, other: Estimates) -> Estimates:
         return self + other * -1
+
+    def finite(self) -> bool:
+        """Return whether all of them are."""
+        return bool(self.layers.isfinite().all() and self.weights.isfinite().all())
 
 
 class Estimator(Protocol):

@@ -13,6 +13,7 @@ from torch import Tensor
 from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.precision import sent_back, widened
 from hessrank.analysis.survey import sample_norms
 from hessrank.analysis.weights import weight_gradients, weight_norms
 
@@ -54,6 +55,16 @@ class GradientNorms:
         self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
     ) -> Estimates:
         """Send ``seeds`` back from ``outputs`` (as :func:`send_back` does); return the squared norms passing by."""
+
+        def send(scaled: list[Tensor], keeping: bool) -> Estimates:
+            return self._sent(outputs, roots, scaled, keep=keeping)
+
+        found, factor = sent_back(send, seeds, self._work.precision, Estimates.finite, keep=keep)
+        return found * factor**-2
+
+    def _sent(
+        self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
+    ) -> Estimates:
         self._layer_norms.clear()
         self._weight_norms.clear()
         send_back(outputs, roots, seeds, keep=keep)
@@ -79,7 +90,7 @@ class GradientNorms:
         row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
 
         def hook(slope: Tensor) -> None:
-            self._layer_norms[row] = sample_norms(slope, axis, count)
+            self._layer_norms[row] = sample_norms(widened(slope), axis, count)
 
         return hook
 
@@ -89,10 +100,10 @@ class GradientNorms:
         module, given = call.module, call.input
         assert module is not None
         assert given is not None
-        given = given.movedim(axis.dim, 0)
+        kept = given.movedim(axis.dim, 0)
 
         def hook(slope: Tensor) -> None:
-            slope = slope.movedim(axis.dim, 0)
+            given, slope = widened((kept, slope.movedim(axis.dim, 0)))
             if not shared:
                 self._weight_norms[row] = weight_norms(module, given, slope, count)
                 return

@@ -66,6 +66,9 @@ def rank(
     increase_probes: Annotated[
         int, typer.Option(help="Probes for the increases at up to 8 bits; 0: from the traces.", rich_help_panel=HOW)
     ] = 96,
+    precision: Annotated[
+        str, typer.Option(help="32, bf16 or 16: of the passes; sums are in float32.", rich_help_panel=HOW)
+    ] = "32",
     seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = None,
@@ -141,6 +144,7 @@ def rank(
                 bits=widths or DEFAULT_BITS,
                 weights=weights,
                 increase_probes=increase_probes,
+                precision=precision,
                 progress=progress,
                 checkpoint=checkpoint,
                 group=group,
