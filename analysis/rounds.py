@@ -26,7 +26,7 @@ from hessrank.analysis.survey import Facts
 from hessrank.analysis.weights import Weight
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
-_AT_ONCE = 16  # probes for one forward pass; their estimates wait until the batch is done
+PROBES_A_FORWARD = 16  # probes for one forward pass; their estimates wait until the batch is done
 _NOT_WORTH_IT = 0.02  # endless probes should settle more than this share of the pairs, or they are in vain
 
 T = TypeVar("T")
@@ -253,4 +253,7 @@ class Rounds:
 
 def in_chunks(indices: range) -> list[range]:
     """Return ``indices`` in pieces of as many probes as one forward pass serves."""
-    return [range(i, min(i + _AT_ONCE, indices.stop)) for i in range(indices.start, indices.stop, _AT_ONCE)]
+    return [
+        range(i, min(i + PROBES_A_FORWARD, indices.stop))
+        for i in range(indices.start, indices.stop, PROBES_A_FORWARD)
+    ]

@@ -247,5 +247,5 @@ class Gaps:
             tolerance: difference, relative to the larger mean, that does not matter.
             noise: what the bounds are multiplied by first, to ask what less noise would settle.
         """
-        bound = self.bound * noise
+        bound = self.bound * np.maximum(noise, np.finfo(np.float64).tiny)  # an unknown bound stays unknown
         return np.asarray(~((self.size > bound) | (self.size + bound <= tolerance * self.scale)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hessrank.errors import HessrankError
 
 if TYPE_CHECKING:
+    from hessrank.analysis.checkpoint import Checkpoint
     from hessrank.analysis.compare import Comparison, compare
     from hessrank.analysis.data import Data, load_data
     from hessrank.analysis.loading import LoadedModel, load_model, save_checkpoint
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = version("hessrank")
 __all__ = [
+    "Checkpoint",
     "Comparison",
     "Data",
     "HessrankError",
@@ -55,6 +57,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Checkpoint": "hessrank.analysis.checkpoint",
     "Comparison": "hessrank.analysis.compare",
     "compare": "hessrank.analysis.compare",
     "Data": "hessrank.analysis.data",

@@ -1,8 +1,11 @@
 """Everything the README says is executed."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -74,6 +77,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_other_commands_run(folder: Path) -> None:
     assert len(OTHERS) >= 4
     for program, *arguments in OTHERS:
+        if program == "torchrun":
+            command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+            subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            continue
         assert program == "hessrank"
         assert main(arguments) == 0, arguments
 

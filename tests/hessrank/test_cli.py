@@ -240,7 +240,7 @@ def test_ctrl_c_in_the_middle_writes_nothing_and_exits_with_130(folder: Path) ->
     _spoiled(folder)
     command = ["body.pth", "--arch", "nets.py:Slow", "--data", "x.npy", "--estimator", "hutchinson"]
     command += ["--max-probes", "4096", "--num-samples", "1", "--tolerance", "1e-9", "--out", "r.csv"]
-    code, err = interrupted(command, folder, sign="probes")
+    code, err = interrupted(command, folder, sign="probes", HESSRANK_SAVE_SECONDS="3600")
     assert code == 130, err
     assert "interrupted: nothing was written" in err
     assert "Traceback" not in err

@@ -1,0 +1,153 @@
+"""What a large ranking costs: two processes against one, and the cost model of docs/scale.md against the clock.
+
+Two processes: seconds on the clock of the whole command on the shipped network, start included, in turns.
+The cost model: CPU seconds of each stage of a ranking (two samples, `self` loss, weights, default bits) against what
+a plain forward pass, a plain backward pass with all parameter gradients, and rounding an element predict.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import Row, interleaved, parsed, parser, report, seconds
+from benchmarks.networks import Example
+from benchmarks.transformer import Block
+from hessrank.analysis.damage import rounding_error
+from hessrank.analysis.increases import MOST_BITS
+from hessrank.analysis.options import DEFAULT_BITS
+from hessrank.analysis.rank import rank
+from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.rounds import PROBES_A_FORWARD
+
+SHIPPED = Path("examples/lowlight/model.pth")
+SAMPLES, PROBES = 2, 16
+
+
+def blocks(count: int, width: int, length: int) -> Example:
+    """Return transformer blocks with random weights, and one sequence of that length."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block(width, width // 64) for _ in range(count)))
+    return model.eval(), torch.randn(1, length, width)
+
+
+EXAMPLES: dict[str, Callable[[], Example]] = {
+    "8 blocks of width 256, 64 tokens": lambda: blocks(8, 256, 64),
+    "12 blocks of width 512, 128 tokens": lambda: blocks(12, 512, 128),
+}
+QUICK: dict[str, Callable[[], Example]] = {"2 blocks of width 64, 16 tokens": lambda: blocks(2, 64, 16)}
+
+
+def plain_passes(model: nn.Module, x: Tensor) -> tuple[float, float]:
+    """Return the seconds of a forward and of a backward pass, as training does them."""
+    trained = copy.deepcopy(model)
+
+    def forward() -> float:
+        return seconds(lambda: trained(x))
+
+    def backward() -> float:
+        trained.zero_grad()
+        loss = trained(x).square().mean()
+        return seconds(loss.backward)
+
+    taken = interleaved({"forward": forward, "backward": backward}, 5)
+    return statistics.median(taken["forward"]), statistics.median(taken["backward"])
+
+
+def rounding_an_element() -> float:
+    """Return the seconds that it takes to round an element and to have its error."""
+    values = torch.randn(2**20)
+    taken = [seconds(lambda: rounding_error(values, -4.0, 4.0, 8)) for _ in range(5)]
+    return statistics.median(taken) / values.numel()
+
+
+def stages(model: nn.Module, x: Tensor) -> tuple[Ranking, dict[str, float]]:
+    """Rank, and return the CPU seconds of each stage since the first batch."""
+    taken: dict[str, float] = {}
+    since: float | None = None
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal since
+        now = time.process_time()
+        taken[stage] = taken.get(stage, 0.0) + now - (now if since is None else since)
+        since = now
+
+    data = torch.cat([x, x.flip(1)])
+    found = rank(model, data, max_probes=PROBES, tolerance=1e-9, increase_probes=SAMPLES * PROBES, progress=tell)
+    return found, taken
+
+
+def cost_row(name: str, example: Example) -> Row:
+    """Predict a ranking's stages and time them."""
+    model, x = example
+    forward, backward = plain_passes(model, x)
+    element = rounding_an_element()
+    ranking, taken = stages(model, x)
+    frame = ranking.to_frame()
+    activations = int(frame["numel"].sum())
+    weights = sum(p.numel() for p in model.parameters())
+    probes, few = int(frame["num_probes"].max()), [b for b in DEFAULT_BITS if b <= MOST_BITS]
+    runs = PROBES / PROBES_A_FORWARD * forward
+    predicted = {
+        "ranges": 2 * forward + len(DEFAULT_BITS) * activations * element,
+        "probes": probes / PROBES_A_FORWARD * forward + probes * backward,
+        "increases": runs + PROBES * (backward + len(few) * (activations + weights) * element),
+    }
+    measured = {stage: taken[stage] / SAMPLES for stage in predicted}
+    measured["ranges"] += forward / SAMPLES  # the first look, before which nothing is told
+    row: dict[str, object] = {"network": name, "parameters": f"{weights / 1e6:.3g} M", "layers": len(frame)}
+    row |= {"forward s": forward, "backward s": backward, "ns an element": element * 1e9}
+    for stage, wanted in predicted.items():
+        row |= {f"{stage}: predicted s": wanted, f"{stage}: measured s": measured[stage]}
+    return row | {"measured / predicted, all": sum(measured.values()) / sum(predicted.values())}
+
+
+def two_processes(samples: int, repeats: int) -> Row:
+    """Time the command with one process and with two, in turns."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(start: list[str], name: str) -> float:
+            out = Path(folder) / name
+            command = [sys.executable, *start, "-m", "hessrank", str(SHIPPED), "--num-samples", str(samples)]
+            began = time.monotonic()
+            subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, env=environment)
+            return time.monotonic() - began
+
+        turns = {"one": lambda: run([], "one.csv"), "two": lambda: run(launch, "two.csv")}
+        taken = interleaved(turns, repeats)
+        same = (Path(folder) / "one.csv").read_bytes() == (Path(folder) / "two.csv").read_bytes()
+    one, two = (statistics.median(taken[name]) for name in ("one", "two"))
+    return {
+        "samples": samples,
+        "one process s": one,
+        "two processes s": two,
+        "times faster": one / two,
+        "same bytes": "yes" if same else "no",
+    }
+
+
+def main() -> None:
+    """Time both and print the tables."""
+    options = parsed(parser(__doc__))
+    examples = QUICK if options.quick else EXAMPLES
+    rows = [cost_row(name, make()) for name, make in examples.items()]
+    report("The cost model against the clock, CPU seconds a sample", rows, options.out)
+    two = two_processes(2, 1) if options.quick else two_processes(16, 2)
+    report("One process and two, seconds on the clock", [two])
+
+
+if __name__ == "__main__":
+    main()
