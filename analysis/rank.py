@@ -22,10 +22,12 @@ from hessrank.analysis.estimators.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.stretches import Planned
 from hessrank.analysis.feed import Feed, content
 from hessrank.analysis.increases import Increases, predict_increases
-from hessrank.analysis.losses import Loss, Self, make_loss, output_tensors
+from hessrank.analysis.losses import Loss, Self, make_loss
 from hessrank.analysis.memory import is_out_of_memory, memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.notes import verdict
+from hessrank.analysis.outputs import output_tensors
+from hessrank.analysis.padding import leave_out_padding
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.report import assemble, describe_graph, describe_run
@@ -180,6 +182,7 @@ class _Job:
     def run(self, estimator: str) -> tuple[Rounds, Increases]:
         """Survey, sample the traces, then the damage of rounding."""
         self._settle_batches()
+        self.notes.extend(leave_out_padding(self.network, self.feed, self.facts))
         names = [layer.name for layer in self.network.layers]
         axes = {name: fact.axis for name, fact in self.facts.items()}
         errors = self._survey()
@@ -289,7 +292,7 @@ class _Job:
         self.feed.each(look)
         self.feed.each(measure)
         if masked:
-            self.notes.append(f"-inf in {listed(masked)} (masked scores): left out of their ranges")
+            self.notes.append(f"-inf in {listed(sorted(masked))} (masked scores): left out of their ranges")
         return errors
 
     def _factors(self, errors: Array) -> Array:
@@ -317,7 +320,7 @@ class _Job:
                     f"in the row of {weight.calls[0]}"
                 )
         if uncounted := without_trace(network, self.weights):
-            notes.append(f"no weight trace for {listed(uncounted)}: only convolutions, linear layers and embeddings")
+            notes.append(f"no weight trace for {listed(uncounted)}: only convolutions, linear layers and embeddings of the data")
         if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
             notes.append(
                 f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision"

@@ -15,6 +15,7 @@ from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
+from hessrank.analysis.padding import real_elements, real_positions
 from hessrank.errors import ModelError
 
 
@@ -66,11 +67,12 @@ class Facts:
 
     Attributes:
         shape: of one sample's activation, without the batch dimension.
-        numel: its number of elements.
+        numel: its number of elements; without padding, the mean over the samples.
         macs: multiply-accumulates of the call that makes it, for one sample.
         low: smallest finite value over the data.
         high: largest finite value over the data.
         axis: where the samples lie in it.
+        positions: dimensions along which it keeps positions of a padded sequence.
     """
 
     shape: tuple[int, ...]
@@ -79,6 +81,11 @@ class Facts:
     low: float = math.inf
     high: float = -math.inf
     axis: SampleAxis = SampleAxis()
+    positions: tuple[int, ...] = ()
+
+    def real(self, value: Tensor, real: Tensor | None) -> Tensor | None:
+        """Return which elements of the activation are no padding (:func:`real_elements`); None if all are."""
+        return real_elements(value, self.positions, self.axis, real)
 
 
 def first_look(network: Network, one: Batch) -> dict[str, Facts]:
@@ -157,12 +164,14 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
     """Widen each layer's range by what it takes on ``batch``.
 
     Returns:
-        names of the layers that hold -inf, as masked attention scores do; their range is that of the rest.
+        names of the layers that hold -inf, or the least number there is, as masked attention scores do; their
+        range is that of the rest. Padding does not count.
 
     Raises:
         ModelError: an activation is NaN or +inf; the message names the first such layer.
     """
     masked: set[str] = set()
+    positions = real_positions(batch)
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         if value.numel() == 0:
@@ -175,19 +184,25 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
                 f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, in samples {where}: "
                 "look at the data's scale and at the weights before it"
             )
-        if low == -math.inf:
-            masked.add(layer.name)
-            low, high = (float(bound) for bound in torch.aminmax(_finite(value)))
         known = facts[layer.name]
+        real = known.real(value, positions)
+        counted = value if real is None else value[real.expand_as(value)]
+        if low <= least_score(value):
+            masked.add(layer.name)
+            counted = counted[counted > least_score(value)]
+        if counted is not value:
+            if counted.numel() == 0:
+                return
+            low, high = (float(bound) for bound in torch.aminmax(counted))
         known.low, known.high = min(known.low, low), max(known.high, high)
 
     network.run(batch, tap)
     return masked
 
 
-def _finite(value: Tensor) -> Tensor:
-    finite = value[value.isfinite()]
-    return finite if finite.numel() else value.new_zeros(1)
+def least_score(value: Tensor) -> float:
+    """Return up to where attention scores count as masked: -inf, or about the least number of the type."""
+    return float(torch.finfo(value.dtype).min) / 2
 
 
 def check_weights(model: nn.Module) -> None:

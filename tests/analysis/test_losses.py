@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hessrank.analysis.losses import LOSSES, curvature_times, detached, make_loss, output_tensors
+from hessrank.analysis.losses import LOSSES, curvature_times, make_loss
+from hessrank.analysis.outputs import detached, output_tensors
 from hessrank.errors import LossError, UnknownNameError
 
 torch.manual_seed(0)
