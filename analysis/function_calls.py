@@ -98,8 +98,8 @@ class FunctionCalls(TorchFunctionMode):
         if any(value in tensors and tensors[value] == value._version for tensors in known):
             return value
         from_data, from_weights = self._origins.get(value, (call.from_data, call.from_weights))
-        call = replace(call, from_data=from_data or value.requires_grad, from_weights=from_weights or call.from_weights)
-        return self._show(call, value)
+        from_data, from_weights = from_data or value.requires_grad, from_weights or call.from_weights
+        return self._show(replace(call, from_data=from_data, from_weights=from_weights), value)
 
     def show_input(self, call: Call, value: Tensor) -> Tensor:
         """Show an input of the network."""

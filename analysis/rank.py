@@ -320,7 +320,8 @@ class _Job:
                     f"in the row of {weight.calls[0]}"
                 )
         if uncounted := without_trace(network, self.weights):
-            notes.append(f"no weight trace for {listed(uncounted)}: only convolutions, linear layers and embeddings of the data")
+            known = "only convolutions, linear layers and embeddings of the data"
+            notes.append(f"no weight trace for {listed(uncounted)}: {known}")
         if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
             notes.append(
                 f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision"

@@ -188,9 +188,7 @@ class Bound(NamedTuple):
         pytest.param(
             Takes.Two, {"x": A, "y": B, "label": C}, True, Bound(kwargs={"x": A, "y": B}, target=C), id="y-is-taken"
         ),
-        pytest.param(
-            Takes.Labeled, {"x": A, "labels": B}, False, Bound(kwargs={"x": A}, target=B), id="own-labels"
-        ),
+        pytest.param(Takes.Labeled, {"x": A, "labels": B}, False, Bound(kwargs={"x": A}, target=B), id="own-labels"),
         pytest.param(
             Takes.Labeled, {"x": A, "labels": B}, True, Bound(kwargs={"x": A}, target=B), id="labels-needed"
         ),
