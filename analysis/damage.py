@@ -18,7 +18,7 @@ from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
-from hessrank.analysis.padding import real_positions
+from hessrank.analysis.padding import real_elements, real_positions
 from hessrank.analysis.survey import Facts, least_score, sample_norms
 from hessrank.analysis.weights import channel_axis
 
@@ -101,7 +101,7 @@ def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts]
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         fact = facts[layer.name]
-        real = fact.real(value, positions)
+        real = real_elements(value, fact.axis, positions)
         value = without_masked(value)
         numel: float | Tensor = value.numel() / len(batch)
         if real is not None:

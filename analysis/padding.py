@@ -4,14 +4,15 @@ A batch tells them by a field ``attention_mask``, B×T, zero where there is padd
 
 - the loss, in outputs B×T×… (:class:`Padded` goes to the losses in the place of a target);
 - the ranges, the rounding errors and the number of elements of activations that keep positions apart, wherever those
-  lie: seen by running one sample with a position less.
-
-Traces need nothing more: where the network heeds the mask, no gradient of what counts reaches what does not.
+  lie: seen by running one sample with a position less;
+- the traces of such activations, though where the network heeds the mask hardly any gradient of what counts reaches
+  what does not: only that of what is multiplied with padding, the attention paid to it, which is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -57,22 +58,21 @@ def counts_by_position(output: Tensor, real: Tensor | None) -> bool:
     return real is not None and output.ndim >= 3 and output.shape[:2] == real.shape
 
 
-def real_elements(value: Tensor, positions: tuple[int, ...], axis: SampleAxis, real: Tensor | None) -> Tensor | None:
+def real_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor | None:
     """Return which elements of an activation are no padding, of a shape that spreads to the activation's.
 
     Args:
         value: the activation.
-        positions: its dimensions along which positions lie, as :func:`find_positions` tells.
-        axis: where it keeps its samples.
+        axis: where it keeps its samples, and their positions as :func:`find_positions` tells.
         real: which positions of the batch are no padding, B×T; None if all are.
 
     Returns:
         None if all elements count, as far as can be known.
     """
-    if real is None or not positions:
+    if real is None or not axis.positions:
         return None
     found = torch.ones([1] * value.ndim, dtype=torch.bool, device=value.device)
-    for position in positions:
+    for position in axis.positions:
         shape = [1] * value.ndim
         if len(real) == 1 or position == axis.dim:  # B·T in one dimension
             kept = real.reshape(-1)
@@ -93,7 +93,7 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
     Args:
         network: the network.
         feed: the samples.
-        facts: their ``positions`` and ``numel`` are set.
+        facts: their ``axis`` is told the positions, and their ``numel`` set.
 
     Yields:
         what a reader should know, a sentence each; nothing where there is no padding.
@@ -108,7 +108,7 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
     length = found[0].shape[1]
     places = find_positions(network, feed.batch(0), length)
     for name, positions in places.items():
-        facts[name].positions = positions
+        facts[name].axis = replace(facts[name].axis, positions=positions)
         facts[name].numel = round(facts[name].numel * float((shares ** len(positions)).mean()))
     padding = round(float((1 - shares).sum()) * length)
     yield f"padding ({FIELD} is 0) is left out: {padding} of {length * len(masks)} positions"

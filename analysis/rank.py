@@ -25,7 +25,7 @@ from hessrank.analysis.increases import Increases, predict_increases
 from hessrank.analysis.losses import Loss, Self, make_loss
 from hessrank.analysis.memory import is_out_of_memory, memory_errors_explained
 from hessrank.analysis.network import Network
-from hessrank.analysis.notes import verdict
+from hessrank.analysis.notes import about_labels, verdict
 from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.padding import leave_out_padding
 from hessrank.analysis.probes import Rademacher
@@ -309,6 +309,7 @@ class _Job:
         notes, network = self.notes, self.network
         if network.why_hooks:
             notes.append(f"ranked module by module: {network.why_hooks}")
+        notes.extend(about_labels(self.loss, self.one))
         if network.left_out:
             notes.append(f"{listed(network.left_out)} write into something else in place: not ranked")
         if idle := never_run(network):

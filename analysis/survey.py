@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,14 @@ from hessrank.errors import ModelError
 
 @dataclass(frozen=True)
 class SampleAxis:
-    """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``."""
+    """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``.
+
+    Along ``positions`` it keeps those of padded sequences.
+    """
 
     dim: int = 0
     repeat: int = 1
+    positions: tuple[int, ...] = ()
 
     def rows(self, value: Tensor, batch_size: int) -> Tensor:
         """Return ``value`` as one row a sample, batch_size × elements."""
@@ -36,6 +40,18 @@ class SampleAxis:
         """Return ``rows``, one a sample, in the shape of the activation ``like``."""
         moved = like.movedim(self.dim, 0) if like.ndim else like
         return rows.reshape(moved.shape).movedim(0, self.dim) if like.ndim else rows.reshape(())
+
+
+def without_padding(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor:
+    """Return an activation, or a gradient of it, with 0 where there is padding.
+
+    Args:
+        value: the activation.
+        axis: where it keeps its samples and positions.
+        real: which positions of the batch are no padding, B×T; None if all are.
+    """
+    counted = real_elements(value, axis, real)
+    return value if counted is None else value * counted
 
 
 def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
@@ -72,7 +88,6 @@ class Facts:
         low: smallest finite value over the data.
         high: largest finite value over the data.
         axis: where the samples lie in it.
-        positions: dimensions along which it keeps positions of a padded sequence.
     """
 
     shape: tuple[int, ...]
@@ -81,11 +96,6 @@ class Facts:
     low: float = math.inf
     high: float = -math.inf
     axis: SampleAxis = SampleAxis()
-    positions: tuple[int, ...] = ()
-
-    def real(self, value: Tensor, real: Tensor | None) -> Tensor | None:
-        """Return which elements of the activation are no padding (:func:`real_elements`); None if all are."""
-        return real_elements(value, self.positions, self.axis, real)
 
 
 def first_look(network: Network, one: Batch) -> dict[str, Facts]:
@@ -138,7 +148,7 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
         if axis is None or not _close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
             mixed.append(layer.name)
         else:
-            facts[layer.name].axis = axis
+            facts[layer.name].axis = replace(axis, positions=facts[layer.name].axis.positions)
 
     for alone in (one, single_samples(pair)[1]):
         network.run(alone, look)
@@ -185,7 +195,7 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
                 "look at the data's scale and at the weights before it"
             )
         known = facts[layer.name]
-        real = known.real(value, positions)
+        real = real_elements(value, known.axis, positions)
         counted = value if real is None else value[real.expand_as(value)]
         if low <= least_score(value):
             masked.add(layer.name)

@@ -13,7 +13,8 @@ from torch import Tensor
 from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.analysis.layers import Layer
-from hessrank.analysis.survey import sample_norms
+from hessrank.analysis.padding import real_positions
+from hessrank.analysis.survey import sample_norms, without_padding
 from hessrank.analysis.weights import weight_gradients, weight_norms
 
 
@@ -36,7 +37,7 @@ class GradientNorms:
 
     def __init__(self, work: Work) -> None:
         """Prepare for the layers and weights of ``work``."""
-        self._work = work
+        self._work, self._real = work, real_positions(work.batch)
         self._row = {name: i for i, name in enumerate(work.layers)}
         self._weight_row = {name: i for i, weight in enumerate(work.weights) for name in weight.calls}
         self._layer_norms: dict[int, Tensor] = {}  # these wait on the device until the pass is over
@@ -79,7 +80,7 @@ class GradientNorms:
         row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
 
         def hook(slope: Tensor) -> None:
-            self._layer_norms[row] = sample_norms(slope, axis, count)
+            self._layer_norms[row] = sample_norms(without_padding(slope, axis, self._real), axis, count)
 
         return hook
 
