@@ -24,7 +24,11 @@ from hessrank.plugins import Registry
 
 
 class Loss(Protocol):
-    """What an estimator needs of a loss. ``output`` is whatever the network returned, for a batch."""
+    """What an estimator needs of a loss. ``output`` is whatever the network returned, for a batch.
+
+    A loss with an attribute ``leaves_out_padding`` that is true is given its target as :class:`Padded` where a batch
+    has padding, and leaves that out; any other sees the whole output.
+    """
 
     @property
     def name(self) -> str:
