@@ -76,7 +76,7 @@ class FunctionCalls(TorchFunctionMode):
         elif any(given.get(tensor) == tensor._version for tensor in made):
             return value  # handed on
         from_data, from_weights = self._origin(given)
-        self._origins.update(dict.fromkeys(made, (from_data, from_weights)))
+        self._origins.update({t: (from_data, from_weights and t.is_floating_point()) for t in made})
         if word in REARRANGEMENTS:
             if any(tensor in self._shown or tensor in self._moved for tensor in given):
                 self._moved.update({tensor: tensor._version for tensor in made})

@@ -45,12 +45,15 @@ class Padded(NamedTuple):
 
 def real_positions(batch: Batch) -> Tensor | None:
     """Return which positions of a batch are no padding, B×T of bool; None if all are, or nothing tells."""
+    mask = _mask(batch)
+    real = None if mask is None else mask != 0
+    return None if real is None or bool(real.all()) else real
+
+
+def _mask(batch: Batch) -> Tensor | None:
     whole = batch.args[0] if len(batch.args) == 1 and isinstance(batch.args[0], Mapping) else {}
     mask = batch.kwargs.get(FIELD, whole.get(FIELD))
-    if not isinstance(mask, Tensor) or mask.ndim != 2 or mask.shape[0] != len(batch):
-        return None
-    real = mask != 0
-    return None if bool(real.all()) else real
+    return mask if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[0] == len(batch) else None
 
 
 def counts_by_position(output: Tensor, real: Tensor | None) -> bool:
@@ -98,6 +101,8 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
     Yields:
         what a reader should know, a sentence each; nothing where there is no padding.
     """
+    if _mask(feed.batch(0)) is None:
+        return  # no need to read all samples
     masks = [real_positions(feed.batch(index)) for index in range(len(feed))]
     found = [mask for mask in masks if mask is not None]
     if not found:

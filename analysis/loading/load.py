@@ -24,7 +24,7 @@ from hessrank.analysis.loading.exported import exported_note, read_exported
 from hessrank.analysis.loading.files import one_line, printable, readable_file, sha256_of
 from hessrank.analysis.loading.matching import fits, load_weights
 from hessrank.analysis.loading.pickles import read_pickle
-from hessrank.analysis.loading.pretrained import folder_sha256, is_pretrained, read_pretrained
+from hessrank.analysis.loading.pretrained import folder_sha256, pretrained_folder, read_pretrained
 from hessrank.analysis.loading.sniff import Format, sniff
 from hessrank.errors import LoadError
 
@@ -91,8 +91,9 @@ def load_model(
         LoadError: the file is missing, unreadable, damaged, no model, not trusted, or does not fit ``arch``.
         HessrankError: ``arch`` or ``arch_args`` cannot be used.
     """
-    if is_pretrained(Path(path).expanduser()):
-        return _from_pretrained(_Request(Path(path).expanduser(), arch, arch_args, trust_pickle))
+    folder = pretrained_folder(path)
+    if folder is not None:
+        return _from_pretrained(_Request(folder, arch, arch_args, trust_pickle))
     file = readable_file(path, error=LoadError)
     kind = sniff(file)
     request = _Request(file, arch, arch_args, trust_pickle)

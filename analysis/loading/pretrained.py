@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,13 @@ _ATTENTION = "attn_implementation"
 _LISTED = 4
 
 
-def is_pretrained(path: Path) -> bool:
-    """Return whether ``path`` is a folder with a ``config.json``."""
-    return path.is_dir() and (path / _CONFIG).is_file()
+def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
+    """Return ``path`` with ``~`` expanded if it is a folder with a ``config.json``; None for anything else."""
+    try:
+        folder = Path(path).expanduser()
+        return folder if (folder / _CONFIG).is_file() else None
+    except (OSError, RuntimeError):  # a name too long, no such user as ~name: told by who reads files
+        return None
 
 
 def folder_sha256(folder: Path) -> str:

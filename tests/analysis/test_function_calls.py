@@ -198,6 +198,30 @@ def test_dropout_in_training_mode_of_its_own_is_a_layer() -> None:
         assert [layer.name for layer in Network(net, Batch((torch.ones(1, 3),))).layers] == ["x", "fc", "dropout"]
 
 
+def test_what_is_made_of_integers_is_no_layer_though_weights_chose_them() -> None:
+    """The routing of experts: which, how many, from where."""
+
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.experts = nn.Linear(3, 2), nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            probabilities = self.gate(x).softmax(-1)
+            chosen = probabilities.argmax(-1)
+            counts = torch.histc(chosen.float(), bins=2, min=0, max=1) * 1.0
+            starts = torch.cumsum(counts, 0, dtype=torch.int32)
+            assert int(starts[-1]) == len(x)
+            rows = [self.experts[int(i)](row) for i, row in zip(chosen, x, strict=True)]
+            return torch.stack(rows) * probabilities.amax(-1, keepdim=True)
+
+    torch.manual_seed(0)
+    net = Routed()
+    with untouched(net):
+        layers = [layer.name for layer in Network(net, Batch((torch.ones(1, 3),))).layers]
+    assert [name for name in layers if "experts" not in name] == ["x", "gate", "softmax", "stack", "amax", "mul_1"]
+
+
 def test_what_writes_in_place_and_returns_it() -> None:
     class InPlace(nn.Module):
         def __init__(self) -> None:
