@@ -2,7 +2,8 @@
 
 A batch's fields are the arguments of ``forward``, by position (a tensor, a tuple) or by name (a dict). One
 field more than ``forward`` takes, or the last one when the loss needs it, is the target; so is the second of two
-fields of which the first is a tuple or a dict of all arguments.
+fields of which the first is a tuple or a dict of all arguments. Labels by name are a target, also where ``forward``
+could take them to compute a loss of its own. Where it could keep a cache to generate text with, it is told not to.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hessrank.analysis.data.source import Data
 from hessrank.errors import DataError
 
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+_CACHE = "use_cache"  # what transformers call it
 
 
 class Samples(Protocol):
@@ -171,7 +173,10 @@ def bind_fields(fields: Any, model: nn.Module, *, needs_target: bool) -> Batch:
     Raises:
         DataError: fields that do not fit ``forward``.
     """
-    args, kwargs, target = _bind(fields, _Parameters.of(model), needs_target)
+    takes = _Parameters.of(model)
+    args, kwargs, target = _bind(fields, takes, needs_target)
+    if _CACHE in takes.names[len(args) :] and _CACHE not in kwargs and _CACHE in takes.optional:
+        kwargs = {**kwargs, _CACHE: False}
     sizes = [leaf.shape[0] for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
     return Batch(args, kwargs, target, tuple(range(sizes[0] if sizes else 1)))
 
@@ -180,6 +185,7 @@ def bind_fields(fields: Any, model: nn.Module, *, needs_target: bool) -> Batch:
 class _Parameters:
     names: tuple[str, ...]
     required: int
+    optional: tuple[str, ...]  # those that are None where nobody says otherwise
     any_position: bool
     any_name: bool
 
@@ -192,6 +198,7 @@ class _Parameters:
         return cls(
             tuple(p.name for p in named),
             len(required),
+            tuple(p.name for p in named if p.default is None),
             inspect.Parameter.VAR_POSITIONAL in kinds,
             inspect.Parameter.VAR_KEYWORD in kinds,
         )
@@ -235,7 +242,8 @@ def _bind_by_name(
     targets = [name for name in TARGET_NAMES if name in fields]
     if takes.any_name or any(name in takes.names for name in fields):
         free = [name for name in targets if name not in takes.names]
-        held_back = targets[:1] if needs_target and not free else []
+        own = [name for name in targets if name in takes.optional and name != "y"]  # for a loss of its own
+        held_back = targets[:1] if needs_target and not free else own[:1] if not free else []
         taken = [n for n in fields if n in takes.names and n not in held_back]
         if takes.any_name:
             taken += [n for n in fields if n not in takes.names and n not in targets]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from hessrank.analysis.batches import Batch
 
@@ -63,3 +63,21 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None
     if args and isinstance(args[0], Tensor):
         return args[0]  # nearly always, and quick
     return next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
+
+
+def visit_nest(value: Any, call_at: Callable[[str], Call], visit: Visit) -> Any:
+    """Visit the floating-point tensors in any nest of tuples and dicts; return the nest with what they became."""
+    values, spec = tree_flatten(value)
+    floating = [i for i, leaf in enumerate(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    places = _places(value, len(values)) if len(floating) > 1 else [""] * len(values)
+    for i in floating:
+        values[i] = visit(call_at(places[i]), values[i])
+    return tree_unflatten(values, spec) if floating else value
+
+
+def _places(value: Any, count: int) -> list[str]:
+    """Return where each leaf lies: ``[0]``, ``['logits']``; by number in a class that cannot tell."""
+    try:
+        return [keystr(path) for path, _ in tree_flatten_with_path(value)[0]]
+    except ValueError:
+        return [f"[{i}]" for i in range(count)]

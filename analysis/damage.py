@@ -18,7 +18,8 @@ from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
-from hessrank.analysis.survey import Facts, sample_norms
+from hessrank.analysis.padding import real_elements, real_positions
+from hessrank.analysis.survey import Facts, least_score, sample_norms
 from hessrank.analysis.weights import channel_axis
 
 
@@ -77,8 +78,9 @@ def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
 
 
 def without_masked(value: Tensor) -> Tensor:
-    """Return ``value`` with 0 for what is infinite: masked scores, which no grid holds."""
-    return torch.where(value.isinf(), 0.0, value) if value.isinf().any() else value
+    """Return ``value`` with 0 for masked scores, which no grid holds."""
+    masked = value <= least_score(value)
+    return torch.where(masked, 0.0, value) if masked.any() else value
 
 
 def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]) -> Tensor:
@@ -91,17 +93,24 @@ def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts]
         bits: the bit-widths.
 
     Returns:
-        ‖Q(a) − a‖²/n in activation units squared, float32 on the CPU, shape (layers, bits, batch).
+        ‖Q(a) − a‖²/n in activation units squared, float32 on the CPU, shape (layers, bits, batch). Padding does not
+        count, neither in e nor in n.
     """
     errors = torch.zeros(len(network.layers), len(bits), len(batch))
+    positions = real_positions(batch)
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         fact = facts[layer.name]
+        real = real_elements(value, fact.axis, positions)
         value = without_masked(value)
+        numel: float | Tensor = value.numel() / len(batch)
+        if real is not None:
+            numel = fact.axis.rows(real.expand_as(value), len(batch)).sum(1).clamp(min=1)
         for column, width in enumerate(bits):
             error = rounding_error(value, fact.low, fact.high, width)
+            error = error if real is None else error.mul_(real)
             norms = sample_norms(error, fact.axis, len(batch)).double()
-            errors[layer.execution_index, column] = (norms.square() * len(batch) / value.numel()).cpu()
+            errors[layer.execution_index, column] = (norms.square() / numel).cpu()
 
     network.run(batch, tap)
     return errors

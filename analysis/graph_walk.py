@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from hessrank.analysis.batches import Batch
-from hessrank.analysis.calls import Call, Visit, first_tensor, visit_tensor
-from hessrank.analysis.hook_walk import hooked, visit_nest
+from hessrank.analysis.calls import Call, Visit, first_tensor, visit_nest, visit_tensor
+from hessrank.analysis.hook_walk import hooked
 from hessrank.analysis.layers import Names, module_paths, node_kind
 
 
@@ -145,8 +145,9 @@ def _own_name(node: fx.Node) -> str:
 def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
     given = _bound(model, batch)
     parameters = inspect.signature(model.forward).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}
-    return fx.Tracer().trace(model, concrete_args=defaults)
+    fixed = {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}
+    fixed |= {name: value for name, value in given.items() if isinstance(value, bool)}
+    return fx.Tracer().trace(model, concrete_args=fixed)
 
 
 def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:

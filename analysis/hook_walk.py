@@ -1,22 +1,24 @@
 """A walk by forward hooks, module by module, for what torch.fx cannot trace.
 
-Module calls have the names they would have in a graph. What happens between modules in plain functions is
-not seen, except through the module around it: a residual block's output is a layer with the block's name.
+Module calls have the names they would have in a graph. What happens between modules in plain functions is shown by
+:mod:`function_calls`. A module that hands on what was shown already (dropout in evaluation, a block that ends in an
+addition) is not shown again.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from hessrank.analysis.batches import Batch
-from hessrank.analysis.calls import Call, Visit, first_tensor
+from hessrank.analysis.calls import Call, Visit, first_tensor, visit_nest
+from hessrank.analysis.function_calls import FunctionCalls
 from hessrank.analysis.layers import Names, module_paths
 
 OUTPUT = "output"  # what the whole network returns, where no module inside it returned the very tensor
@@ -35,27 +37,36 @@ class HookWalk:
         """Run the model on ``batch``; its inputs are shown first."""
         arguments = inspect.signature(self._model.forward).bind(*batch.args, **batch.kwargs)
         names = Names(self._reserved)
+        given = [leaf for leaf in tree_leaves((batch.args, batch.kwargs)) if isinstance(leaf, Tensor)]
+        functions = FunctionCalls(self._modules, names, visit, given)
         for parameter, value in arguments.arguments.items():
 
             def call_at(place: str, parameter: str = parameter) -> Call:
                 return Call(names.for_node(parameter + place), "input", None, None, None)
 
-            arguments.arguments[parameter] = visit_nest(value, call_at, visit)
-        with hooked(self._modules, visit):
+            arguments.arguments[parameter] = visit_nest(value, call_at, functions.show_input)
+        with hooked(self._modules, functions.show_module, names), functions.following(self._modules):
             return self._model(*arguments.args, **arguments.kwargs)
 
 
 @contextmanager
-def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKeyDictionary]:
+def hooked(
+    modules: Mapping[str, nn.Module], visit: Visit, names: Names | None = None
+) -> Iterator[WeakIdKeyDictionary]:
     """Show the output of every call of ``modules`` (by path) to ``visit``, until the block is left.
 
     A module that returns just what a module inside it returned is not shown again. Of several tensors in
     one output each is shown, named by its place (``lstm[0]``); a single one has the module's bare name.
 
+    Args:
+        modules: the modules by path.
+        visit: what their outputs are shown to.
+        names: where names come from; None for new ones.
+
     Yields:
         the tensors shown so far, with the names they were shown under.
     """
-    names = Names(modules)
+    given_out = Names(modules) if names is None else names
     shown: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def hook_for(path: str) -> Any:
@@ -63,7 +74,7 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
             has_children = next(module.children(), None) is not None
             weights = any(True for _ in module.parameters())
             given = first_tensor(args, kwargs)
-            name = names.for_module(path) if path else names.for_node(OUTPUT)
+            name = given_out.for_module(path) if path else given_out.for_node(OUTPUT)
 
             def call_at(place: str) -> Call:
                 return Call(name + place, type(module).__name__, path, module, given, True, weights)
@@ -84,21 +95,3 @@ def hooked(modules: Mapping[str, nn.Module], visit: Visit) -> Iterator[WeakIdKey
             handle = module.register_forward_hook(hook_for(path), with_kwargs=True)
             stack.callback(handle.remove)
         yield shown
-
-
-def visit_nest(value: Any, call_at: Callable[[str], Call], visit: Visit) -> Any:
-    """Visit the floating-point tensors in any nest of tuples and dicts; return the nest with what they became."""
-    values, spec = tree_flatten(value)
-    floating = [i for i, leaf in enumerate(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    places = _places(value, len(values)) if len(floating) > 1 else [""] * len(values)
-    for i in floating:
-        values[i] = visit(call_at(places[i]), values[i])
-    return tree_unflatten(values, spec) if floating else value
-
-
-def _places(value: Any, count: int) -> list[str]:
-    """Return where each leaf lies: ``[0]``, ``['logits']``; by number in a class that cannot tell."""
-    try:
-        return [keystr(path) for path, _ in tree_flatten_with_path(value)[0]]
-    except ValueError:
-        return [f"[{i}]" for i in range(count)]

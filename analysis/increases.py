@@ -19,7 +19,7 @@ from hessrank.analysis.damage import weight_errors
 from hessrank.analysis.estimators import Weight
 from hessrank.analysis.estimators.auto import curved_ones, where_exact
 from hessrank.analysis.estimators.base import target_of
-from hessrank.analysis.losses import output_tensors
+from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.rounding_draws import RoundingDraws
 from hessrank.analysis.rounds import Progress, Rounds
 from hessrank.analysis.statistics import Array, in_groups

@@ -19,11 +19,13 @@ from hessrank.analysis.estimators.pilot import PROBES, kept, restored, run_pilot
 from hessrank.analysis.estimators.stretches import Planned
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.increases import Increases, predict_increases
-from hessrank.analysis.losses import Loss, Self, output_tensors
+from hessrank.analysis.losses import Loss, Self
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
-from hessrank.analysis.notes import of_choices, of_machines, of_network, verdict
+from hessrank.analysis.notes import about_labels, of_choices, of_machines, of_network, verdict
 from hessrank.analysis.options import Options
+from hessrank.analysis.outputs import output_tensors
+from hessrank.analysis.padding import leave_out_padding
 from hessrank.analysis.precision import read_precision
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.report import describe_model, versions
@@ -71,6 +73,7 @@ class Job:
     def run(self, estimator: str) -> tuple[Rounds, Increases]:
         """Survey, sample the traces, then the damage of rounding."""
         self._settle_batches()
+        self.notes += leave_out_padding(self.network, self.feed, self.facts)
         self._begin(estimator)
         names = [layer.name for layer in self.network.layers]
         axes = {name: fact.axis for name, fact in self.facts.items()}
@@ -229,6 +232,7 @@ class Job:
     def _note(self, rounds: Rounds) -> None:
         """Write down what a reader should know."""
         self.notes += of_network(self.network, self.weights)
+        self.notes += about_labels(self.loss, self.one)
         self.notes += of_choices(rounds, _WORTH_TELLING)
         self.notes += of_machines(rounds, self._started_with)
         self.notes += verdict(rounds, self.options.max_probes, self.options.increase_probes)

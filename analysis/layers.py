@@ -2,17 +2,30 @@
 
 A layer is a node of the torch.fx graph that yields a floating-point tensor. A module call is named by its
 target (``DBF.DBF_conv1.Conv1``), a function or method call by its node (``cat_3``), a module called again
-gets ``_dup1``, ``_dup2``, … This is MQBench's rule, so a policy means the same to both.
+gets ``_dup1``, ``_dup2``, … This is MQBench's rule, so a policy means the same to both. Where there is no graph, a
+function call is named by the module that makes it and by the same words (``encoder.layer.0.output.add``).
 """
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx, nn
+
+# Functions that only move or select values, or change their type: what they return lies on the grid of their input.
+REARRANGEMENTS = frozenset(
+    """
+    pixel_shuffle pixel_unshuffle channel_shuffle flatten unflatten ravel reshape reshape_as view view_as permute
+    transpose transpose_ t squeeze squeeze_ unsqueeze unsqueeze_ contiguous clone expand expand_as broadcast_to
+    broadcast_tensors repeat repeat_interleave tile getitem get select narrow chunk split split_with_sizes
+    tensor_split unbind index_select gather take take_along_dim masked_select roll flip rot90 movedim moveaxis
+    swapaxes swapdims unfold to type type_as float double half bfloat16 cpu cuda detach adjoint T mT
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,21 @@ class Names:
         name = node_name
         while name in self._given or name in self._reserved:
             name += "_call"
+        self._given.add(name)
+        return name
+
+    def for_function(self, inside: str, word: str) -> str:
+        """Return the name of the next call of a function in a module's ``forward``: ``add``, then ``add_1``.
+
+        Args:
+            inside: the module's path; empty for the network itself.
+            word: what the function is called. Like torch.fx, a word that Python has taken starts at ``pow_1``.
+        """
+        stem, number = f"{inside}.{word}" if inside else word, int(hasattr(builtins, word))
+        name = f"{stem}_{number}" if number else stem
+        while name in self._given or name in self._reserved:
+            number += 1
+            name = f"{stem}_{number}"
         self._given.add(name)
         return name
 

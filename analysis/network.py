@@ -24,9 +24,12 @@ from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.hook_walk import HookWalk
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.precision import autocast, widened
 from hessrank.analysis.wiring import feeding, source_of, wiring
 from hessrank.errors import DataError, HessrankError, ModelError
+
+_TOKENS = "; an embedding takes token numbers: --data tokens.npz, with an array of integers named input_ids"
 
 Tap = Callable[[Layer, Call, Tensor], Tensor | None]
 """Sees an activation (with its layer and call); returns its replacement, or None to leave it."""
@@ -147,7 +150,7 @@ class Network:
 
         with torch.enable_grad():
             output = _explained(lambda: self._walk(_copied(example), visit), example)
-        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        tensors = output_tensors(output)
         if not any(tensor.requires_grad for tensor in tensors):
             raise ModelError("the network has no activation that depends on its input and reaches its output")
         self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
@@ -256,4 +259,7 @@ def _explained(run: Callable[[], Any], batch: Batch) -> Any:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise DataError(f"the network does not take this input ({describe(batch)}): {first_line(error)}") from error
+        remedy = _TOKENS if "for embedding" in str(error) else ""
+        raise DataError(
+            f"the network does not take this input ({describe(batch)}): {first_line(error)}{remedy}"
+        ) from error

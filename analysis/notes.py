@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
+from hessrank.analysis.batches import Batch
+from hessrank.analysis.losses import Loss
 from hessrank.analysis.network import Network
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import Array
@@ -32,7 +35,8 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         if len(weight.calls) > 1
     )
     if uncounted := without_trace(network, weights):
-        notes.append(f"no weight trace for {listed(uncounted)}: only convolutions, linear layers and embeddings")
+        known = "only convolutions, linear layers and embeddings of the data"
+        notes.append(f"no weight trace for {listed(uncounted)}: {known}")
     return notes
 
 
@@ -100,6 +104,25 @@ def verdict(rounds: Rounds, max_probes: int, increase_probes: int) -> list[str]:
         }.get(rounds.stopped_by, "the samples differ, more probes would not help: use more of them (--num-samples)")
         notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
     return notes
+
+
+def about_labels(loss: Loss, one: Batch) -> list[str]:
+    """Return a note where labels repeat the tokens: those for a model that shifts them when it computes its own loss.
+
+    Args:
+        loss: the loss.
+        one: a sample.
+    """
+    ids, labels = one.kwargs.get("input_ids"), one.target
+    if not (isinstance(ids, Tensor) and isinstance(labels, Tensor)) or ids.shape != labels.shape:
+        return []
+    counted = labels != -100
+    if not loss.needs_target or not bool(counted.any()) or bool((labels != ids)[counted].any()):
+        return []
+    return [
+        "the labels are the input_ids themselves: label t is compared with the logits at t; "
+        "for a model of the next token shift them one to the left"
+    ]
 
 
 def unequal(traces: Array) -> bool:

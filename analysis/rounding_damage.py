@@ -27,6 +27,8 @@ from hessrank.analysis.estimators.base import Work, differentiable_outputs, targ
 from hessrank.analysis.estimators.gradient_norms import send_back
 from hessrank.analysis.estimators.rows import Rows
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.padding import real_positions
+from hessrank.analysis.survey import without_padding
 from hessrank.analysis.weights import weight_gradients
 
 
@@ -79,7 +81,7 @@ class _Products:
 
     def __init__(self, work: Work, grids: Grids) -> None:
         """Prepare for the layers and weights of ``work``."""
-        self._work, self._grids = work, grids
+        self._work, self._grids, self._real = work, grids, real_positions(work.batch)
         self._row = {name: i for i, name in enumerate(work.layers)}
         rows = enumerate(work.weights, start=len(work.layers))
         self._weight_row = {name: i for i, weight in rows for name in weight.calls}
@@ -106,7 +108,7 @@ class _Products:
         low, high = self._grids.ranges[layer.name]
 
         def hook(slope: Tensor) -> None:
-            rows, slopes = axis.rows(value, count), axis.rows(slope, count)
+            rows, slopes = (axis.rows(t, count) for t in (value, without_padding(slope, axis, self._real)))
             errors = (rounding_error(rows, low, high, width) for width in self._grids.bits)
             self._found[row] = torch.stack([error.mul_(slopes).sum(1) for error in errors])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,15 +15,20 @@ from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
+from hessrank.analysis.padding import real_elements, real_positions
 from hessrank.errors import ModelError
 
 
 @dataclass(frozen=True)
 class SampleAxis:
-    """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``."""
+    """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``.
+
+    Along ``positions`` it keeps those of padded sequences.
+    """
 
     dim: int = 0
     repeat: int = 1
+    positions: tuple[int, ...] = ()
 
     def rows(self, value: Tensor, batch_size: int) -> Tensor:
         """Return ``value`` as one row a sample, batch_size × elements."""
@@ -35,6 +40,18 @@ class SampleAxis:
         """Return ``rows``, one a sample, in the shape of the activation ``like``."""
         moved = like.movedim(self.dim, 0) if like.ndim else like
         return rows.reshape(moved.shape).movedim(0, self.dim) if like.ndim else rows.reshape(())
+
+
+def without_padding(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor:
+    """Return an activation, or a gradient of it, with 0 where there is padding.
+
+    Args:
+        value: the activation.
+        axis: where it keeps its samples and positions.
+        real: which positions of the batch are no padding, B×T; None if all are.
+    """
+    counted = real_elements(value, axis, real)
+    return value if counted is None else value * counted
 
 
 def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
@@ -66,7 +83,7 @@ class Facts:
 
     Attributes:
         shape: of one sample's activation, without the batch dimension.
-        numel: its number of elements.
+        numel: its number of elements; without padding, the mean over the samples.
         macs: multiply-accumulates of the call that makes it, for one sample.
         low: smallest finite value over the data.
         high: largest finite value over the data.
@@ -131,7 +148,7 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
         if axis is None or not _close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
             mixed.append(layer.name)
         else:
-            facts[layer.name].axis = axis
+            facts[layer.name].axis = replace(axis, positions=facts[layer.name].axis.positions)
 
     for alone in (one, single_samples(pair)[1]):
         network.run(alone, look)
@@ -157,12 +174,14 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
     """Widen each layer's range by what it takes on ``batch``.
 
     Returns:
-        names of the layers that hold -inf, as masked attention scores do; their range is that of the rest.
+        names of the layers that hold -inf, or the least number there is, as masked attention scores do; their
+        range is that of the rest. Padding does not count.
 
     Raises:
         ModelError: an activation is NaN or +inf; the message names the first such layer.
     """
     masked: set[str] = set()
+    positions = real_positions(batch)
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         if value.numel() == 0:
@@ -175,19 +194,25 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
                 f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, in samples {where}: "
                 "look at the data's scale and at the weights before it"
             )
-        if low == -math.inf:
-            masked.add(layer.name)
-            low, high = (float(bound) for bound in torch.aminmax(_finite(value)))
         known = facts[layer.name]
+        real = real_elements(value, known.axis, positions)
+        counted = value if real is None else value[real.expand_as(value)]
+        if low <= least_score(value):
+            masked.add(layer.name)
+            counted = counted[counted > least_score(value)]
+        if counted is not value:
+            if counted.numel() == 0:
+                return
+            low, high = (float(bound) for bound in torch.aminmax(counted))
         known.low, known.high = min(known.low, low), max(known.high, high)
 
     network.run(batch, tap)
     return masked
 
 
-def _finite(value: Tensor) -> Tensor:
-    finite = value[value.isfinite()]
-    return finite if finite.numel() else value.new_zeros(1)
+def least_score(value: Tensor) -> float:
+    """Return up to where attention scores count as masked: -inf, or about the least number of the type."""
+    return float(torch.finfo(value.dtype).min) / 2
 
 
 def check_weights(model: nn.Module) -> None:

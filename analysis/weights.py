@@ -39,7 +39,9 @@ class Weight:
 def own_weight(call: Call) -> nn.Parameter | None:
     """Return the weight that a call multiplies with: of a convolution, a linear layer or an embedding."""
     module = call.module
-    if not isinstance(module, _ConvNd | nn.Linear | nn.Embedding) or call.input is None:
+    if module is None or call.input is None:
+        return None
+    if not (isinstance(module, _ConvNd | nn.Embedding) or _is_linear(module)):
         return None
     if isinstance(module, _ConvNd) and call.input.ndim != module.weight.ndim:
         return None  # a single sample without a batch dimension
@@ -49,7 +51,17 @@ def own_weight(call: Call) -> nn.Parameter | None:
 
 def channel_axis(module: nn.Module) -> int:
     """Return which axis of ``module.weight`` counts the output channels."""
-    return 1 if isinstance(module, _ConvTransposeNd) else 0
+    return 1 if isinstance(module, _ConvTransposeNd) or _is_transposed_linear(module) else 0
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or _is_transposed_linear(module)
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Return whether this is the linear layer of GPT-2 in transformers, whose weight is inputs × outputs."""
+    kind = type(module)
+    return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
 
 
 def weight_gradient(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
@@ -70,7 +82,8 @@ def weight_gradient(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
         if module.padding_idx is not None:
             gradient[module.padding_idx] = 0  # never trained, as autograd has it
         return gradient
-    return slope.reshape(-1, weight.shape[0]).T @ given.reshape(-1, weight.shape[1])
+    rows, slopes = given.reshape(-1, given.shape[-1]), slope.reshape(-1, slope.shape[-1])
+    return rows.T @ slopes if _is_transposed_linear(module) else slopes.T @ rows
 
 
 def _convolution_gradient(module: _ConvNd, given: Tensor, slope: Tensor) -> Tensor:
@@ -112,7 +125,7 @@ def weight_norms(module: nn.Module, given: Tensor, slope: Tensor, batch_size: in
         slope: gradient with respect to the module's output, samples along dimension 0.
         batch_size: number of samples; each has the same number of entries along dimension 0.
     """
-    if isinstance(module, nn.Linear) and _positions(given, batch_size) ** 2 <= module.weight.numel():
+    if _has_few_positions(module, given, batch_size):
         rows, slopes = (t.reshape(batch_size, -1, t.shape[-1]) for t in (given, slope))
         return ((rows @ rows.mT) * (slopes @ slopes.mT)).sum((1, 2))
     gradients = weight_gradients(module, given, slope, batch_size)
@@ -129,7 +142,7 @@ def weight_products(module: nn.Module, given: Tensor, one: Tensor, other: Tensor
         other: another one.
         batch_size: number of samples.
     """
-    if isinstance(module, nn.Linear) and _positions(given, batch_size) ** 2 <= module.weight.numel():
+    if _has_few_positions(module, given, batch_size):
         rows, ones, others = (t.reshape(batch_size, -1, t.shape[-1]) for t in (given, one, other))
         return ((rows @ rows.mT) * (ones @ others.mT)).sum((1, 2), dtype=torch.float64)
     pairs = zip(
@@ -140,9 +153,12 @@ def weight_products(module: nn.Module, given: Tensor, one: Tensor, other: Tensor
     return torch.stack([(a * b).sum(dtype=torch.float64) for a, b in pairs])
 
 
-def _positions(given: Tensor, batch_size: int) -> int:
-    """Return T, how often a linear layer's weight meets one sample's input."""
-    return given.numel() // given.shape[-1] // batch_size
+def _has_few_positions(module: nn.Module, given: Tensor, batch_size: int) -> bool:
+    """Return whether T×T matrices are smaller than the gradient; a linear layer's weight meets a sample T times."""
+    positions = given.numel() // given.shape[-1] // batch_size if _is_linear(module) else 0
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return 0 < positions**2 <= weight.numel()
 
 
 def find_weights(network: Network, one: Batch) -> list[Weight]:

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from benchmarks.common import Row, batch_of, interleaved, parsed, parser, report, seconds, work_for
 from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
 from hessrank.analysis.estimators import Estimates, GaussNewton
-from hessrank.analysis.losses import make_loss, output_tensors
+from hessrank.analysis.losses import make_loss
 from hessrank.analysis.network import Network
+from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.untouched import untouched
 from hessrank.analysis.weights import find_weights
 

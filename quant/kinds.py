@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hessrank.analysis.layers import REARRANGEMENTS
 from hessrank.quant.graph import Node
 
 
@@ -19,17 +20,14 @@ BATCH_NORMS = _words("BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm batch_no
 ADDITIONS = _words("add add_ iadd sub sub_ isub")
 CONCATENATIONS = _words("cat concat concatenate stack hstack vstack dstack")
 # They move or select values, so their result lies on the grid of what they are given.
-RESHUFFLES = _words("""
+RESHUFFLES = REARRANGEMENTS | _words("""
     MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
     PixelShuffle PixelUnshuffle ChannelShuffle Flatten Unflatten Identity Dropout Dropout1d Dropout2d Dropout3d
     AlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
     ReplicationPad2d ReplicationPad3d UpsamplingNearest2d
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
-    pixel_shuffle pixel_unshuffle channel_shuffle flatten unflatten reshape view view_as permute transpose
-    transpose_ t squeeze squeeze_ unsqueeze unsqueeze_ contiguous clone expand expand_as repeat
-    repeat_interleave tile getitem select narrow chunk split tensor_split unbind index_select gather roll flip
-    rot90 movedim moveaxis swapaxes swapdims dropout dropout1d dropout2d dropout3d feature_dropout unfold
-    to float detach type_as adjoint T mT max min amax amin sort topk kthvalue median cummax cummin
+    dropout dropout1d dropout2d dropout3d feature_dropout
+    max min amax amin sort topk kthvalue median cummax cummin
 """)
 # Infinite, or of infinite slope, where an operand is 0: a hand-written layer norm's √(variance + ε), which fewer bits
 # round to 0.

@@ -696,7 +696,7 @@ class Attention(nn.Module):
         return self.last(x + self.attention(y, y, y)[0])
 
 
-ENCODER_LAYER = "self_attn dropout1 norm1 linear1 dropout linear2 dropout2 norm2".split()
+ENCODER_LAYER = "self_attn norm1 linear1 dropout linear2 norm2".split()  # `dropout` hands on what F.relu made
 
 
 @animal(
@@ -785,8 +785,8 @@ def masked_tokens() -> dict[str, Tensor]:
 
 
 HUGGING_FACE_LAYER = [
-    *(f"attention.{part}" for part in "query key value dropout output".split()),
-    *"norm1 up act down norm2".split(),
+    *(f"attention.{part}" for part in "query key value matmul truediv softmax matmul_1 output".split()),
+    *"add norm1 up act down add_1 norm2".split(),
 ]
 
 
@@ -794,13 +794,13 @@ HUGGING_FACE_LAYER = [
     masked_tokens,
     " ".join(
         [
-            *("word_embeddings", "position_embeddings"),
+            *("word_embeddings", "add"),
             *(f"layer.{i}.{part}" for i in range(2) for part in HUGGING_FACE_LAYER),
             "classifier",
         ]
     ),
     traced=False,
-    apart=False,
+    notes=("padding (attention_mask is 0) is left out: 2 of 15 positions", "no weight trace for position_embeddings"),
 )
 class HuggingFaceStyle(nn.Module):
     def __init__(self) -> None:

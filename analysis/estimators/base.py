@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
-from hessrank.analysis.losses import Loss, Self, curvature_times, detached, no_curvature, output_tensors
+from hessrank.analysis.losses import Loss, Self, curvature_times, no_curvature
 from hessrank.analysis.network import Network
+from hessrank.analysis.outputs import detached, output_tensors
+from hessrank.analysis.padding import Padded, real_positions
 from hessrank.analysis.probes import Probes, output_probes
 from hessrank.analysis.survey import SampleAxis
 from hessrank.analysis.weights import Weight
@@ -91,8 +93,10 @@ ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 
 def target_of(loss: Loss, batch: Batch, output: Any) -> Any:
-    """Return what ``output`` is compared with: the data's target, or the output itself."""
-    return batch.target if loss.needs_target else detached(output)
+    """Return what ``output`` is compared with: the data's target, or the output itself; and which positions count."""
+    target = batch.target if loss.needs_target else detached(output)
+    real = real_positions(batch) if getattr(loss, "leaves_out_padding", False) else None
+    return target if real is None else Padded(target, real)
 
 
 def differentiable_outputs(loss: Loss, batch: Batch, output: Any) -> list[Tensor]:

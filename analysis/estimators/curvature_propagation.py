@@ -28,7 +28,9 @@ from hessrank.analysis.estimators.sources import (
     Source,
     balance,
 )
+from hessrank.analysis.padding import real_positions
 from hessrank.analysis.regions import Region
+from hessrank.analysis.survey import without_padding
 from hessrank.analysis.tape import Injection, Layout, Pair, Step, record
 from hessrank.analysis.weights import weight_products
 
@@ -216,6 +218,7 @@ class Products:
     def __init__(self, work: Work, rows: Rows, row: dict[str, int], weight_row: dict[str, int]) -> None:
         """Start with zeros."""
         self._work, self._rows, self._row, self._weight_row = work, rows, row, weight_row
+        self._real = real_positions(rows.batch)
         self.clear()
 
     def clear(self) -> None:
@@ -228,7 +231,7 @@ class Products:
         name, count = self._work.network.layers[step.layer].name, len(self._rows)
         axis = self._work.axes[name]
         if name in self._row:
-            one, other = (axis.rows(vector, count) for vector in pair)
+            one, other = axis.rows(without_padding(pair[0], axis, self._real), count), axis.rows(pair[1], count)
             self.layers[self._row[name]] = (one * other).sum(1, dtype=torch.float64).cpu()
         if name in self._weight_row and step.call.module is not None and step.call.input is not None:
             given, one, other = (t.movedim(axis.dim, 0) for t in (step.call.input.detach(), *pair))

@@ -13,8 +13,9 @@ from torch import Tensor
 from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.padding import real_positions
 from hessrank.analysis.precision import sent_back, widened
-from hessrank.analysis.survey import sample_norms
+from hessrank.analysis.survey import sample_norms, without_padding
 from hessrank.analysis.weights import weight_gradients, weight_norms
 
 
@@ -37,7 +38,7 @@ class GradientNorms:
 
     def __init__(self, work: Work) -> None:
         """Prepare for the layers and weights of ``work``."""
-        self._work = work
+        self._work, self._real = work, real_positions(work.batch)
         self._row = {name: i for i, name in enumerate(work.layers)}
         self._weight_row = {name: i for i, weight in enumerate(work.weights) for name in weight.calls}
         self._layer_norms: dict[int, Tensor] = {}  # these wait on the device until the pass is over
@@ -90,7 +91,8 @@ class GradientNorms:
         row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
 
         def hook(slope: Tensor) -> None:
-            self._layer_norms[row] = sample_norms(widened(slope), axis, count)
+            slope = without_padding(widened(slope), axis, self._real)
+            self._layer_norms[row] = sample_norms(slope, axis, count)
 
         return hook
 

@@ -26,6 +26,8 @@ from hessrank.analysis.estimators.base import (
 )
 from hessrank.analysis.estimators.rows import Rows
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.padding import real_positions
+from hessrank.analysis.survey import without_padding
 from hessrank.analysis.twice import twice_differentiable
 from hessrank.analysis.weights import Weight
 from hessrank.errors import ModelError
@@ -58,6 +60,7 @@ class Hutchinson:
         """Yield vᵀHv of every layer and sample, for each probe."""
         rows = Rows(work.batch, work.copies)
         variables, slopes = _first_derivatives(replace(work, batch=rows.batch, weights=[]))
+        real = real_positions(rows.batch)
         for group, new in rows.groups(work.indices):
             forms = zeros(len(work.layers), rows.batch)
             for row, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
@@ -65,8 +68,10 @@ class Hutchinson:
                     continue
                 axis = work.axes[work.layers[row]]
                 v = rows.draw(work.probes, variable.numel() // len(rows), group, row, variable.detach())
-                product = _product(slope, variable, axis.from_rows(v, variable))
+                counted = without_padding(axis.from_rows(v, variable), axis, real)
+                product = _product(slope, variable, counted)
                 if product is not None:
+                    v = axis.rows(counted, len(rows))
                     forms[row] = (axis.rows(product, len(rows)) * v).sum(1, dtype=torch.float64).cpu()
             by_sample = rows.by_sample(forms.T)
             yield from (by_sample[:, copy].T for copy in range(new))
@@ -74,18 +79,20 @@ class Hutchinson:
     def _one_sample(self, work: Work, one: Batch) -> list[Estimates]:
         with _learnable(work.weights):
             variables, slopes = _first_derivatives(replace(work, batch=one))
-            return [self._one_probe(work, one.samples[0], probe, variables, slopes) for probe in work.indices]
+            return [self._one_probe(work, one, probe, variables, slopes) for probe in work.indices]
 
     def _one_probe(
-        self, work: Work, sample: int, probe: int, variables: list[Tensor | None], slopes: list[Tensor | None]
+        self, work: Work, one: Batch, probe: int, variables: list[Tensor | None], slopes: list[Tensor | None]
     ) -> Estimates:
-        forms = []
+        forms, real = [], real_positions(one)
         for stream, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
             if variable is None or slope is None or not slope.requires_grad:
                 forms.append(0.0)  # the loss does not depend on it, or depends on it linearly
                 continue
-            v = work.probes.draw(variable.numel(), sample=sample, probe=probe, stream=stream)
+            v = work.probes.draw(variable.numel(), sample=one.samples[0], probe=probe, stream=stream)
             v = v.reshape(variable.shape).to(variable)
+            if stream < len(work.layers):
+                v = without_padding(v, work.axes[work.layers[stream]], real)
             product = _product(slope, variable, v)
             forms.append(0.0 if product is None else float((product * v).sum(dtype=torch.float64)))
         values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)

@@ -19,6 +19,8 @@ from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
+from hessrank.analysis.padding import real_positions
+from hessrank.analysis.survey import SampleAxis, without_padding
 from hessrank.analysis.twice import twice_differentiable
 from hessrank.errors import OptionError
 
@@ -45,7 +47,7 @@ class PyHessian:
 def _traces(work: Work, one: Batch, layer: str) -> list[float]:
     """Return PyHessian's vᵀHv of one layer for each probe."""
     package = _import()
-    perturbed = _Perturbed(work.network, one, layer)
+    perturbed = _Perturbed(work.network, one, layer, work.axes[layer])
 
     def criterion(output: Any, _: Any) -> Tensor:
         return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
@@ -64,8 +66,9 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
 class _Perturbed(nn.Module):
     """The network as a function of one layer's additive perturbation."""
 
-    def __init__(self, network: Network, batch: Batch, layer: str) -> None:
+    def __init__(self, network: Network, batch: Batch, layer: str, axis: SampleAxis) -> None:
         super().__init__()
+        self._axis, self._real = axis, real_positions(batch)
         self._run, self._batch, self._layer = network.run, batch, layer
         shapes: dict[str, Tensor] = {}
 
@@ -79,7 +82,8 @@ class _Perturbed(nn.Module):
         """Return the network's output."""
 
         def add(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
-            return value + self.perturbation if layer.name == self._layer else None
+            moved = without_padding(self.perturbation, self._axis, self._real)
+            return value + moved if layer.name == self._layer else None
 
         return self._run(self._batch, add, differentiable=True).output
 

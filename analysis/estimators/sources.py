@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
 from hessrank.analysis.estimators.rows import Rows, flattened, unflattened
-from hessrank.analysis.losses import output_tensors
+from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.probes import UnitVectors
 from hessrank.analysis.survey import SampleAxis
 from hessrank.analysis.tape import Pair, Recording, filled

@@ -24,6 +24,7 @@ from hessrank.analysis.loading.exported import exported_note, read_exported
 from hessrank.analysis.loading.files import one_line, printable, readable_file, sha256_of
 from hessrank.analysis.loading.matching import fits, load_weights
 from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.analysis.loading.pretrained import folder_sha256, pretrained_folder, read_pretrained
 from hessrank.analysis.loading.sniff import Format, sniff
 from hessrank.errors import LoadError
 
@@ -34,9 +35,10 @@ class LoadedModel:
 
     Attributes:
         model: the network, on the CPU, in evaluation mode, its weights of the type they have in the file.
-        format: "hessrank checkpoint", "state dict", "safetensors", "torch.export program", "pickled module".
+        format: "hessrank checkpoint", "state dict", "safetensors", "torch.export program", "pickled module",
+            "transformers".
         path: the file as it was named.
-        sha256: of the file's bytes, in hexadecimal.
+        sha256: of the file's bytes, or of all files of a folder, in hexadecimal.
         arch: what built the network; None where the file holds the network itself.
         arch_args: the keyword arguments ``arch`` was called with.
         input_shape: the shape of one sample, without the batch dimension, where the file says it.
@@ -72,22 +74,26 @@ def load_model(
     arch_args: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
 ) -> LoadedModel:
-    """Read a network from a file: our checkpoint, a state dict, safetensors, a ``.pt2``, a pickled module.
+    """Read a network: our checkpoint, a state dict, safetensors, a ``.pt2``, a pickled module, transformers' folder.
 
     No code of the file is run unless ``trust_pickle`` is set. With ``arch``, the weights go into the network
     that ``arch`` makes, also those of a pickled module.
 
     Args:
-        path: the file.
+        path: the file, or a folder that transformers' ``save_pretrained`` wrote.
         arch: ``pkg.mod:factory`` or ``file.py:factory``, or a factory, class or module; needed wherever
             the file holds weights only.
-        arch_args: keyword arguments of the factory; for a checkpoint of ours, its own unless given here.
+        arch_args: keyword arguments of the factory; for a checkpoint of ours, its own unless given here. For a
+            folder, entries of its configuration to replace, or ``attn_implementation``.
         trust_pickle: whether the file may run code when it is read.
 
     Raises:
         LoadError: the file is missing, unreadable, damaged, no model, not trusted, or does not fit ``arch``.
         HessrankError: ``arch`` or ``arch_args`` cannot be used.
     """
+    folder = pretrained_folder(path)
+    if folder is not None:
+        return _from_pretrained(_Request(folder, arch, arch_args, trust_pickle))
     file = readable_file(path, error=LoadError)
     kind = sniff(file)
     request = _Request(file, arch, arch_args, trust_pickle)
@@ -97,6 +103,18 @@ def load_model(
         Format.EXPORTED: _from_exported,
     }
     return reader[kind](request)
+
+
+def _from_pretrained(request: _Request) -> LoadedModel:
+    if request.arch is not None:
+        raise LoadError(
+            f"{request.path}: a folder of save_pretrained names its own architecture; leave --arch out, "
+            "or give the .safetensors in it"
+        )
+    values = dict(request.arch_args or {})
+    model, name, notes = read_pretrained(request.path, values)
+    digest = folder_sha256(request.path)
+    return LoadedModel(model, "transformers", str(request.path), digest, f"transformers:{name}", values, notes=notes)
 
 
 def _from_exported(request: _Request) -> LoadedModel:

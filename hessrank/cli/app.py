@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,7 @@ class _RankByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
     def _check_spelling(self, word: str) -> None:
-        if word.startswith("-") or "." in word or "/" in word:
+        if word.startswith("-") or "." in word or "/" in word or Path(word).is_dir():
             return
         near = difflib.get_close_matches(word, self.commands, n=1, cutoff=0.6)
         if near:

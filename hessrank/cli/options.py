@@ -9,7 +9,12 @@ import typer
 
 MODEL, DATA, HOW, OUTPUT = "Model", "Data", "How", "Output"
 
-ModelPath = Annotated[Path, typer.Argument(help=".pth/.pt checkpoint, .safetensors or .pt2", show_default=False)]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        help=".pth/.pt checkpoint, .safetensors, .pt2, or a folder of save_pretrained", show_default=False
+    ),
+]
 Arch = Annotated[
     str | None,
     typer.Option(help="What builds the network: pkg.mod:factory or file.py:factory.", rich_help_panel=MODEL),

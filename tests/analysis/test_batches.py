@@ -141,6 +141,10 @@ class Takes:
         def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
             return x
 
+    class Cached(nn.Module):
+        def forward(self, x: Tensor, use_cache: bool | None = None) -> Tensor:
+            return x
+
     class Any(nn.Module):
         def forward(self, *xs: Tensor) -> Tensor:
             return xs[0]
@@ -188,12 +192,12 @@ class Bound(NamedTuple):
         pytest.param(
             Takes.Two, {"x": A, "y": B, "label": C}, True, Bound(kwargs={"x": A, "y": B}, target=C), id="y-is-taken"
         ),
-        pytest.param(
-            Takes.Labeled, {"x": A, "labels": B}, False, Bound(kwargs={"x": A, "labels": B}), id="own-labels"
-        ),
+        pytest.param(Takes.Labeled, {"x": A, "labels": B}, False, Bound(kwargs={"x": A}, target=B), id="own-labels"),
         pytest.param(
             Takes.Labeled, {"x": A, "labels": B}, True, Bound(kwargs={"x": A}, target=B), id="labels-needed"
         ),
+        pytest.param(Takes.Cached, {"x": A}, False, Bound(kwargs={"x": A, "use_cache": False}), id="no-cache"),
+        pytest.param(Takes.Cached, A, False, Bound((A,), {"use_cache": False}), id="no-cache-by-position"),
         pytest.param(Takes.KeywordOnly, {"x": A, "y": B}, False, Bound(kwargs={"x": A, "y": B}), id="keyword-only"),
         pytest.param(Takes.AnyName, {"x": A, "z": B}, False, Bound(kwargs={"x": A, "z": B}), id="any-name"),
         pytest.param(

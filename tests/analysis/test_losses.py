@@ -7,13 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hessrank.analysis.losses import LOSSES, curvature_times, detached, make_loss, output_tensors
+from hessrank.analysis.losses import LOSSES, curvature_times, make_loss
+from hessrank.analysis.outputs import detached, output_tensors
 from hessrank.errors import LossError, UnknownNameError
 
 torch.manual_seed(0)
 LOGITS, OTHER = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
 DENSE, DENSE_OTHER = (torch.randn(2, 4, 3, 2, dtype=torch.float64) for _ in range(2))
 SEQUENCE = torch.randn(2, 5, 4, dtype=torch.float64)
+NAMED = {"logits": SEQUENCE, "hidden": LOGITS[:2]}
+SEQUENCE_LABELS = torch.tensor([[0, 3, -100, 1, 2], [-100, 1, 1, -100, 0]])
 LABELS = torch.tensor([0, 3, 1])
 DENSE_LABELS = torch.tensor([[[0, 1], [2, 3], [-100, 0]], [[1, 1], [2, -100], [3, 0]]])
 
@@ -30,6 +33,9 @@ FACTORED: list[tuple[str, str, Any, Any]] = [
     ("cross-entropy", "cross-entropy", LOGITS, LABELS),
     ("cross-entropy soft labels", "cross-entropy", LOGITS, OTHER.softmax(1)),
     ("cross-entropy dense ignored", "cross-entropy", DENSE, DENSE_LABELS),
+    ("cross-entropy sequence", "cross-entropy", SEQUENCE, SEQUENCE_LABELS),
+    ("cross-entropy named sequence", "cross-entropy", {"logits": SEQUENCE}, SEQUENCE_LABELS),
+    ("self named logits", "self", NAMED, NAMED),
     ("cross-entropy mapping", "cross-entropy", {"hidden": OTHER, "logits": LOGITS}, LABELS),
 ]
 
@@ -69,6 +75,48 @@ def test_per_sample_values_are_torchs_own() -> None:
     torch.testing.assert_close(make_loss("self").per_sample(LOGITS, OTHER), divergence)
     both = make_loss("self").per_sample((LOGITS[:2], DENSE), (OTHER[:2], DENSE_OTHER))
     torch.testing.assert_close(both, divergence[:2] + (DENSE - DENSE_OTHER).square().flatten(1).mean(1))
+
+
+def test_cross_entropy_with_classes_last() -> None:
+    loss = make_loss("cross-entropy")
+    expected = torch.stack([F.cross_entropy(z, t) for z, t in zip(SEQUENCE, SEQUENCE_LABELS, strict=True)])
+    for output in (SEQUENCE, {"logits": SEQUENCE}):
+        torch.testing.assert_close(loss.per_sample(output, SEQUENCE_LABELS), expected)
+    probabilities = torch.rand(2, 5, 4, dtype=torch.float64).softmax(-1)
+    expected = torch.stack([F.cross_entropy(z, t) for z, t in zip(SEQUENCE, probabilities, strict=True)])
+    torch.testing.assert_close(loss.per_sample({"logits": SEQUENCE}, probabilities), expected)
+
+
+def test_as_many_classes_as_positions_are_told_apart_by_the_name_alone() -> None:
+    square, labels = SEQUENCE[:, :4], SEQUENCE_LABELS[:, :4].clamp(min=0)
+    loss = make_loss("cross-entropy")
+    torch.testing.assert_close(loss.per_sample(square, labels)[0], F.cross_entropy(square[:1], labels[:1]))
+    torch.testing.assert_close(loss.per_sample({"logits": square}, labels)[0], F.cross_entropy(square[0], labels[0]))
+
+
+def test_what_stands_beside_a_result_is_no_output() -> None:
+    beside = {"loss": torch.tensor(1.0), "hidden_states": (DENSE,), "attentions": (DENSE,), "cache": [DENSE]}
+    more = {"past_key_values": (DENSE,), "decoder_attentions": (DENSE,), "router_hidden_states": DENSE}
+    assert output_tensors({**beside, "logits": LOGITS, **more}) == [LOGITS]
+    assert len(output_tensors({"hidden_states": (DENSE, DENSE_OTHER)})) == 2  # there is nothing else
+    assert len(output_tensors({"out": LOGITS, "aux": OTHER})) == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "logits"),
+    [
+        (LOGITS, ["3×4"]),
+        ({"out": LOGITS}, ["3×4"]),
+        ({"logits": SEQUENCE}, ["2×5×4"]),
+        ({"start_logits": LOGITS, "end_logits": LOGITS}, ["3×4", "3×4"]),
+        ({"last_hidden_state": SEQUENCE, "pooler_output": LOGITS}, []),
+        ({"image_embeds": LOGITS}, []),
+        ({"logits": LOGITS[:, :1]}, []),
+        (SEQUENCE, []),
+    ],
+)
+def test_what_self_takes_for_logits(output: Any, logits: list[str]) -> None:
+    assert make_loss("self").logits_among(output) == logits
 
 
 def test_labels_of_any_integer_type_are_labels() -> None:

@@ -68,7 +68,7 @@ CASES = {
     "hooks": (
         Branching,
         (1, 4),
-        {"x": (), "one": ("x",), "two": ("one",), "out": ("two", "one")},
+        {"x": (), "one": ("x",), "two": ("one",), "cat": ("two", "one"), "out": ("cat",)},
         ("out",),
     ),
     "tuples": (

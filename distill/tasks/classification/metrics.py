@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from hessrank.analysis.loading.files import shape_text
-from hessrank.analysis.losses import make_loss, output_tensors
+from hessrank.analysis.losses import make_loss
+from hessrank.analysis.outputs import output_tensors
 from hessrank.errors import LossError
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from hessrank.analysis.batches import as_samples
 from hessrank.analysis.data import load_data
+from hessrank.analysis.feed import Feed
 from hessrank.errors import DataError
 
 VALUES = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
@@ -215,3 +219,21 @@ def test_any_damaged_byte_of_an_array_is_one_line(tmp_path):
 
 def test_gain_is_for_raw_files(tmp_path):
     refused(save(tmp_path / "x.npy", VALUES), "RAW", gain=2.0)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_token_numbers_stay_integers_up_to_the_network(tmp_path: Path, dtype: str) -> None:
+    """Also where the network computes in float64."""
+    np.savez(tmp_path / "tokens.npz", ids=np.zeros((2, 3), dtype=dtype), mask=np.ones((2, 3), dtype=dtype))
+
+    class Takes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(4, 2, dtype=torch.float64)
+
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            return self.words(ids)
+
+    samples = as_samples(load_data(tmp_path / "tokens.npz"))
+    batch = Feed(samples, Takes(), 2, needs_target=False).batch(0, 1)
+    assert {str(value.dtype) for value in batch.kwargs.values()} == {f"torch.{dtype}"}

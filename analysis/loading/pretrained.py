@@ -1,0 +1,141 @@
+"""A folder that transformers' ``save_pretrained`` wrote: ``config.json`` and weights in ``.safetensors`` files.
+
+The network is of the class that ``config.json`` names, if transformers has such a class. No code of the folder is
+run, nothing is fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hessrank.analysis.loading.files import one_line, printable, sha256_of
+from hessrank.errors import LoadError
+
+_CONFIG = "config.json"
+_ATTENTION = "attn_implementation"
+_LISTED = 4
+
+
+def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
+    """Return ``path`` with ``~`` expanded if it is a folder with a ``config.json``; None for anything else."""
+    try:
+        folder = Path(path).expanduser()
+        return folder if (folder / _CONFIG).is_file() else None
+    except (OSError, RuntimeError):  # a name too long, no such user as ~name: told by who reads files
+        return None
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return one SHA-256 of the configuration and all weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in (folder / _CONFIG, *_weight_files(folder)):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module, str, tuple[str, ...]]:
+    """Return the network of a folder in evaluation mode, its class's name, and notes.
+
+    Args:
+        folder: what ``save_pretrained`` wrote.
+        values: entries of the configuration to replace, and ``attn_implementation``.
+
+    Raises:
+        LoadError: transformers is not there or does not know the class, the folder lacks weights or they do not fit.
+    """
+    name = _architecture(folder)
+    if not _weight_files(folder):
+        raise LoadError(f"{folder}: there are no .safetensors in it; write it with model.save_pretrained(folder)")
+    transformers = _import(folder)
+    kind = getattr(transformers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise LoadError(
+            f"{folder}: {_CONFIG} names {printable(name)!r}, which transformers {transformers.__version__} "
+            "does not have; give the .safetensors in it with --arch"
+        )
+    try:
+        with _quiet(transformers), torch.random.fork_rng(devices=[]):
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            _replace(config, values, folder)
+            chosen = {_ATTENTION: values[_ATTENTION]} if _ATTENTION in values else {}
+            model, found = kind.from_pretrained(  # type: ignore[attr-defined]
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype="auto",
+                output_loading_info=True,
+                **chosen,
+            )
+    except LoadError:
+        raise
+    except Exception as error:  # transformers raises what it meets, of any type
+        raise LoadError(f"{folder}: transformers cannot load it: {one_line(error)}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise LoadError(f"{folder}: the weights do not fit {name}: missing {_listed(missing)}")
+    unused = sorted(found["unexpected_keys"])
+    notes = (f"{name} has no place for {_listed(unused)}: left out",) if unused else ()
+    made: nn.Module = model.eval()
+    return made, name, notes
+
+
+def _architecture(folder: Path) -> str:
+    """Return the class that the configuration names."""
+    try:
+        held = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{folder / _CONFIG}: cannot be read as JSON: {one_line(error)}") from error
+    named = held.get("architectures") if isinstance(held, dict) else None
+    if not (isinstance(named, list) and named and isinstance(named[0], str)):
+        raise LoadError(f"{folder / _CONFIG}: it names no architectures; write it with model.save_pretrained(folder)")
+    return named[0]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _import(folder: Path) -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise LoadError(f"{folder}: a folder of transformers' save_pretrained: pip install transformers") from error
+
+
+def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:
+    for name, value in values.items():
+        if name == _ATTENTION:
+            continue
+        if not hasattr(config, name):
+            raise LoadError(f"{folder}: --arch-args: {_CONFIG} has no entry {printable(name)!r}")
+        setattr(config, name, value)
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep transformers' progress bars and reports off the screen: what matters comes as an error or a note."""
+    logging = transformers.utils.logging
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(printable(name) for name in names[:_LISTED]) + more
