@@ -40,7 +40,7 @@ from hessrank.analysis.survey import (
 )
 from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import find_weights
-from hessrank.errors import ModelError, OptionError
+from hessrank.errors import HessrankError, ModelError, OptionError
 
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 _COPIES = 8
@@ -150,16 +150,22 @@ class Job:
             self.feed.batch_size = 1
         elif self._mixed:
             self.feed.batch_size = 1
-            self.notes.append(
-                f"layer {self._mixed!r} does not keep the samples of a batch apart: they went one by one"
-            )
+            self.notes.append(f"{self._mixed}: they went one by one")
 
     @cached_property
     def _mixed(self) -> str:
-        """The name of a layer that mixes the samples of a batch; empty if none does."""
-        other = self.feed.batch(0, 1) if len(self.feed) > 1 else self.one.map(_and_mirrored)
-        pair = replace(other, samples=(0, min(1, len(self.feed) - 1)))
-        return find_sample_axes(self.network, self.one, pair, self.facts)
+        """Why samples cannot share a batch; empty if they can."""
+        try:
+            other = self.feed.batch(0, 1) if len(self.feed) > 1 else self.one.map(_and_mirrored)
+            pair = replace(other, samples=(0, min(1, len(self.feed) - 1)))
+            name = find_sample_axes(self.network, self.one, pair, self.facts)
+        except HessrankError as error:
+            return f"two samples at once do not work ({error})"
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return "memory has no room for two samples at once"
+        return name and f"layer {name!r} does not keep the samples of a batch apart"
 
     def _copies(self, batch_size: int, most: int) -> int:
         """Return how often a sample may stand in one batch: by its size, so that every run decides the same."""

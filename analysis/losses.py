@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from hessrank.analysis.batches import first_line
 from hessrank.analysis.cross_entropy import CrossEntropy
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.outputs import class_dim, detached, may_be_logits, named_outputs, output_tensors
@@ -69,7 +70,15 @@ def curvature_times(loss: Loss, output: Any, target: Any, w: Sequence[Tensor]) -
         if not pairs:
             return [torch.zeros_like(v) for v in w]
         slope, weight = zip(*pairs, strict=True)
-        products = torch.autograd.grad(slope, z, weight, allow_unused=True)
+        try:
+            products = torch.autograd.grad(slope, z, weight, allow_unused=True)
+        except RuntimeError as error:
+            if "not implemented" not in str(error) and "not differentiable" not in str(error):
+                raise
+            raise LossError(
+                f"loss {loss.name!r} has no second derivative in torch ({first_line(error)}): "
+                "use --loss self, or write it in other operations"
+            ) from error
     return [torch.zeros_like(v) if p is None else p for p, v in zip(products, w, strict=True)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from hessrank.analysis.weights import Weight
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
 PROBES_A_FORWARD = 16  # probes for one forward pass; their estimates wait until the batch is done
+_ENOUGH_TO_CORRECT = 16  # probes of one sample tell how they spread
+_RATES = (0.25, 8.0)  # least and most that a rate is corrected to
 _NOT_WORTH_IT = 0.02  # endless probes should settle more than this share of the pairs, or they are in vain
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ class Part:
     estimator: Estimator
     layers: Replicates
     weights: Replicates
+    taken: int = 0  # probes of its own
+    until: int = 0  # and at the end of this round
 
     @classmethod
     def of(cls, choice: Choice, samples: int) -> Part:
@@ -56,11 +60,28 @@ class Part:
             Replicates(len(choice.weights), samples, deterministic=fixed),
         )
 
-    def chunks(self, indices: range) -> list[range]:
-        """Return its own probes while others take ``indices``, in pieces of as many as one forward pass serves."""
-        if self.estimator.deterministic:
-            return [] if indices.start else [range(1)]
-        return in_chunks(range(self.choice.probes(indices.start), self.choice.probes(indices.stop)))
+    def look_ahead(self, goal: int) -> None:
+        """Decide how many probes to take in this round, in which others go on to ``goal``."""
+        self.taken = self.until
+        wanted = 1 if self.estimator.deterministic else self.choice.probes(goal, self.rate())
+        self.until = max(self.taken, wanted)
+
+    def rate(self) -> float:
+        """Return how many probes to take where others take one: as planned, until what is seen tells better.
+
+        A pilot's few probes misjudge some layers. Once as many have counted, their own spread says how many make the
+        error of one of Hutchinson's.
+        """
+        choice = self.choice
+        if not choice.hutchinson or self.layers.num_probes[choice.sample] < _ENOUGH_TO_CORRECT:
+            return choice.rate
+        aims = np.array(choice.hutchinson)
+        needed = self.layers.variances(choice.sample)[aims > 0] / aims[aims > 0]
+        return float(np.clip(needed.max(initial=_RATES[0]), *_RATES))
+
+    def chunks(self) -> list[range]:
+        """Return the probes of this round, in pieces of as many as one forward pass serves."""
+        return in_chunks(range(self.taken, self.until))
 
 
 @dataclass
@@ -98,9 +119,15 @@ class Rounds:
         """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
         done, goal = 0, min(max_probes, max(2, _AT_FIRST // len(self.feed)))
         stage = Stage("probes", self.feed, self._tables(), self.checkpoint)
-        if stage.facts:
-            done, goal, self.copies = (stage.facts[name] for name in ("done", "goal", "copies"))
+        resumed = stage.facts
+        if resumed:
+            done, goal, self.copies = (resumed[name] for name in ("done", "goal", "copies"))
+            for part, taken, until in zip(self.parts, resumed["taken"], resumed["until"], strict=True):
+                part.taken, part.until = taken, until
         while not self.stopped_by:
+            if not resumed:
+                self._look_ahead(goal)
+            resumed = {}
             self._sample(stage, range(done, goal), max_probes, progress)
             done, goal = goal, min(2 * goal, max_probes)
             self._judge(tolerance)
@@ -171,18 +198,24 @@ class Rounds:
         layers = {f"layers{i}": part.layers for i, part in enumerate(self.parts)}
         return layers | {f"weights{i}": part.weights for i, part in enumerate(self.parts)}
 
+    def _look_ahead(self, goal: int) -> None:
+        """Decide how many probes each part takes until others have taken ``goal``."""
+        for part in self.parts:
+            part.look_ahead(goal)
+        for part, until in zip(self.parts, self.feed.team.agreed([p.until for p in self.parts]), strict=True):
+            part.until = until
+
     def _sample(self, stage: Stage, indices: range, max_probes: int, progress: Progress) -> None:
         total = max_probes if any(not p.estimator.deterministic for p in self.parts) else indices.stop
 
         def tell(share: float) -> None:
             progress("probes", indices.start + int(share * len(indices)), total)
 
-        def facts() -> dict[str, int]:
-            return {"done": indices.start, "goal": indices.stop, "copies": self.copies}
+        def facts() -> dict[str, Any]:
+            counts = {"taken": [part.taken for part in self.parts], "until": [part.until for part in self.parts]}
+            return {"done": indices.start, "goal": indices.stop, "copies": self.copies, **counts}
 
-        stage.run(
-            [partial(self._add, part, chunk) for part in self.parts for chunk in part.chunks(indices)], tell, facts
-        )
+        stage.run([partial(self._add, part, chunk) for part in self.parts for chunk in part.chunks()], tell, facts)
 
     def _add(self, part: Part, chunk: range, batch: Batch) -> None:
         for one in self._estimates(part, batch, chunk):

@@ -94,6 +94,14 @@ class Replicates:
             full = counts > 0
         return np.asarray(self._sums[:, 0, full] / counts[full])
 
+    def variances(self, sample: int) -> Array:
+        """Return the variance of one probe at each row on one sample; NaN before the second."""
+        count = int(self.num_probes[sample])
+        if count < 2:
+            return np.full(len(self._sums), np.nan)
+        mean = self._sums[:, sample].sum(1) / count
+        return np.asarray(np.maximum(self._squares[:, sample] - count * mean**2, 0) / (count - 1))
+
     def probe_share(self) -> Array:
         """Return the part of each row's squared standard error that more probes would remove, 0 to 1."""
         if self.deterministic:

@@ -2,9 +2,10 @@
 
 GELU transformers of four and twelve blocks learn scikit-learn's digits; the loss is cross-entropy with their labels.
 The loop is `hutchinson`, one probe and layer after the other, as it is published (HAWQ-V2) and as peers run it; the
-same with eight probes side by side stands beside it. `auto` has its pilot, and then as many probes as the pilot
-wants where the loop takes one. Exact traces are vᵀHv summed over all unit vectors, layer by layer. Layers that only
-move their input (views, transpositions) have its trace, and are left out of all figures but the loop's time.
+same with eight probes side by side stands beside it. `auto` has its pilot, and then rounds of probes as a ranking
+has them, until Hutchinson's part of the plan has had as many as the loop; other parts have as many as their spread
+asks for. Exact traces are vᵀHv summed over all unit vectors, layer by layer. Layers that only move their input
+(views, transpositions) have its trace, and are left out of all figures but the loop's time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -23,9 +23,11 @@ from benchmarks.transformer import trained_transformer
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, plan
 from hessrank.analysis.estimators.pilot import PROBES, run_pilot
+from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher, UnitVectors
+from hessrank.analysis.rounds import Part, Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.survey import SampleAxis, first_look
 from hessrank.analysis.untouched import untouched
@@ -69,21 +71,25 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         side_by_side = dataclasses.replace(loop, copies=COPIES)
         loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK
         fast_loop_time = seconds(lambda: _estimates(side_by_side, "hutchinson", CHUNK)) / CHUNK
-        parts = [c for c in found if c.estimator not in ("exact", "gauss-newton")]
-        auto_time = sum(seconds(partial(_of_choice, side_by_side, c, CHUNK)) for c in parts) / CHUNK
+        parts = [Part.of(c, 1) for c in found if c.estimator not in ("exact", "gauss-newton")]
+        feed = Feed([(x[digit], labels[digit])], model, 1, needs_target=True)
+        ones = np.ones((len(names), 1))
+        rounds = Rounds(network, loss, feed, facts, [Part.of(found[0], 1), *parts], 0, ones, COPIES)
+        auto_time = seconds(lambda: rounds.run(1e-12, probes, lambda *_: None)) / probes
         spread = dict(
             zip(loop.layers, _estimates(side_by_side, "hutchinson", 8 * probes).var(0, ddof=1), strict=True)
         )
         kind = {layer.name: layer.kind for layer in network.layers}
         needed, distance = [], []
-        for choice in parts:
-            values = _of_choice(side_by_side, choice, probes)
-            kept = [i for i, name in enumerate(choice.layers) if kind[name] not in MOVERS]
-            needed += [values[:, i].var(ddof=1) / choice.rate / spread[choice.layers[i]] for i in kept]
-            for i, truth in zip(kept[::every], _exact(loop, [choice.layers[i] for i in kept[::every]]), strict=True):
-                mine = values[:, i]
-                distance.append(abs(mine.mean() - truth) / (mine.std(ddof=1) / np.sqrt(len(mine))))
-    by_hutchinson = sum(len(c.layers) for c in parts if c.estimator == "hutchinson")
+        for part in parts:
+            layers, count = part.choice.layers, int(part.layers.num_probes[0])
+            means, errors = part.layers.per_sample()[:, 0], np.sqrt(part.layers.variances(0) / count)
+            kept = [i for i, name in enumerate(layers) if kind[name] not in MOVERS]
+            needed += [errors[i] ** 2 * probes / spread[layers[i]] for i in kept]
+            checked = kept[::every]
+            for i, truth in zip(checked, _exact(loop, [layers[i] for i in checked]), strict=True):
+                distance.append(abs(means[i] - truth) / errors[i])
+    by_hutchinson = sum(len(p.choice.layers) for p in parts if p.choice.estimator == "hutchinson")
     return {
         "blocks": blocks,
         "accuracy": float((logits.argmax(1) == labels).float().mean()),
@@ -107,16 +113,6 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
 def _estimates(work: Work, estimator: str, count: int) -> Array:
     found = ESTIMATORS.resolve(estimator)()(dataclasses.replace(work, indices=range(count)))
     return np.stack([one.layers[:, 0].numpy() for one in found])
-
-
-def _of_choice(work: Work, choice: Choice, count: int) -> Array:
-    """Return the estimates of one part of the plan while the loop takes ``count`` probes."""
-    estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
-    total, found = choice.probes(count), []
-    for start in range(0, total, CHUNK):
-        piece = dataclasses.replace(work, layers=choice.layers, indices=range(start, min(total, start + CHUNK)))
-        found += [one.layers[:, 0].numpy() for one in estimator(piece)]
-    return np.stack(found)
 
 
 def _exact(work: Work, layers: Sequence[str]) -> Array:

@@ -60,7 +60,7 @@ RANKINGS: dict[str, tuple[Callable[[], tuple[nn.Module, Any]], dict[str, Any]]] 
     "by an increase": (_straight, {"max_probes": 6, "by": "act_increase_b4"}),
     "one sample, in blocks": (_straight, {"max_probes": 70, "num_samples": 1}),
     "exact": (_few_outputs, {}),
-    "auto, with its pilot": (_curved, {"loss": "cross-entropy", "max_probes": 20}),
+    "auto, with its pilot": (_curved, {"loss": "cross-entropy", "max_probes": 36}),
 }
 
 

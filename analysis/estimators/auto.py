@@ -36,6 +36,9 @@ class Choice:
         settings: what the estimator is made with.
         rate: how many probes it takes where others take one.
         at_least: how many probes it takes at a time, because a start is dear.
+        hutchinson: the variance of one of Hutchinson's probes at each layer on ``sample``, where a pilot has seen it:
+            what the estimator should match by its rate.
+        sample: see there.
     """
 
     estimator: str
@@ -46,10 +49,13 @@ class Choice:
     settings: Mapping[str, Any] = field(default_factory=dict)
     rate: float = 1.0
     at_least: int = 1
+    hutchinson: tuple[float, ...] = ()
+    sample: int = 0
 
-    def probes(self, count: int) -> int:
-        """Return how many probes have been taken when others have taken ``count``."""
-        return math.ceil(math.ceil(count * self.rate) / self.at_least) * self.at_least
+    def probes(self, count: int, rate: float | None = None) -> int:
+        """Return how many probes it takes in all while others take ``count``, at its own or at another ``rate``."""
+        wanted = math.ceil(count * (self.rate if rate is None else rate))
+        return math.ceil(wanted / self.at_least) * self.at_least
 
 
 def where_exact(
@@ -147,6 +153,8 @@ def _where_curved(
                 {"stretch": part.stretch, "region": part.region},
                 part.rate,
                 part.stretch.rank or 1,
+                part.hutchinson,
+                part.sample,
             )
         )
     done = {layer for choice in choices for layer in choice.layers}

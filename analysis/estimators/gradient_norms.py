@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from hessrank.analysis.batches import first_line
 from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.analysis.layers import Layer
@@ -17,6 +18,7 @@ from hessrank.analysis.padding import real_positions
 from hessrank.analysis.precision import sent_back, widened
 from hessrank.analysis.survey import sample_norms, without_padding
 from hessrank.analysis.weights import weight_gradients, weight_norms
+from hessrank.errors import ModelError
 
 
 def send_back(outputs: Sequence[Tensor], roots: Sequence[Tensor], seeds: Sequence[Tensor], *, keep: bool) -> None:
@@ -27,10 +29,22 @@ def send_back(outputs: Sequence[Tensor], roots: Sequence[Tensor], seeds: Sequenc
         roots: where the pass shall end.
         seeds: a gradient for each output.
         keep: keep the graph for another pass.
+
+    Raises:
+        ModelError: the network overwrites what its gradient needs.
     """
     starts = [(z, s) for z, s in zip(outputs, seeds, strict=True) if z.requires_grad]
     z, s = zip(*starts, strict=True)
-    torch.autograd.grad(z, tuple(roots), s, retain_graph=keep, allow_unused=True)
+    try:
+        torch.autograd.grad(z, tuple(roots), s, retain_graph=keep, allow_unused=True)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise ModelError(
+            "the network writes over an activation that its own gradient needs, so torch cannot go backward through "
+            f"it, in training neither ({first_line(error).partition(':')[0]}): "
+            "write there without in-place operations"
+        ) from error
 
 
 class GradientNorms:

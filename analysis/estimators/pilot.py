@@ -18,7 +18,7 @@ from hessrank.analysis.network import Network
 from hessrank.analysis.survey import Facts
 from hessrank.analysis.tape import Layout
 
-PROBES = 32
+PROBES = 24
 RANK = 8
 _MOST_CUTS, _FEWEST_CUTS = 10, 3
 _REACH = 6  # cuts that a stretch may span
@@ -46,7 +46,8 @@ def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Plan
         spreads.append(spread)
     plan = best_stretches(wanted, measured, best_of(spreads), costs_of(network, facts))
     at_output = {one.stretch.last for one in measured if one.at_output}
-    return [_described(part, network, layout, at_output) for part in plan]
+    sample = work.batch.samples[0]
+    return [replace(_described(part, network, layout, at_output), sample=sample) for part in plan]
 
 
 def kept(plan: Sequence[Planned]) -> list[dict[str, Any]]:
@@ -56,8 +57,10 @@ def kept(plan: Sequence[Planned]) -> list[dict[str, Any]]:
             "stretch": None if part.stretch is None else asdict(part.stretch),
             "layers": list(part.layers),
             "rate": part.rate,
+            "hutchinson": list(part.hutchinson),
             "fixed": part.fixed,
             "probed_at": part.probed_at,
+            "sample": part.sample,
         }
         for part in plan
     ]
@@ -77,7 +80,12 @@ def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch)
     for told in facts:
         stretch = None if told["stretch"] is None else Stretch(**told["stretch"])
         region = None if stretch is None else layout.region(stretch.first, stretch.last)
-        plan.append(Planned(stretch, tuple(told["layers"]), told["rate"], told["fixed"], region, told["probed_at"]))
+        layers, variances = tuple(told["layers"]), tuple(told["hutchinson"])
+        plan.append(
+            Planned(
+                stretch, layers, told["rate"], variances, told["fixed"], region, told["probed_at"], told["sample"]
+            )
+        )
     return plan
 
 

@@ -81,17 +81,21 @@ class Planned:
         stretch: where it lies, and how it is probed; None stands for Hutchinson's estimator.
         layers: the layers, by place.
         rate: how many probes it takes where Hutchinson's estimator takes one.
+        hutchinson: the variance of one of Hutchinson's probes at each of the layers, on the pilot's sample.
         fixed: how many pairs without noise it makes.
         region: the stretch's layers as they go on tape.
         probed_at: the names of the layers at its cut, or ``output``.
+        sample: which one the pilot was run on.
     """
 
     stretch: Stretch | None
     layers: tuple[int, ...]
     rate: float = 1.0
+    hutchinson: tuple[float, ...] = ()
     fixed: int = 0
     region: Region | None = None
     probed_at: str = ""
+    sample: int = 0
 
 
 def best_stretches(
@@ -134,7 +138,10 @@ def _of_stretch(
         left = tuple(layer for layer in layers if layer not in set(done))
         probes = math.ceil(rate * _PROBES)
         cost = costs.stretch(stretch, one.fixed, probes, at_output=one.at_output)
-        planned = [Planned(stretch, tuple(done), rate, one.fixed)] + ([Planned(None, left)] if left else [])
+        variances = tuple(float(hutchinson[layer]) for layer in done)
+        planned = [Planned(stretch, tuple(done), rate, variances, one.fixed)] + (
+            [Planned(None, left)] if left else []
+        )
         yield cost + sum(alone[layer] for layer in left), planned
 
 

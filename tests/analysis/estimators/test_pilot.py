@@ -220,3 +220,16 @@ def test_memory_that_runs_out_makes_fewer_copies() -> None:
     ranking = rank(model, (x, labels), loss="cross-entropy", max_probes=4)
     assert any("memory ran out" in note for note in ranking.warnings)
     assert np.isfinite(ranking.to_frame()["trace"]).all()
+
+
+def test_curvature_propagation_has_the_error_of_hutchinson() -> None:
+    """Whatever the pilot thought: its variance over its own probes is Hutchinson's over as many as others take."""
+    model, x, labels = mixer()
+    data, options = (x[3:], labels[3:]), {"loss": "cross-entropy", "tolerance": 1e-6, "weights": False}
+    found = rank(model, data, max_probes=64, **options).to_frame().set_index("layer")
+    slow = rank(model, data, max_probes=512, estimator="hutchinson", **options).to_frame().set_index("layer")
+    propagated = found[found["estimator"] == "curvature-propagation"]
+    assert len(propagated) >= 10
+    of_hutchinson = slow.loc[propagated.index, "sem"] * np.sqrt(512 / 64)
+    assert (propagated["sem"] <= 1.5 * of_hutchinson).all()  # as well as some hundred probes know a spread
+    assert propagated["num_probes"].nunique() > 1
