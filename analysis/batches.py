@@ -8,6 +8,7 @@ could take them to compute a loss of its own. Where it could keep a cache to gen
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from torch.utils.data import IterableDataset, default_collate
 from hessrank.analysis.data.source import Data
 from hessrank.errors import DataError
 
+_MISSPELLED = 0.75  # likeness of two names from which one is taken for the other
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
 _CACHE = "use_cache"  # what transformers call it
 
@@ -253,6 +255,13 @@ def _bind_by_name(
             raise DataError(
                 f"the data has {', '.join(map(repr, unknown))}, which forward({', '.join(takes.names)}) does not take"
             )
+        for name in unknown:
+            left = [n for n in takes.names if n not in fields]
+            if near := difflib.get_close_matches(name, left, n=1, cutoff=_MISSPELLED):
+                raise DataError(
+                    f"the data has {name!r}, which forward({', '.join(takes.names)}) does not take: {near[0]!r} is "
+                    "meant? call it so, or 'target' if it is one"
+                )
         return (), {name: fields[name] for name in taken}, fields[extra[0]] if extra else None
     target = fields.pop(targets[0]) if targets else None
     return (fields,), {}, target  # forward takes the dict as a whole

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.common import Row, interleaved, parsed, parser, report, seconds
 from benchmarks.networks import Example
 from benchmarks.transformer import Block
-from hessrank.analysis.damage import rounding_error
+from hessrank.analysis.damage import quantized_weights, rounding_error
 from hessrank.analysis.increases import MOST_BITS
 from hessrank.analysis.options import DEFAULT_BITS
 from hessrank.analysis.rank import rank
@@ -32,6 +32,7 @@ from hessrank.analysis.rounds import PROBES_A_FORWARD
 
 SHIPPED = Path("examples/lowlight/model.pth")
 SAMPLES, PROBES = 2, 16
+FEW = [bits for bits in DEFAULT_BITS if bits <= MOST_BITS]
 
 
 def blocks(count: int, width: int, length: int) -> Example:
@@ -64,11 +65,27 @@ def plain_passes(model: nn.Module, x: Tensor) -> tuple[float, float]:
     return statistics.median(taken["forward"]), statistics.median(taken["backward"])
 
 
-def rounding_an_element() -> float:
-    """Return the seconds that it takes to round an element and to have its error."""
-    values = torch.randn(2**20)
-    taken = [seconds(lambda: rounding_error(values, -4.0, 4.0, 8)) for _ in range(5)]
-    return statistics.median(taken) / values.numel()
+def rounding_an_element(activation: int, weight: int) -> tuple[float, float]:
+    """Return the seconds that an element takes to be rounded and multiplied: of an activation, and of a weight.
+
+    Args:
+        activation: number of elements of an activation of the network's size: caches matter.
+        weight: and of a weight.
+    """
+    values, slopes = torch.randn(1, activation), torch.randn(1, activation)
+    matrix, gradient = torch.randn(64, weight // 64), torch.randn(weight // 64 * 64)
+
+    def of_activation() -> float:
+        return seconds(lambda: [rounding_error(values, -4.0, 4.0, 8).mul_(slopes).sum(1) for _ in range(20)])
+
+    def of_weight() -> float:
+        return seconds(
+            lambda: [quantized_weights(matrix, 0, FEW).sub_(matrix).flatten(1) @ gradient for _ in range(20)]
+        )
+
+    taken = interleaved({"activation": of_activation, "weight": of_weight}, 5)
+    whole = {name: statistics.median(some) / 20 for name, some in taken.items()}
+    return whole["activation"] / activation, whole["weight"] / len(FEW) / matrix.numel()
 
 
 def stages(model: nn.Module, x: Tensor) -> tuple[Ranking, dict[str, float]]:
@@ -91,22 +108,22 @@ def cost_row(name: str, example: Example) -> Row:
     """Predict a ranking's stages and time them."""
     model, x = example
     forward, backward = plain_passes(model, x)
-    element = rounding_an_element()
     ranking, taken = stages(model, x)
-    frame = ranking.to_frame()
-    activations = int(frame["numel"].sum())
-    weights = sum(p.numel() for p in model.parameters())
-    probes, few = int(frame["num_probes"].max()), [b for b in DEFAULT_BITS if b <= MOST_BITS]
+    frame, matrices = ranking.to_frame(), [p.numel() for p in model.parameters() if p.ndim > 1]
+    activations, weights = int(frame["numel"].sum()), sum(matrices)
+    element, weight_element = rounding_an_element(activations // len(frame), weights // len(matrices))
+    probes = int(frame["num_probes"].max())
     runs = PROBES / PROBES_A_FORWARD * forward
     predicted = {
         "ranges": 2 * forward + len(DEFAULT_BITS) * activations * element,
         "probes": probes / PROBES_A_FORWARD * forward + probes * backward,
-        "increases": runs + PROBES * (backward + len(few) * (activations + weights) * element),
+        "increases": runs + PROBES * (backward + len(FEW) * (activations * element + weights * weight_element)),
     }
     measured = {stage: taken[stage] / SAMPLES for stage in predicted}
     measured["ranges"] += forward / SAMPLES  # the first look, before which nothing is told
     row: dict[str, object] = {"network": name, "parameters": f"{weights / 1e6:.3g} M", "layers": len(frame)}
-    row |= {"forward s": forward, "backward s": backward, "ns an element": element * 1e9}
+    row |= {"forward s": forward, "backward s": backward}
+    row |= {"ns an element": element * 1e9, "ns a weight": weight_element * 1e9}
     for stage, wanted in predicted.items():
         row |= {f"{stage}: predicted s": wanted, f"{stage}: measured s": measured[stage]}
     return row | {"measured / predicted, all": sum(measured.values()) / sum(predicted.values())}

@@ -345,3 +345,18 @@ def test_all_arguments_in_one_field_and_the_target_in_the_other() -> None:
     assert whole.args == ([a, b],)
     assert whole.target is y
     assert len(named) == 3
+
+
+def test_a_misspelled_argument_is_not_taken_for_the_target() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 2)
+
+        def forward(self, picture: Tensor, sound: Tensor | None = None) -> Tensor:
+            return self.first(picture if sound is None else picture + sound)
+
+    data = {"picture": torch.randn(2, 3), "sond": torch.randn(2, 3)}
+    with pytest.raises(DataError, match=r"'sond', which forward\(picture, sound\) does not take: 'sound' is meant\?"):
+        rank(Two(), data)
+    rank(Two(), {"picture": torch.randn(2, 3), "digit": torch.tensor([0, 1])}, loss="cross-entropy")
