@@ -85,7 +85,12 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
             layers, count = part.choice.layers, int(part.layers.num_probes[0])
             means, errors = part.layers.per_sample()[:, 0], np.sqrt(part.layers.variances(0) / count)
             kept = [i for i, name in enumerate(layers) if kind[name] not in MOVERS]
-            needed += [errors[i] ** 2 * probes / spread[layers[i]] for i in kept]
+            if part.choice.estimator == "hutchinson":
+                needed += [1.0] * len(kept)  # the loop itself
+            else:
+                piece = dataclasses.replace(side_by_side, layers=layers, indices=range(1000, 1000 + 8 * probes))
+                values = np.stack([one.layers[:, 0].numpy() for one in part.estimator(piece)])
+                needed += [values[:, i].var(ddof=1) / count * probes / spread[layers[i]] for i in kept]
             checked = kept[::every]
             for i, truth in zip(checked, _exact(loop, [layers[i] for i in checked]), strict=True):
                 distance.append(abs(means[i] - truth) / errors[i])

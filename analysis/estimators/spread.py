@@ -25,12 +25,13 @@ class Spread:
     Attributes:
         variance: of one probe of curvature propagation.
         hutchinson: of one probe of Hutchinson's estimator, as far as these probes can tell; never below 0.
+        doubt: the standard error of ``hutchinson``.
     """
 
     def __init__(self, work: Work, propagation: Propagation) -> None:
         """Send the probes of ``work``, one sample in several copies, back through ``propagation``."""
         count = len(work.network.layers)
-        self.variance, self.hutchinson = np.full(count, np.nan), np.full(count, np.nan)
+        self.variance, self.hutchinson, self.doubt = (np.full(count, np.nan) for _ in range(3))
         fixed = _Kept(work)
         for new in propagation.send_fixed(fixed):
             fixed.keep(new)
@@ -39,7 +40,9 @@ class Spread:
             propagation.send(group, kept)
             kept.keep(new)
         for layer in kept.rows:
-            self.variance[layer], self.hutchinson[layer] = _variances(kept.of(layer), fixed.of(layer))
+            self.variance[layer], self.hutchinson[layer], self.doubt[layer] = _variances(
+                kept.of(layer), fixed.of(layer)
+            )
 
 
 class _Kept:
@@ -69,30 +72,45 @@ class _Kept:
         return torch.cat(ones), torch.cat(others)
 
 
-def _variances(found: tuple[Tensor, Tensor] | None, fixed: tuple[Tensor, Tensor] | None) -> tuple[float, float]:
-    """Return the variance of ⟨u, s⟩, and of Hutchinson's estimator for E[s uᵀ] plus the fixed pairs' sum."""
+def _variances(
+    found: tuple[Tensor, Tensor] | None, fixed: tuple[Tensor, Tensor] | None
+) -> tuple[float, float, float]:
+    """Return the variance of ⟨u, s⟩, Hutchinson's for E[s uᵀ] and the fixed pairs, and the error of the latter."""
     assert found is not None
     u, s = found
     first, second = (u, s) if fixed is None else (torch.cat([fixed[0], u]), torch.cat([fixed[1], s]))
-    known, count = len(first) - len(u), len(u)
+    known = len(first) - len(u)
     gram = first.double() @ second.double().mT
-    norm = _of_independent(gram * gram.mT, known, count)
     diagonal = first.double() * second.double()
-    squares = _of_independent(diagonal @ diagonal.mT, known, count)
-    return float(gram.diagonal()[known:].var()), max(2 * float(norm - squares), 0.0)
+    off_diagonal, error = _of_independent(gram * gram.mT - diagonal @ diagonal.mT, known)
+    return float(gram.diagonal()[known:].var()), max(2 * off_diagonal, 0.0), 2 * error
 
 
-def _of_independent(products: Tensor, known: int, count: int) -> Tensor:
-    """Return the expected product of two independent draws, each the sum of all ``known`` rows and of one other."""
+def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
+    """Return the expected product of two independent draws, and its standard error (of the jackknife).
+
+    Args:
+        products: of all pairs of rows; a draw is the sum of all ``known`` rows and of one other.
+        known: how many rows, from the front, are no draws.
+    """
     exact, mixed, drawn = products[:known, :known], products[:known, known:], products[known:, known:]
-    pairs = (drawn.sum() - drawn.diagonal().sum()) / (count * (count - 1))
-    return exact.sum() + 2 * mixed.sum() / count + pairs
+    count = len(drawn)
+    with_others = drawn.sum(1) - drawn.diagonal()
+    mean = exact.sum() + 2 * mixed.sum() / count + with_others.sum() / (count * (count - 1))
+    parts = 2 * mixed.sum(0) + 2 * with_others / (count - 1)  # what a draw has a part in
+    return float(mean), float(parts.std() / count**0.5)
 
 
-def best_of(spreads: Sequence[Spread]) -> Array:
-    """Return Hutchinson's variance at each layer, as the probes tell that spread least there."""
-    variance = np.array([spread.variance for spread in spreads])
-    hutchinson = np.array([spread.hutchinson for spread in spreads])
-    seen = np.where(np.isnan(variance), np.inf, variance)
-    rows = seen.argmin(0)
-    return np.asarray(hutchinson[rows, np.arange(hutchinson.shape[1])])
+def best_of(spreads: Sequence[Spread]) -> tuple[Array, Array]:
+    """Return Hutchinson's variance at each layer, as the probes tell that spread least there, and a careful guess.
+
+    A single draw far out may make it seem large, and then Hutchinson's estimator would not be given a layer that it
+    does best. The careful guess is the lesser of two cuts, by a standard error each, and never below 0.
+    """
+    variance, hutchinson, doubt = (
+        np.array([getattr(spread, name) for spread in spreads]) for name in ("variance", "hutchinson", "doubt")
+    )
+    nearest = np.where(np.isnan(variance), np.inf, variance).argsort(0)[:2]
+    columns = np.arange(variance.shape[1])
+    careful = np.nanmin((hutchinson - doubt)[nearest, columns], axis=0)
+    return hutchinson[nearest[0], columns], np.maximum(careful, 0)

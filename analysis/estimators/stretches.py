@@ -19,7 +19,7 @@ from hessrank.analysis.regions import Region
 from hessrank.analysis.statistics import Array
 
 RATES = (0.5, 1.0, 2.0, 4.0)
-_MARGIN = 1.5  # a pilot of few probes may see too little of the spread
+_MARGIN = 1.0  # rates are corrected while sampling, a choice is not
 _PROBES = 8  # that a forward pass is meant for
 
 # What it costs to take one layer along, in backward passes through it (measured on transformers; docs/figures.md).
@@ -99,14 +99,14 @@ class Planned:
 
 
 def best_stretches(
-    wanted: Sequence[int], measured: Sequence[Measured], hutchinson: Array, costs: Costs
+    wanted: Sequence[int], measured: Sequence[Measured], hutchinson: tuple[Array, Array], costs: Costs
 ) -> list[Planned]:
     """Return the stretches that give all wanted layers the error of Hutchinson's estimator at the least cost.
 
     Args:
         wanted: the layers, by place, in order.
         measured: the cuts.
-        hutchinson: the variance of its estimate at each layer.
+        hutchinson: the variance of its estimate at each layer, and a careful guess of it that decides.
         costs: what the layers cost.
     """
     alone = {layer: _PROBES * costs.behind(layer) for layer in wanted}
@@ -125,20 +125,25 @@ def best_stretches(
 
 
 def _of_stretch(
-    first: int, one: Measured, layers: Sequence[int], hutchinson: Array, costs: Costs, alone: Mapping[int, float]
+    first: int,
+    one: Measured,
+    layers: Sequence[int],
+    hutchinson: tuple[Array, Array],
+    costs: Costs,
+    alone: Mapping[int, float],
 ) -> Iterator[tuple[float, list[Planned]]]:
     """Yield what one stretch costs at each rate, and what is left to Hutchinson's estimator there."""
     if not layers or np.isnan(one.variance[list(layers)]).any():
         return
-    stretch = Stretch(first, one.stretch.last, one.stretch.rank)
+    stretch, (likely, careful) = Stretch(first, one.stretch.last, one.stretch.rank), hutchinson
     for rate in RATES:
-        done = [layer for layer in layers if _MARGIN * one.variance[layer] <= rate * hutchinson[layer]]
+        done = [layer for layer in layers if _MARGIN * one.variance[layer] <= rate * careful[layer]]
         if not done:
             continue
         left = tuple(layer for layer in layers if layer not in set(done))
         probes = math.ceil(rate * _PROBES)
         cost = costs.stretch(stretch, one.fixed, probes, at_output=one.at_output)
-        variances = tuple(float(hutchinson[layer]) for layer in done)
+        variances = tuple(float(likely[layer]) for layer in done)
         planned = [Planned(stretch, tuple(done), rate, variances, one.fixed)] + (
             [Planned(None, left)] if left else []
         )
