@@ -80,7 +80,8 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
             values = _of_choice(side_by_side, choice, probes)
             kept = [i for i, name in enumerate(choice.layers) if kind[name] not in MOVERS]
             needed += [values[:, i].var(ddof=1) / choice.rate / spread[choice.layers[i]] for i in kept]
-            for i, truth in zip(kept[::every], _exact(loop, [choice.layers[i] for i in kept[::every]]), strict=True):
+            exact = exact_traces(loop, [choice.layers[i] for i in kept[::every]])
+            for i, truth in zip(kept[::every], exact, strict=True):
                 mine = values[:, i]
                 distance.append(abs(mine.mean() - truth) / (mine.std(ddof=1) / np.sqrt(len(mine))))
     by_hutchinson = sum(len(c.layers) for c in parts if c.estimator == "hutchinson")
@@ -119,7 +120,7 @@ def _of_choice(work: Work, choice: Choice, count: int) -> Array:
     return np.stack(found)
 
 
-def _exact(work: Work, layers: Sequence[str]) -> Array:
+def exact_traces(work: Work, layers: Sequence[str]) -> Array:
     """Return the exact trace of each layer: vᵀHv summed over all unit vectors."""
     sizes: dict[str, int] = {}
     work.network.run(work.batch, lambda layer, call, value: sizes.update({layer.name: value.numel()}))
