@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from torch import Tensor
 
 import hessrank
-from benchmarks.peers.adapter import Estimates, Sample
+from benchmarks.peers.adapter import Estimates, Sample, Tensors
 from benchmarks.peers.cases import Case
 from hessrank.analysis.batches import as_samples
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, plan
@@ -30,13 +30,12 @@ BITS = 8
 _FROZEN = ExitStack()  # until the process ends: it is there for one measurement
 
 
-def prepare_hessrank(case: Case, estimator: str = "auto", tensors: str = "activations") -> Sample:
+def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
     """Plan as :func:`hessrank.rank` does; a probe is what ``auto`` takes where the loop takes one for each layer.
 
     Args:
         case: the network.
-        estimator: ``auto``, or an estimator's name.
-        tensors: ``activations``, or ``weights``: those of the activations come along.
+        tensors: whose values to give; the activations' are estimated along with the weights'.
     """
     work, outputs = work_of(case), case.model(case.x).numel()
     if tensors == "weights":
@@ -50,8 +49,8 @@ def prepare_hessrank(case: Case, estimator: str = "auto", tensors: str = "activa
             outputs,
         )
 
-    choices = plan(estimator, work.network, work.loss, work.weights, outputs, pilot)
-    copies = COPIES if estimator == "auto" and case.full_hessian else 1
+    choices = plan("auto", work.network, work.loss, work.weights, outputs, pilot)
+    copies = COPIES if case.full_hessian else 1
     done = 0
 
     def sample(count: int) -> Estimates:
@@ -68,7 +67,7 @@ def prepare_hessrank(case: Case, estimator: str = "auto", tensors: str = "activa
     return sample
 
 
-def _of_choice(work: Work, choice: Choice, first: int, count: int, tensors: str) -> list[list[float]]:
+def _of_choice(work: Work, choice: Choice, first: int, count: int, tensors: Tensors) -> list[list[float]]:
     """Return the estimates of one part of the plan, tensor by tensor, while others take ``count`` probes."""
     estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
     begin = choice.probes(first)

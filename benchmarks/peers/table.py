@@ -23,6 +23,12 @@ COLUMNS = (
     "network, peer, traces of, estimates, tensors, s a probe, mean / exact, rel. sd, s to 10 %, passes to 10 %, "
     "/ hessrank, Spearman, after, peak MiB, grown MiB, setup s, error bar"
 ).split(", ")
+SHOWN = (
+    "network, peer, traces of, estimates, tensors, s to 10 %, / hessrank, Spearman, after, peak MiB, error bar".split(
+        ", "
+    )
+)
+"""The columns of the markdown table; the CSV has all."""
 
 
 def relative_deviation(values: Estimates, probes: int, exact: Exact | None) -> float:
