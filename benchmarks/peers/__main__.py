@@ -22,7 +22,7 @@ from benchmarks.peers.adapter import Peer
 from benchmarks.peers.cases import CASES, QUICK
 from benchmarks.peers.one import EXACT
 from benchmarks.peers.registry import PEERS
-from benchmarks.peers.table import REFERENCE, SHOWN, rows_of, without_numbers
+from benchmarks.peers.table import REFERENCE, rows_of, shown, without_numbers
 from hessrank.errors import unknown_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def main() -> None:
     peers = chosen(options.only)
     cases, budget = (list(QUICK), 0.3) if options.quick else (options.networks, options.budget)
     table = [row for case in cases for row in rows(case, peers, options.envs, budget)]
-    text = markdown(_TITLE, [{column: row[column] for column in SHOWN} for row in table])
+    text = markdown(_TITLE, shown(table))
     print("\n" + text)
     if options.out:
         options.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")

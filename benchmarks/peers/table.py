@@ -31,6 +31,15 @@ SHOWN = (
 """The columns of the markdown table; the CSV has all."""
 
 
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """Return the columns of the markdown table, numbers with three digits that count."""
+    return [{column: _told(row[column]) for column in SHOWN} for row in rows]
+
+
+def _told(value: object) -> str:
+    return f"{float(f'{value:.3g}'):.7g}" if isinstance(value, float) else str(value)
+
+
 def relative_deviation(values: Estimates, probes: int, exact: Exact | None) -> float:
     """Return the standard deviation of a probe over the trace, of the median tensor.
 
@@ -134,7 +143,7 @@ def _row(
         "passes to 10 %": needed,
         "/ hessrank": _EMPTY if math.isnan(reference) else needed / reference,
         "Spearman": agreement(found["values"], found["probes"], taken, exact),
-        "after": told + (f", {spent / reference:.2g} × the time" if spent > 1.05 * reference else ""),
+        "after": told + (f", {_told(spent / reference)} × the time" if spent > 1.05 * reference else ""),
         "peak MiB": round(found["peak_mib"]),
         "grown MiB": round(found["grown_mib"]),
         "setup s": found["setup"],

@@ -21,7 +21,7 @@ from benchmarks.peers.cases import QUICK, Case, transformer
 from benchmarks.peers.exact import traces
 from benchmarks.peers.own import prepare_brute_force, prepare_hessrank, prepare_loop
 from benchmarks.peers.registry import PEERS
-from benchmarks.peers.table import agreement, probes_needed, ratio_of_means, relative_deviation, rows_of
+from benchmarks.peers.table import agreement, probes_needed, ratio_of_means, relative_deviation, rows_of, shown
 from hessrank.errors import UnknownNameError
 
 ENVIRONMENTS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers_environments"
@@ -94,8 +94,10 @@ def test_a_row_compares_with_hessrank_in_plain_passes() -> None:
     assert (first["/ hessrank"], first["Spearman"], first["mean / exact"]) == (1.0, 1.0, pytest.approx(1.0))
     needed = probes_needed(relative_deviation(theirs["values"], 8, exact))  # type: ignore[arg-type]
     assert second["/ hessrank"] == pytest.approx((5 + 10 * needed) / first["passes to 10 %"])
-    assert second["after"] == f"1 probe, {15 / first['passes to 10 %']:.2g} × the time"
+    assert second["after"] == f"1 probe, {15 / first['passes to 10 %']:.3g} × the time"
     assert (second["tensors"], second["peak MiB"], second["error bar"]) == (3, 300, "no")
+    assert shown([{**second, "/ hessrank": 16528.4, "s to 10 %": 0.15191}])[0]["/ hessrank"] == "16500"
+    assert shown([{**second, "s to 10 %": 0.15191}])[0]["s to 10 %"] == "0.152"
 
 
 def test_a_peer_that_failed_says_so_and_nobody_takes_hessrank_s_place() -> None:
