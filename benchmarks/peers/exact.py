@@ -1,6 +1,6 @@
 """The traces that everyone should find.
 
-Where the Hessian is the Gauss-Newton matrix: the mean of 512 Gauss-Newton probes, whose error is a few thousandths;
+Where the Hessian is the Gauss-Newton matrix: the mean of 512 Gauss-Newton probes, whose error is below 1 %;
 that they agree with the definition is what :mod:`benchmarks.estimators` and the tests show. For the full Hessian of
 the small transformer: vᵀHv summed over all unit vectors, without an error.
 """
