@@ -61,17 +61,29 @@ def _processor() -> str:
 
 def report(title: str, rows: Sequence[Row], out: Path | None = None) -> None:
     """Print a markdown table under its title, with the machine and the date; write it to ``out``, too."""
+    print("\n" + markdown(title, rows))
+    if out is not None:
+        write_csv(rows, out)
+
+
+def markdown(title: str, rows: Sequence[Row]) -> str:
+    """Return a table under its title, with the machine and the date."""
     columns = list(rows[0])
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
-    print(f"\n{title}\n({machine()}; {datetime.date.today().isoformat()})\n")
-    for line in [columns, ["-" * width for width in widths], *cells]:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
-    if out is not None:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in [columns, ["-" * width for width in widths], *cells]
+    ]
+    return "\n".join([title, f"({machine()}; {datetime.date.today().isoformat()})", "", *lines])
+
+
+def write_csv(rows: Sequence[Row], out: Path) -> None:
+    """Write a table as CSV."""
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _cell(value: Any) -> str:

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import copy
-import resource
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.common import Row, batch_of, interleaved, parsed, parser, report, seconds, work_for
+from benchmarks.memory import peak, resident
 from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
 from hessrank.analysis.estimators import Estimates, GaussNewton
 from hessrank.analysis.losses import make_loss
@@ -109,33 +108,12 @@ def _child(name: str, which: str) -> None:
         else:
             plain_loss(model, small).backward()  # type: ignore[no-untyped-call]
             model.zero_grad()
-        before = _resident()
+        before = resident()
         if which != "plain":
             list(probes(network, x, 1, weights=which == "weights too"))
         else:
             plain_loss(model, x).backward()  # type: ignore[no-untyped-call]
-        print((_peak() - before) / 2**20)
-
-
-def _resident() -> int:
-    """Return the bytes in memory now; where the system can, also forget the peak so far."""
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return _peak()
-    reset.write_text("5")  # the peak starts from here
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    """Return the bytes at the peak; Linux's ru_maxrss would begin with the parent's memory, /proc does not."""
-    if Path("/proc/self/status").exists():
-        return _status("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+        print((peak() - before) / 2**20)
 
 
 def memory(name: str, repeats: int) -> Row:

@@ -92,7 +92,7 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
                 values = np.stack([one.layers[:, 0].numpy() for one in part.estimator(piece)])
                 needed += [values[:, i].var(ddof=1) / count * probes / spread[layers[i]] for i in kept]
             checked = kept[::every]
-            for i, truth in zip(checked, _exact(loop, [layers[i] for i in checked]), strict=True):
+            for i, truth in zip(checked, exact_traces(loop, [layers[i] for i in checked]), strict=True):
                 distance.append(abs(means[i] - truth) / errors[i])
     by_hutchinson = sum(len(p.choice.layers) for p in parts if p.choice.estimator == "hutchinson")
     return {
@@ -120,7 +120,7 @@ def _estimates(work: Work, estimator: str, count: int) -> Array:
     return np.stack([one.layers[:, 0].numpy() for one in found])
 
 
-def _exact(work: Work, layers: Sequence[str]) -> Array:
+def exact_traces(work: Work, layers: Sequence[str]) -> Array:
     """Return the exact trace of each layer: vᵀHv summed over all unit vectors."""
     sizes: dict[str, int] = {}
     work.network.run(work.batch, lambda layer, call, value: sizes.update({layer.name: value.numel()}))

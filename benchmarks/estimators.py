@@ -66,9 +66,13 @@ def relative_deviation(estimates: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         estimates: shape (layers, probes).
     """
-    n = estimates.shape[1]
-    bias = math.sqrt(2 / (n - 1)) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
-    return np.asarray(estimates.std(1, ddof=1) / np.abs(estimates.mean(1)) / bias)
+    deviation = estimates.std(1, ddof=1) / shrinkage(estimates.shape[1])
+    return np.asarray(deviation / np.abs(estimates.mean(1)))
+
+
+def shrinkage(count: int) -> float:
+    """Return by how much the standard deviation of ``count`` normal numbers is too small on average, as a factor."""
+    return math.sqrt(2 / (count - 1)) * math.exp(math.lgamma(count / 2) - math.lgamma((count - 1) / 2))
 
 
 def _row(

@@ -68,7 +68,7 @@ def low_light(size: int = 128, *, dbf_width: int = 8, dble_width: int = 32) -> E
     """Return the low-light network (published widths: 8 and 32) and a RAW of random numbers, 1×1×size×size."""
     torch.manual_seed(0)
     network = LowLight(dbf_width, dble_width)
-    _initialize(network)
+    initialize(network)
     return network.eval(), torch.rand(1, 1, size, size)
 
 
@@ -76,7 +76,7 @@ def resnet18(size: int = 224) -> Example:
     """Return ResNet-18 and a picture of random numbers, 1×3×size×size; batch norm has seen four others."""
     torch.manual_seed(0)
     network = ResNet18()
-    _initialize(network)
+    initialize(network)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -92,11 +92,11 @@ def chain(length: int, channels: int = 16, size: int = 64) -> Example:
         module for _ in range(length) for module in (nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.2))
     ]
     network = nn.Sequential(*layers)
-    _initialize(network)
+    initialize(network)
     return network.eval(), torch.rand(1, channels, size, size)
 
 
-def _initialize(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Give convolutions weights that keep the size of activations and gradients (He et al. 2015)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -56,10 +56,12 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
         spectrum = package.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
         slope = spectrum.gradsH[0]
         if not isinstance(slope, Tensor) or not slope.requires_grad:
+            perturbed.forget_gradients()
             return [0.0] * len(work.indices)  # the loss is linear in this layer, which PyHessian does not expect
         key = np.random.SeedSequence([getattr(work.probes, "seed", 0), one.samples[0], work.indices[0]])
         torch.manual_seed(int(key.generate_state(1)[0]))  # it draws from torch's global generator
         traces: list[float] = spectrum.trace(maxIter=len(work.indices), tol=_NEVER)
+    perturbed.forget_gradients()
     return traces
 
 
@@ -70,6 +72,7 @@ class _Perturbed(nn.Module):
         super().__init__()
         self._axis, self._real = axis, real_positions(batch)
         self._run, self._batch, self._layer = network.run, batch, layer
+        self._roots: tuple[Tensor, ...] = ()
         shapes: dict[str, Tensor] = {}
 
         def look(layer: Layer, call: Call, value: Tensor) -> None:
@@ -85,7 +88,14 @@ class _Perturbed(nn.Module):
             moved = without_padding(self.perturbation, self._axis, self._real)
             return value + moved if layer.name == self._layer else None
 
-        return self._run(self._batch, add, differentiable=True).output
+        run = self._run(self._batch, add, differentiable=True)
+        self._roots = run.roots
+        return run.output
+
+    def forget_gradients(self) -> None:
+        """Let go of the recorded run: PyHessian leaves gradients in its leaves that hold it, and are held by it."""
+        for leaf in (self.perturbation, *self._roots):
+            leaf.grad = None
 
 
 def _import() -> Any:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["agreement", "allocation", "cost", "curved", "export", "help", "policies", "qat_step", "train_step"]
+    "name",
+    ["agreement", "allocation", "cost", "curved", "export", "help", "peers", "policies", "qat_step", "train_step"],
 )
 def test_a_benchmark_prints_its_table_and_keeps_it(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path / "table.csv")]
@@ -25,6 +26,7 @@ def test_a_benchmark_prints_its_table_and_keeps_it(name: str, tmp_path: Path) ->
 
 def test_every_figure_on_the_page_has_a_command() -> None:
     page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
-    for module in (ROOT / "benchmarks").glob("*.py"):
-        if 'if __name__ == "__main__"' in module.read_text():
-            assert f"python -m benchmarks.{module.stem}" in page, module.stem
+    folder = ROOT / "benchmarks"
+    names = {module.stem for module in folder.glob("*.py") if 'if __name__ == "__main__"' in module.read_text()}
+    for name in names | {package.parent.name for package in folder.glob("*/__main__.py")}:
+        assert f"python -m benchmarks.{name}" in page, name
