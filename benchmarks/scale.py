@@ -129,7 +129,7 @@ def cost_row(name: str, example: Example) -> Row:
     return row | {"measured / predicted, all": sum(measured.values()) / sum(predicted.values())}
 
 
-def two_processes(samples: int, repeats: int) -> Row:
+def two_processes(samples: int, draws: int, repeats: int) -> Row:
     """Time the command with one process and with two, in turns."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -138,7 +138,8 @@ def two_processes(samples: int, repeats: int) -> Row:
 
         def run(start: list[str], name: str) -> float:
             out = Path(folder) / name
-            command = [sys.executable, *start, "-m", "hessrank", str(SHIPPED), "--num-samples", str(samples)]
+            asked = ["--num-samples", str(samples), "--increase-probes", str(draws), "--tolerance", "1e-6"]
+            command = [sys.executable, *start, "-m", "hessrank", str(SHIPPED), *asked]
             began = time.monotonic()
             subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, env=environment)
             return time.monotonic() - began
@@ -149,6 +150,7 @@ def two_processes(samples: int, repeats: int) -> Row:
     one, two = (statistics.median(taken[name]) for name in ("one", "two"))
     return {
         "samples": samples,
+        "draws": draws,
         "one process s": one,
         "two processes s": two,
         "times faster": one / two,
@@ -162,8 +164,9 @@ def main() -> None:
     examples = QUICK if options.quick else EXAMPLES
     rows = [cost_row(name, make()) for name, make in examples.items()]
     report("The cost model against the clock, CPU seconds a sample", rows, options.out)
-    two = two_processes(2, 1) if options.quick else two_processes(16, 2)
-    report("One process and two, seconds on the clock", [two])
+    asked = [(2, 8)] if options.quick else [(16, 96), (24, 1536)]
+    two = [two_processes(samples, draws, 1) for samples, draws in asked]
+    report("One process and two, seconds on the clock", two)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hessrank.analysis.network import Network
 from hessrank.analysis.survey import Facts
 from hessrank.analysis.tape import Layout
 
-PROBES = 16
+PROBES = 24
 RANK = 8
 _MOST_CUTS, _FEWEST_CUTS = 10, 3
 _REACH = 6  # cuts that a stretch may span

@@ -105,12 +105,12 @@ def best_of(spreads: Sequence[Spread]) -> tuple[Array, Array]:
     """Return Hutchinson's variance at each layer, as the probes tell that spread least there, and a careful guess.
 
     A single draw far out may make it seem large, and then Hutchinson's estimator would not be given a layer that it
-    does best. The careful guess is the lesser of two cuts, by a standard error each, and never below 0.
+    does best. The careful guess is the lesser of two cuts, by half a standard error each, and never below 0.
     """
     variance, hutchinson, doubt = (
         np.array([getattr(spread, name) for spread in spreads]) for name in ("variance", "hutchinson", "doubt")
     )
     nearest = np.where(np.isnan(variance), np.inf, variance).argsort(0)[:2]
     columns = np.arange(variance.shape[1])
-    careful = np.nanmin((hutchinson - doubt)[nearest, columns], axis=0)
+    careful = np.nanmin((hutchinson - 0.5 * doubt)[nearest, columns], axis=0)
     return hutchinson[nearest[0], columns], np.maximum(careful, 0)
