@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
@@ -11,6 +12,7 @@ from hessrank.cli.processes import first
 from hessrank.errors import HessrankError
 
 MISTAKE, INTERRUPTED = 2, 130
+_LET_THE_FIRST_SPEAK = 15.0  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stopped(line: str, code: int) -> int:
-    if not first():  # of several processes one speaks
-        return code
+    if not first():  # of several processes one speaks, and its end is that of all; unless it knows of nothing
+        time.sleep(_LET_THE_FIRST_SPEAK)
     print(" ".join(line.split()), file=sys.stderr)  # noqa: T201 - this is the command line
     return code

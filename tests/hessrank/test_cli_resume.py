@@ -38,6 +38,8 @@ class Picky(nn.Module):
 
 COMMAND = ["model.pth", "--arch", "nets.py:Slow", "--data", "x.npy", "--tolerance", "1e-9", "--out", "r.csv"]
 
+LONG = ["--increase-probes", "2000"]  # so that the increases take seconds
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -48,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)).state_dict()
     torch.save({f"body.{key}": value for key, value in body.items()}, tmp_path / "model.pth")
-    np.save(tmp_path / "x.npy", torch.randn(6, 3, 9, 9).numpy())
+    np.save(tmp_path / "x.npy", torch.randn(6, 3, 32, 32).numpy())
     return tmp_path
 
 
@@ -65,16 +67,16 @@ def _whole(folder: Path, *options: str) -> dict[str, bytes]:
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["hessrank", *COMMAND])
-    whole = _whole(folder)
-    for sign, after in (("ranges", 0.1), ("probes", 0.0), ("probes", 0.2), ("increases", 0.05)):
-        code, err = interrupted([*COMMAND, "--resume"], folder, sign=sign, by=signal.SIGKILL, after=after)
+    monkeypatch.setattr("sys.argv", ["hessrank", *COMMAND, *LONG])
+    whole = _whole(folder, *LONG)
+    for sign, after in (("probes", 0.0), ("increases", 0.0), ("increases", 0.3)):
+        code, err = interrupted([*COMMAND, *LONG, "--resume"], folder, sign=sign, by=signal.SIGKILL, after=after)
         assert code == -signal.SIGKILL, err
         assert (folder / "r.csv.partial").exists()
         assert not (folder / "r.csv").exists()
-    monkeypatch.setattr("sys.argv", ["hessrank", *COMMAND, "--resume"])
+    monkeypatch.setattr("sys.argv", ["hessrank", *COMMAND, *LONG, "--resume"])
     capsys.readouterr()
-    assert main([*COMMAND, "--resume"]) == 0
+    assert main([*COMMAND, *LONG, "--resume"]) == 0
     assert "wrote r.csv, r.json" in capsys.readouterr().err
     assert {name: (folder / name).read_bytes() for name in whole} == whole
     assert not list(folder.glob("*partial*"))
@@ -82,10 +84,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
 
 
 def test_ctrl_c_says_how_to_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    long = [*COMMAND, "--increase-probes", "3000"]  # seconds
-    whole = _whole(folder, *long[-2:])
-    code, err = interrupted(long, folder, sign="increases")
-    assert code == 130
+    long = [*COMMAND, *LONG]
+    whole = _whole(folder, *LONG)
+    code, err = interrupted(long, folder, sign="increases", after=0.1)
+    assert code == 130, err
     assert "interrupted: r.csv.partial holds what was found: go on with --resume" in err
     assert "Traceback" not in err
     capsys.readouterr()
