@@ -1,5 +1,5 @@
 # make demo   install into .venv, rank the shipped low-light network, give its layers bits: demo/ranking.*, demo/policy.yaml
-# make test   install into .venv, lint, run every test (about ten minutes on two cores)
+# make test   install into .venv, lint, run every test (a quarter of an hour on two cores)
 PYTHON ?= python3
 BIN    := .venv/bin
 export OMP_NUM_THREADS ?= 1
