@@ -12,7 +12,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     "name",
-    ["agreement", "allocation", "cost", "curved", "export", "help", "peers", "policies", "qat_step", "train_step"],
+    [
+        "agreement",
+        "allocation",
+        "cost",
+        "curved",
+        "export",
+        "help",
+        "peers",
+        "policies",
+        "qat_step",
+        "scale",
+        "train_step",
+    ],
 )
 def test_a_benchmark_prints_its_table_and_keeps_it(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path / "table.csv")]
