@@ -34,6 +34,7 @@ from hessrank.analysis.rounds import Part, Progress, Rounds
 from hessrank.analysis.stage import Stage
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.survey import (
+    SampleAxis,
     check_weights,
     find_sample_axes,
     first_look,
@@ -42,7 +43,6 @@ from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import find_weights
 from hessrank.errors import HessrankError, ModelError, OptionError
 
-_WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 _COPIES = 8
 _ELEMENTS = 2**23  # of activations, that a batch of copies may have
 
@@ -76,9 +76,8 @@ class Job:
         self.notes += leave_out_padding(self.network, self.feed, self.facts)
         self._begin(estimator)
         names = [layer.name for layer in self.network.layers]
-        axes = {name: fact.axis for name, fact in self.facts.items()}
         errors = self._survey()
-        check_curvature(Work(self.network, self.loss, self.one, Rademacher(0), range(1), names, [], axes))
+        check_curvature(Work(self.network, self.loss, self.one, Rademacher(0), range(1), names, [], self._axes))
         wanted = self.weights if self.options.weights else []
         self._outputs = sum(t[0].numel() for t in output_tensors(self.output))
         choices = plan(estimator, self.network, self.loss, wanted, self._outputs, self._pilot)
@@ -167,6 +166,10 @@ class Job:
             return "memory has no room for two samples at once"
         return name and f"layer {name!r} does not keep the samples of a batch apart"
 
+    @property
+    def _axes(self) -> dict[str, SampleAxis]:
+        return {name: fact.axis for name, fact in self.facts.items()}
+
     def _copies(self, batch_size: int, most: int) -> int:
         """Return how often a sample may stand in one batch: by its size, so that every run decides the same."""
         elements = sum(self.facts[layer.name].numel for layer in self.network.layers) * batch_size
@@ -193,9 +196,8 @@ class Job:
         hardest, found = self._hardest(), {"plan": [], "ran_out": False}
         with self.team.together():
             if self.team.first:
-                axes = {name: fact.axis for name, fact in self.facts.items()}
                 probes, batch = Rademacher(self.options.seed), self.feed.batch(hardest)
-                work = Work(self.network, self.loss, batch, probes, range(PROBES), layers, [], axes, copies)
+                work = Work(self.network, self.loss, batch, probes, range(PROBES), layers, [], self._axes, copies)
                 try:
                     found["plan"] = kept(run_pilot(work, self.facts, self._outputs))
                 except Exception as error:
@@ -239,7 +241,7 @@ class Job:
         """Write down what a reader should know."""
         self.notes += of_network(self.network, self.weights)
         self.notes += about_labels(self.loss, self.one)
-        self.notes += of_choices(rounds, _WORTH_TELLING)
+        self.notes += of_choices(rounds)
         self.notes += of_machines(rounds, self._started_with)
         self.notes += verdict(rounds, self.options.max_probes, self.options.increase_probes)
 

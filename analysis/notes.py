@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
+from hessrank.analysis.estimators.auto import FIRST_ORDER
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.network import Network
 from hessrank.analysis.rounds import Rounds
@@ -16,7 +17,7 @@ from hessrank.analysis.survey import never_run
 from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import Weight, without_trace
 
-HALF_PRECISION_ESTIMATORS = ("gauss-newton", "exact")
+_WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 
 
 def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
@@ -40,7 +41,7 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
     return notes
 
 
-def of_choices(rounds: Rounds, worth_telling: Sequence[str]) -> list[str]:
+def of_choices(rounds: Rounds) -> list[str]:
     """Return which layers had an estimator worth telling, and where it found no influence at all."""
     notes = []
     if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
@@ -48,7 +49,7 @@ def of_choices(rounds: Rounds, worth_telling: Sequence[str]) -> list[str]:
     notes.extend(
         f"{part.choice.estimator} for {len(part.choice.layers)} layers: {part.choice.why}"
         for part in rounds.parts
-        if part.choice.estimator in worth_telling and part.choice.layers and len(rounds.parts) > 1
+        if part.choice.estimator in _WORTH_TELLING and part.choice.layers and len(rounds.parts) > 1
     )
     return notes
 
@@ -61,7 +62,7 @@ def of_machines(rounds: Rounds, copies: int) -> list[str]:
         copies: how many copies of a sample it began with.
     """
     notes, feed = [], rounds.feed
-    wide = sorted({p.choice.estimator for p in rounds.parts} - set(HALF_PRECISION_ESTIMATORS))
+    wide = sorted({p.choice.estimator for p in rounds.parts} - set(FIRST_ORDER))
     if rounds.precision is not None and wide:
         notes.append(f"half precision is for first-order passes: {listed(wide)} worked in the network's own")
     left = min(feed.team.everyones(rounds.copies))

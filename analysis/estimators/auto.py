@@ -16,6 +16,8 @@ from hessrank.analysis.weights import Weight
 FEW_OUTPUTS = 64  # below this, every output gets a backward pass of its own and there is no probe noise
 FEW_LAYERS = 8  # below this, a pilot would cost more than it saves
 
+FIRST_ORDER = ("gauss-newton", "exact")  # one plain backward pass a probe
+
 OUTPUT = "output"
 _USED_TWICE = "several calls share them: they multiply with themselves"
 
@@ -120,7 +122,7 @@ def plan(
 
 def _as_asked(name: str, layers: tuple[str, ...], weights: Sequence[Weight], why: str) -> list[Choice]:
     if name != "curvature-propagation":
-        return [Choice(name, layers, tuple(weights), why, OUTPUT if name in ("gauss-newton", "exact") else "")]
+        return [Choice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
     once, often = _by_calls(weights)
     main = Choice(name, layers, once, why, OUTPUT)
     return [main, Choice("hutchinson", (), often, _USED_TWICE)] if often else [main]
@@ -179,7 +181,7 @@ def curved_ones(network: Network) -> str:
 
 
 def _caution(name: str, network: Network, loss: Loss) -> str:
-    if name in ("gauss-newton", "exact") and network.curved and not isinstance(loss, Self):
+    if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
         return (
             f"asked for; for the {len(network.curved)} layers before {curved_ones(network)} this is the trace "
             "of the Gauss-Newton matrix, which is not the Hessian's"

@@ -109,9 +109,7 @@ class Propagation:
         for group, new in self.rows.groups(work.indices):
             found = self._products()
             self.send(group, found)
-            layers, weights = (self.rows.by_sample(values.T) for values in (found.layers, found.weights))
-            for copy in range(new):
-                yield fixed + Estimates(layers[:, copy].T, weights[:, copy].T)
+            yield from (fixed + one for one in self.rows.one_a_probe(Estimates(found.layers, found.weights), new))
 
     def send(self, group: Sequence[int], visit: Visitor) -> None:
         """Send one probe of ``group`` back in each copy, and show ``visit`` what passes by."""

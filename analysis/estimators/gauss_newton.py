@@ -83,9 +83,7 @@ class _GaussNewton:
         """Yield ⟨Jᵀw, JᵀBw⟩ of every layer, weight and sample, for each probe w."""
         for group, new in self._rows.groups(indices):
             w = self._rows.output_probes(probes, self.outputs, group)
-            found = self._quadratic(w, keep=group[-1] != indices[-1])
-            layers, weights = (self._rows.by_sample(values.T) for values in (found.layers, found.weights))
-            yield from (Estimates(layers[:, copy].T, weights[:, copy].T) for copy in range(new))
+            yield from self._rows.one_a_probe(self._quadratic(w, keep=group[-1] != indices[-1]), new)
 
     def _quadratic(self, w: list[Tensor], *, keep: bool) -> Estimates:
         """Return it by row, for one probe a row."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
+from hessrank.analysis.estimators.base import Estimates
 from hessrank.analysis.probes import Probes, shaped_like
 from hessrank.analysis.survey import SampleAxis
 
@@ -58,6 +59,11 @@ class Rows:
     def by_sample(self, rows: Tensor) -> Tensor:
         """Return rows × … as samples × copies × …."""
         return rows.reshape(len(self._samples), self.copies, *rows.shape[1:])
+
+    def one_a_probe(self, found: Estimates, new: int) -> Iterator[Estimates]:
+        """Yield what was found by row as the estimates of each probe, for the first ``new`` copies of a group."""
+        layers, weights = (self.by_sample(values.T) for values in (found.layers, found.weights))
+        yield from (Estimates(layers[:, copy].T, weights[:, copy].T) for copy in range(new))
 
     def for_all_copies(self, per_sample: Tensor) -> Tensor:
         """Return samples × … as rows × …, the same for all copies."""

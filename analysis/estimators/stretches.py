@@ -19,7 +19,6 @@ from hessrank.analysis.regions import Region
 from hessrank.analysis.statistics import Array
 
 RATES = (0.5, 1.0, 2.0, 4.0)
-_MARGIN = 1.0  # rates are corrected while sampling, a choice is not
 _PROBES = 8  # that a forward pass is meant for
 
 # What it costs to take one layer along, in backward passes through it (measured on transformers; docs/figures.md).
@@ -137,7 +136,7 @@ def _of_stretch(
         return
     stretch, (likely, careful) = Stretch(first, one.stretch.last, one.stretch.rank), hutchinson
     for rate in RATES:
-        done = [layer for layer in layers if _MARGIN * one.variance[layer] <= rate * careful[layer]]
+        done = [layer for layer in layers if one.variance[layer] <= rate * careful[layer]]
         if not done:
             continue
         left = tuple(layer for layer in layers if layer not in set(done))
