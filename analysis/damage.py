@@ -18,8 +18,8 @@ from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
-from hessrank.analysis.padding import real_elements, real_positions
-from hessrank.analysis.survey import Facts, least_score, sample_norms
+from hessrank.analysis.padding import real_positions
+from hessrank.analysis.survey import Facts, counted_elements, sample_norms
 from hessrank.analysis.weights import channel_axis
 
 
@@ -77,12 +77,6 @@ def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
     return quantize(value, low, high, bits).sub_(value)
 
 
-def without_masked(value: Tensor) -> Tensor:
-    """Return ``value`` with 0 for masked scores, which no grid holds."""
-    masked = value <= least_score(value)
-    return torch.where(masked, 0.0, value) if masked.any() else value
-
-
 def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]) -> Tensor:
     """Return the mean squared rounding error of every layer, bit-width and sample.
 
@@ -93,22 +87,21 @@ def activation_errors(network: Network, batch: Batch, facts: Mapping[str, Facts]
         bits: the bit-widths.
 
     Returns:
-        ‖Q(a) − a‖²/n in activation units squared, float32 on the CPU, shape (layers, bits, batch). Padding does not
-        count, neither in e nor in n.
+        ‖Q(a) − a‖²/n in activation units squared, float32 on the CPU, shape (layers, bits, batch). Padding and masked
+        scores do not count, neither in e nor in n.
     """
     errors = torch.zeros(len(network.layers), len(bits), len(batch))
     positions = real_positions(batch)
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         fact = facts[layer.name]
-        real = real_elements(value, fact.axis, positions)
-        value = without_masked(value)
+        counted = counted_elements(value, fact.axis, positions)
         numel: float | Tensor = value.numel() / len(batch)
-        if real is not None:
-            numel = fact.axis.rows(real.expand_as(value), len(batch)).sum(1).clamp(min=1)
+        if counted is not None:
+            numel = fact.axis.rows(counted.expand_as(value), len(batch)).sum(1).clamp(min=1)
+            value = torch.where(counted, value, 0.0)  # which is on every grid
         for column, width in enumerate(bits):
             error = rounding_error(value, fact.low, fact.high, width)
-            error = error if real is None else error.mul_(real)
             norms = sample_norms(error, fact.axis, len(batch)).double()
             errors[layer.execution_index, column] = (norms.square() / numel).cpu()
 

@@ -224,7 +224,7 @@ class Job:
         stage = Stage("ranges", self.feed, {"errors": found}, self.checkpoint)
         stage.run([found.look, found.measure], lambda share: self.tell("ranges", int(share * total), total))
         if found.masked:
-            self.notes.append(f"-inf in {listed(sorted(found.masked))} (masked scores): left out of their ranges")
+            self.notes.append(f"masked scores in {listed(found.masked)}: no part of their ranges, and never quantized")
         return found.errors
 
     def _factors(self, errors: Array) -> Array:

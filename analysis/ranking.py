@@ -16,7 +16,7 @@ from hessrank.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCHEMA_VERSION = 2  # 2: the record holds the graph
+SCHEMA_VERSION = 3  # 2: the record holds the graph; 3: and its masks
 COLUMNS = (
     "rank",
     "layer",

@@ -109,7 +109,8 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
         ``layers``: in the order of execution, each layer's ``inputs`` (names of layers), ``range`` (smallest and
         largest finite value, in units of the activation) and, where it multiplies with a weight, ``weight``
         (the parameter's name, the same for all calls that share it) and ``weight_numel``, and ``inside`` where
-        it lies within a module that torch.fx does not look into; ``outputs``: the names of the layers that the
+        it lies within a module that torch.fx does not look into, and ``masked``, up to where its values are masked
+        scores, where it holds any; ``outputs``: the names of the layers that the
         network returns; ``opaque``: paths of the modules whose weights no layer is known to multiply with.
     """
     parameter = {id(p): name for name, p in network.model.named_parameters()}
@@ -121,6 +122,8 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
             told |= {"weight": parameter[id(weight_of[name])], "weight_numel": weight_of[name].numel()}
         if name in network.inside:
             told["inside"] = True
+        if facts[name].axis.masked is not None:
+            told["masked"] = facts[name].axis.masked
         return told
 
     return {

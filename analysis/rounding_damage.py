@@ -22,11 +22,12 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.calls import Call
-from hessrank.analysis.damage import quantized_weights, rounding_error, without_masked
+from hessrank.analysis.damage import quantized_weights, rounding_error
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
 from hessrank.analysis.estimators.gradient_norms import send_back
 from hessrank.analysis.estimators.rows import Rows
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.masks import without_masked
 from hessrank.analysis.padding import real_positions
 from hessrank.analysis.survey import without_padding
 from hessrank.analysis.weights import weight_gradients
@@ -90,7 +91,8 @@ class _Products:
     def __call__(self, layer: Layer, call: Call, value: Tensor) -> None:
         """Watch one activation."""
         if layer.name in self._row:
-            value.register_hook(self._layer_hook(layer, without_masked(value.detach())))  # type: ignore[no-untyped-call]
+            masked = self._work.axes[layer.name].masked
+            value.register_hook(self._layer_hook(layer, without_masked(value.detach(), masked)))  # type: ignore[no-untyped-call]
         if layer.name in self._weight_row and call.module is not None and call.input is not None:
             value.register_hook(self._weight_hook(layer, call))  # type: ignore[no-untyped-call]
 
@@ -105,12 +107,14 @@ class _Products:
 
     def _layer_hook(self, layer: Layer, value: Tensor) -> Callable[[Tensor], None]:
         row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
-        low, high = self._grids.ranges[layer.name]
+        (low, high), copies = self._grids.ranges[layer.name], self._work.copies
 
         def hook(slope: Tensor) -> None:
-            rows, slopes = (axis.rows(t, count) for t in (value, without_padding(slope, axis, self._real)))
+            slopes = axis.rows(without_padding(slope, axis, self._real), count)
+            slopes = slopes.reshape(count // copies, copies, -1)
+            rows = axis.rows(value, count)[::copies, :, None]  # all copies of a sample have one rounding error
             errors = (rounding_error(rows, low, high, width) for width in self._grids.bits)
-            self._found[row] = torch.stack([error.mul_(slopes).sum(1) for error in errors])
+            self._found[row] = torch.stack([(slopes @ error).flatten() for error in errors])
 
         return hook
 

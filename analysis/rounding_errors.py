@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.damage import activation_errors
 from hessrank.analysis.network import Network
-from hessrank.analysis.survey import Facts, find_ranges
+from hessrank.analysis.survey import Facts, find_ranges, mask_by_fills
 from hessrank.analysis.team import Team
 
 
@@ -20,18 +20,17 @@ class RoundingErrors:
 
     Attributes:
         errors: ‖Q(a) − a‖²/n, shape (layers, bits, samples).
-        masked: names of the layers that hold -inf, as masked attention scores do.
     """
 
     def __init__(self, network: Network, facts: Mapping[str, Facts], bits: Sequence[int], samples: int) -> None:
         """Start with nothing; the ranges go into ``facts``."""
         self._network, self._facts, self._bits = network, dict(facts), tuple(bits)
         self.errors = np.zeros((len(network.layers), len(self._bits), samples))
-        self.masked: set[str] = set()
+        mask_by_fills(network, self._facts)
 
     def look(self, batch: Batch) -> None:
         """Widen the ranges by what the layers take on ``batch``."""
-        self.masked |= find_ranges(self._network, batch, self._facts)
+        find_ranges(self._network, batch, self._facts)
 
     def measure(self, batch: Batch) -> None:
         """Round every layer to its range, which must be known by now."""
@@ -50,6 +49,11 @@ class RoundingErrors:
             }
         )
 
+    @property
+    def masked(self) -> list[str]:
+        """Names of the layers that hold masked scores."""
+        return [name for name in self._names() if self._facts[name].axis.masked is not None]
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all that is known."""
         facts = [self._facts[name] for name in self._names()]
@@ -57,15 +61,17 @@ class RoundingErrors:
             "errors": self.errors,
             "low": np.array([fact.low for fact in facts]),
             "high": np.array([fact.high for fact in facts]),
-            "masked": np.array([name in self.masked for name in self._names()], dtype=np.int8),
+            "masked": np.array([-np.inf if f.axis.masked is None else f.axis.masked for f in facts]),
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Know what :meth:`state` returned."""
         self.errors = state["errors"]
-        self.masked = {name for name, is_masked in zip(self._names(), state["masked"], strict=True) if is_masked}
-        for name, low, high in zip(self._names(), state["low"].tolist(), state["high"].tolist(), strict=True):
+        columns = (state[key].tolist() for key in ("low", "high", "masked"))
+        for name, low, high, masked in zip(self._names(), *columns, strict=True):
             self._facts[name].low, self._facts[name].high = low, high
+            if masked > -np.inf:
+                self._facts[name].mask(masked)
 
     def _names(self) -> list[str]:
         return [layer.name for layer in self._network.layers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
+from hessrank.analysis.masks import LEAST, Judged, ScoreWatch, masking_fills
 from hessrank.analysis.network import Network
 from hessrank.analysis.padding import real_elements, real_positions
 from hessrank.errors import ModelError
@@ -23,12 +24,14 @@ from hessrank.errors import ModelError
 class SampleAxis:
     """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``.
 
-    Along ``positions`` it keeps those of padded sequences.
+    Along ``positions`` it keeps those of padded sequences. Values up to ``masked`` are masked scores; None where there
+    are none.
     """
 
     dim: int = 0
     repeat: int = 1
     positions: tuple[int, ...] = ()
+    masked: float | None = None
 
     def rows(self, value: Tensor, batch_size: int) -> Tensor:
         """Return ``value`` as one row a sample, batch_size × elements."""
@@ -52,6 +55,24 @@ def without_padding(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Ten
     """
     counted = real_elements(value, axis, real)
     return value if counted is None else value * counted
+
+
+def counted_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor | None:
+    """Return which elements of an activation count: no padding, and no masked score.
+
+    Args:
+        value: the activation.
+        axis: where it keeps its samples and positions, and up to where it is masked.
+        real: which positions of the batch are no padding, B×T; None if all are.
+
+    Returns:
+        true where an element counts, of a shape that spreads to the activation's; None if all do.
+    """
+    unpadded = real_elements(value, axis, real)
+    if axis.masked is None:
+        return unpadded
+    unmasked = value > axis.masked
+    return unmasked if unpadded is None else unmasked & unpadded
 
 
 def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
@@ -96,6 +117,11 @@ class Facts:
     low: float = math.inf
     high: float = -math.inf
     axis: SampleAxis = SampleAxis()
+
+    def mask(self, value: float) -> None:
+        """Count values up to ``value``, and up to those counted before, as masked scores."""
+        before = -math.inf if self.axis.masked is None else self.axis.masked
+        self.axis = replace(self.axis, masked=max(before, value))
 
 
 def first_look(network: Network, one: Batch) -> dict[str, Facts]:
@@ -148,7 +174,7 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
         if axis is None or not _close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
             mixed.append(layer.name)
         else:
-            facts[layer.name].axis = replace(axis, positions=facts[layer.name].axis.positions)
+            facts[layer.name].axis = replace(facts[layer.name].axis, dim=axis.dim, repeat=axis.repeat)
 
     for alone in (one, single_samples(pair)[1]):
         network.run(alone, look)
@@ -172,23 +198,47 @@ def _doubled(one: torch.Size, two: torch.Size) -> SampleAxis | None:
     return SampleAxis(changed[0], one[changed[0]])
 
 
-def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[str]:
-    """Widen each layer's range by what it takes on ``batch``.
+def mask_by_fills(network: Network, facts: Mapping[str, Facts]) -> None:
+    """Note in ``facts`` which layers set values to a masking number, whether or not any sample shows it."""
+    for name in masking_fills(network):
+        facts[name].mask(LEAST)
 
-    Returns:
-        names of the layers that hold -inf, or the least number there is, as masked attention scores do; their
-        range is that of the rest. Padding does not count.
+
+def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None:
+    """Widen each layer's range by what it takes on ``batch``; padding and masked scores do not count.
+
+    Args:
+        network: the network.
+        batch: some samples.
+        facts: ranges are widened, and where scores are masked, ``axis.masked`` tells up to where.
 
     Raises:
         ModelError: an activation is NaN or +inf; the message names the first such layer.
     """
-    masked: set[str] = set()
     positions = real_positions(batch)
+    watch = ScoreWatch(network)
+
+    def widen(known: Facts, value: Tensor, low: float, high: float) -> None:
+        if low <= LEAST:
+            known.mask(LEAST)
+        counted = counted_elements(value, known.axis, positions)
+        if counted is not None:
+            value = value[counted.expand_as(value)]
+            if value.numel() == 0:
+                return
+            low, high = _bounds(value)
+        known.low, known.high = min(known.low, low), max(known.high, high)
+
+    def take(judged: Iterable[Judged]) -> None:
+        for name, scores, masked in judged:
+            if masked is not None:
+                facts[name].mask(masked)
+            widen(facts[name], scores, *_bounds(scores))
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         if value.numel() == 0:
             return
-        low, high = (float(bound) for bound in torch.aminmax(value))
+        low, high = _bounds(value)
         if math.isnan(low) or high == math.inf:
             what = "NaN" if math.isnan(low) else "infinite"
             where = ", ".join(map(str, batch.samples))
@@ -196,25 +246,17 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> set[
                 f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, in samples {where}: "
                 "look at the data's scale and at the weights before it"
             )
-        known = facts[layer.name]
-        real = real_elements(value, known.axis, positions)
-        counted = value if real is None else value[real.expand_as(value)]
-        if low <= least_score(value):
-            masked.add(layer.name)
-            counted = counted[counted > least_score(value)]
-        if counted is not value:
-            if counted.numel() == 0:
-                return
-            low, high = (float(bound) for bound in torch.aminmax(counted))
-        known.low, known.high = min(known.low, low), max(known.high, high)
+        take(watch.judged(layer, call, value))
+        if not watch.keep(layer, value):
+            widen(facts[layer.name], value, low, high)
 
     network.run(batch, tap)
-    return masked
+    take(watch.left())
 
 
-def least_score(value: Tensor) -> float:
-    """Return up to where attention scores count as masked: -inf, or about the least number of the type."""
-    return float(torch.finfo(value.dtype).min) / 2
+def _bounds(value: Tensor) -> tuple[float, float]:
+    low, high = torch.aminmax(value)
+    return float(low), float(high)
 
 
 def check_weights(model: nn.Module) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from hessrank.analysis.ranking import Ranking
 from hessrank.errors import ModelError, unknown_name
 
+_SINCE_MASKS = 3  # version of a ranking's record
+
 
 @dataclass(frozen=True)
 class Node:
@@ -26,6 +28,7 @@ class Node:
         low: smallest value over the data.
         high: largest value over the data.
         inside: whether it lies within a module that torch.fx does not look into, where nothing can be inserted.
+        masked: whether it holds masked scores (-inf, -10 000), which no grid does.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Node:
     low: float = 0.0
     high: float = 0.0
     inside: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Graph:
                 "the ranking holds no graph of the network: keep ranking.json beside ranking.csv, "
                 "or rank again with this release"
             )
+        tells_masks = int(ranking.info.get("schema_version", 0)) >= _SINCE_MASKS
         rows: dict[str, Any] = {str(row["layer"]): row for row in ranking.to_frame().to_dict("records")}
 
         def node(name: str, facts: Mapping[str, Any]) -> Node:
@@ -98,6 +103,7 @@ class Graph:
                 low=facts["range"][0],
                 high=facts["range"][1],
                 inside=facts.get("inside", False),
+                masked="masked" in facts if tells_masks else row["kind"] in ("masked_fill", "masked_fill_"),
             )
 
         return cls.of(

@@ -36,7 +36,6 @@ SINGULAR = _words("""
 """)
 DIVISIONS = _words("div div_ divide divide_ true_divide truediv itruediv")
 KERNELS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear")
-MASKS = _words("masked_fill masked_fill_")
 
 
 def is_join(node: Node) -> bool:

@@ -16,7 +16,6 @@ from hessrank.quant.kinds import (
     BATCH_NORMS,
     FUSED_ACTIVATIONS,
     KERNELS,
-    MASKS,
     is_addition,
     is_join,
     is_singular_in,
@@ -118,7 +117,7 @@ def _source(
         _EXCLUDED: node.name in excluded,
         _INSIDE: node.inside,
         f"{IN_KERNEL}{fused.get(node.name)}": node.name in fused and node.name not in named,
-        "holds -inf, which no grid does": node.kind in MASKS,
+        "holds masked scores, which no grid does": node.masked,
         _PRECISE: node.name in precise and not passes_grid_on(node),
         f"joins {', '.join(bare)}, which is not quantized": bool(bare),
     }

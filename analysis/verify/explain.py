@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hessrank.analysis.verify.damage import Bench, Damaged
+from hessrank.analysis.measured_damage import Bench, Damaged
 
 FIRST_ORDER, NOT_SMALL, CLIPPING = "first-order term", "not small", "clipping"
 NOT_INDEPENDENT, NOISE, OTHER_DATA, UNEXPLAINED = (

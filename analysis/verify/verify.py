@@ -20,7 +20,7 @@ from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.rounds import Progress
 from hessrank.analysis.survey import check_weights, find_sample_axes, first_look
 from hessrank.analysis.untouched import untouched
-from hessrank.analysis.verify.damage import Bench, Damaged
+from hessrank.analysis.measured_damage import Bench, Damaged
 from hessrank.analysis.verify.explain import Prediction, agree, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.analysis.weights import Weight, find_weights
@@ -78,7 +78,8 @@ def verify(
             feed.batch_size = 1
         graph = ranking.info["graph"]["layers"]
         ranges = {name: tuple(graph[name]["range"]) for name in names}
-        bench = Bench(network, feed, made, ranges)
+        masked = {name: graph[name]["masked"] for name in names if "masked" in graph[name]}
+        bench = Bench(network, feed, made, ranges, masked)
         held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
         tensors = _tensors(ranking, names, held, widths)
         rows = []

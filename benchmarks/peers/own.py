@@ -21,7 +21,7 @@ from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.survey import SampleAxis, first_look
 from hessrank.analysis.untouched import untouched
-from hessrank.analysis.verify.damage import Bench, Damaged
+from hessrank.analysis.measured_damage import Bench, Damaged
 from hessrank.analysis.weights import find_weights
 
 CHUNK = 16  # probes that share a forward pass, as in hessrank.rank

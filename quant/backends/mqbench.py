@@ -63,7 +63,7 @@ def prepare_mqbench(
     feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
     with memory_errors_explained():
         one = feed.batch(0)
-        graph = graph_of(model, one)
+        graph = graph_of(model, one, feed)
         idle = require(policy, graph)
         points = policy_points(policy, graph)
         execution = Execution(library, model, one, graph, points, resolve(policy, graph, points), platform)

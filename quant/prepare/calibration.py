@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 
 import torch
+from torch import Tensor
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.feed import Feed, check_finite
+from hessrank.analysis.padding import real_positions
+from hessrank.analysis.survey import SampleAxis, counted_elements
 from hessrank.errors import DataError, HessrankError, ModelError
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Quantizer
 
 
-def calibrate(model: QuantizedModel, feed: Feed) -> None:
+def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis]) -> None:
     """Show data to a model's observers, give every quantizer its range, and switch the quantizers on.
+
+    Observers see the elements that a ranking counts: no padding.
 
     Args:
         model: what was prepared; its quantizers are off.
         feed: the samples.
+        axes: where each layer keeps its samples and their positions.
 
     Raises:
         DataError: the data holds NaN or infinity.
         ModelError: an activation or a weight does; the message names the layer.
     """
-
-    def show(batch: Batch) -> None:
-        check_finite(batch)
-        model(*batch.args, **batch.kwargs)
-
-    layers = {one.quantizer: one.layer for one in reversed(model.inserted)}
     modes = {module: module.training for module in model.modules()}
     model.eval()
     with torch.no_grad():
         for path, module in model.quantized_weights():
             with _named(f"{path}.weight"):
                 module.observe_weight()
-        weights = {id(module.weight_quantizer) for _, module in model.quantized_weights()}
-        activations = {path: q for path, q in model.quantizers_by_path() if id(q) not in weights}
-        with _observing({layers[path]: quantizer for path, quantizer in activations.items()}):
-            feed.each(show)
+        with _Observation(model, axes) as observation:
+            feed.each(observation.show)
+    layers = {one.quantizer: one.layer for one in reversed(model.inserted)}
     for path, quantizer in model.quantizers_by_path():
         with _named(layers[path]):
             quantizer.calibrated()
@@ -49,24 +49,42 @@ def calibrate(model: QuantizedModel, feed: Feed) -> None:
         part.training = training
 
 
-@contextmanager
-def _observing(quantizers: dict[str, Quantizer]) -> Iterator[None]:
-    """Switch observers on until the block is left; what goes wrong in one names its layer."""
-    running: list[str] = []
-    with ExitStack() as stack:
-        for layer, quantizer in quantizers.items():
-            quantizer.observing = True
-            stack.callback(setattr, quantizer, "observing", False)
-            handle = quantizer.register_forward_pre_hook(lambda *_, layer=layer: running.append(layer))
-            stack.callback(handle.remove)
-            handle = quantizer.register_forward_hook(lambda *_: running.clear())
-            stack.callback(handle.remove)
-        try:
-            yield
-        except DataError:
-            raise
-        except HessrankError as error:
-            raise ModelError(f"layer {running[-1]!r}: {error}" if running else str(error)) from error
+class _Observation(ExitStack):
+    """Shows observers what their quantizers are given, until it is left."""
+
+    def __init__(self, model: QuantizedModel, axes: Mapping[str, SampleAxis]) -> None:
+        super().__init__()
+        self._model, self._axes = model, axes
+        self._real: Tensor | None = None  # which positions of the batch are no padding
+        layer_at = {one.node: one.layer for one in model.inserted if one.tensor != "weight"}
+        for path, layers in self._calls(layer_at).items():
+            quantizer = model.get_submodule(path)
+            self.callback(quantizer.register_forward_pre_hook(self._observer(layers)).remove)
+
+    def show(self, batch: Batch) -> None:
+        """Run the model on a batch."""
+        check_finite(batch)
+        self._real = real_positions(batch)
+        self._model(*batch.args, **batch.kwargs)
+
+    def _calls(self, layer_at: Mapping[str, str]) -> dict[str, list[str]]:
+        """Return the layers behind which each quantizer is called, in the order of the graph."""
+        calls: dict[str, list[str]] = {}
+        for node in self._model.graph.nodes:
+            if node.name in layer_at:
+                calls.setdefault(str(node.target), []).append(layer_at[node.name])
+        return calls
+
+    def _observer(self, layers: list[str]) -> Callable[[Quantizer, tuple[Tensor, ...]], None]:
+        following = cycle(layers)
+
+        def observe(quantizer: Quantizer, given: tuple[Tensor, ...]) -> None:
+            layer, value = next(following), given[0]
+            counted = counted_elements(value, self._axes[layer], self._real)
+            with _named(layer):
+                quantizer.observer.observe(value if counted is None else value[counted.expand_as(value)])
+
+        return observe
 
 
 @contextmanager

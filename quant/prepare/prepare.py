@@ -88,7 +88,7 @@ def prepare(
         )
     feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
     with memory_errors_explained(), torch.random.fork_rng(devices=[]):
-        traced = trace(model, feed.batch(0))
+        traced = trace(model, feed.batch(0), feed)
         idle = require(policy, traced.graph)
         points = policy_points(policy, traced.graph)
         insertion = Insertion(traced, points, resolve(policy, traced.graph, points))
@@ -101,7 +101,7 @@ def prepare(
             "warnings": [str(finding) for finding in idle],
             "freeze_bn": freeze_bn,
         }
-        calibrate(prepared, feed)
+        calibrate(prepared, feed, traced.axes)
     return prepared.train() if model.training and freeze_bn else prepared
 
 

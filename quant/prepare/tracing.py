@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hessrank.analysis.batches import Batch, first_line
+from hessrank.analysis.feed import Feed, check_finite
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
-from hessrank.analysis.survey import first_look
+from hessrank.analysis.padding import leave_out_padding
+from hessrank.analysis.survey import Facts, SampleAxis, find_ranges, find_sample_axes, first_look, mask_by_fills
 from hessrank.analysis.untouched import untouched
 from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError
@@ -36,19 +38,22 @@ class Traced:
         module: a graph module on a copy of the model.
         graph: its layers, as policies see them.
         nodes: the torch.fx node of every layer that is one.
+        axes: where each layer keeps its samples and their positions.
     """
 
     module: fx.GraphModule
     graph: Graph
     nodes: dict[str, fx.Node]
+    axes: dict[str, SampleAxis]
 
 
-def trace(model: nn.Module, batch: Batch) -> Traced:
+def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
     """Trace a copy of ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
 
     Args:
         model: any network; untouched.
         batch: one sample.
+        feed: the samples in which masks and padding are looked for; None looks at ``batch`` alone.
 
     Raises:
         ModelError: torch.fx cannot follow the model's code; the message names the line and what to do.
@@ -59,7 +64,8 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
         network = Network(model, batch)
         if network.why_hooks:
             raise _untraceable(model, batch, network.why_hooks)
-        graph = _graph(network, batch)
+        facts = _facts(network, batch, feed)
+        graph = _graph(network, batch, facts)
         nodes = {name: network.nodes[name] for name in graph.nodes if name not in network.inside}
         traced = next(iter(nodes.values())).graph
         constants = _constants(model, traced)
@@ -73,7 +79,7 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
     for node in module.graph.nodes:
         node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
-    return Traced(module, graph, nodes)
+    return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()})
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -88,19 +94,39 @@ def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
     return {name: value for name, value in vars(model).items() if name in names and isinstance(value, Tensor)}
 
 
-def graph_of(model: nn.Module, batch: Batch) -> Graph:
+def graph_of(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Graph:
     """Return the layers of ``model`` and how they hang together; it need not be traceable.
 
     Args:
         model: any network; untouched.
         batch: one sample.
+        feed: the samples in which masks are looked for; None looks at ``batch`` alone.
     """
     with untouched(model):
-        return _graph(Network(model, batch), batch)
+        network = Network(model, batch)
+        return _graph(network, batch, _facts(network, batch, feed))
 
 
-def _graph(network: Network, one: Batch) -> Graph:
+def _facts(network: Network, one: Batch, feed: Feed | None) -> dict[str, Facts]:
+    """Return what is known of each layer: of one sample, and which scores are masked and where padding lies in all."""
     facts = first_look(network, one)
+    mask_by_fills(network, facts)
+    if feed is None:
+        find_ranges(network, one, facts)
+        return facts
+    if feed.batch_size > 1 and len(feed) > 1 and find_sample_axes(network, one, feed.batch(0, 1), facts):
+        feed.batch_size = 1  # or else nobody could say which positions are whose
+    any(leave_out_padding(network, feed, facts))
+
+    def look(batch: Batch) -> None:
+        check_finite(batch)
+        find_ranges(network, batch, facts)
+
+    feed.each(look)
+    return facts
+
+
+def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
     parameter = {id(p): name for name, p in network.model.named_parameters()}
     weights = find_weights(network, one)
     weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
@@ -117,6 +143,7 @@ def _graph(network: Network, one: Batch) -> Graph:
             None if weight is None else parameter[id(weight)],
             0 if weight is None else weight.numel(),
             inside=name in network.inside,
+            masked=facts[name].axis.masked is not None,
         )
 
     nodes = (node(layer.name, layer.kind) for layer in network.layers)

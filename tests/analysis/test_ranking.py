@@ -47,7 +47,7 @@ def test_a_bare_read_csv_reads_it_back(ranking: Ranking, tmp_path: Path) -> None
     again = Ranking.read(tmp_path / "r.csv")
     pd.testing.assert_frame_equal(again.to_frame(), ranking.to_frame(), rtol=1e-8)
     assert again.info == json.loads((tmp_path / "r.json").read_text())
-    assert again.info["schema_version"] == 2
+    assert again.info["schema_version"] == 3
     assert {"loss", "seed", "data", "model", "estimators", "order", "versions", "warnings"} <= set(again.info)
 
 

@@ -81,10 +81,11 @@ def test_what_is_not_piecewise_linear_reads_a_quantized_tensor(kind: str) -> Non
     assert list(points.activations) == ["x", "c", "g"]
 
 
-def test_a_mask_of_minus_infinity_is_left_alone() -> None:
-    points = quantization_points(graph("x input\nl Linear*l.weight x\nm masked_fill l\ns softmax m", "s"))
+def test_masked_scores_are_left_alone() -> None:
+    made = graph("x input\nl Linear*l.weight x\nm masked_fill l\ns softmax m", "s", masked={"m": True})
+    points = quantization_points(made, named=["m"])
     assert list(points.activations) == ["x", "l", "s"]
-    assert "-inf" in points.unquantized["m"]
+    assert points.unquantized["m"] == "holds masked scores, which no grid does"
 
 
 def test_calls_of_one_module_share_a_weight_and_have_a_quantizer_each() -> None:

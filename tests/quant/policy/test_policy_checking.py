@@ -15,7 +15,7 @@ GRAPH = Graph.of(
         Node("encoder.relu", "ReLU", ("encoder.conv1",)),
         Node("pool", "MaxPool2d", ("encoder.relu",)),
         Node("scores", "Linear", ("pool",), weight="scores.weight"),
-        Node("masked_fill", "masked_fill", ("scores",)),
+        Node("masked_fill", "masked_fill", ("scores",), masked=True),
         Node("softmax", "softmax", ("masked_fill",)),
     ],
     ["softmax"],
@@ -92,7 +92,7 @@ WARNINGS = {
     ),
     "activation of a mask": (
         SPECIAL + "    masked_fill: {activation: 10}",
-        "3:31: warning: the activation of 'masked_fill' does nothing: holds -inf, which no grid does",
+        "3:31: warning: the activation of 'masked_fill' does nothing: holds masked scores, which no grid does",
     ),
     "more bits behind a reshuffle": (
         SPECIAL + "    shuffle: {activation: 10}",
@@ -188,5 +188,5 @@ def test_what_stays_in_float_is_listed_with_its_reason() -> None:
         ("x", "the policy excludes it"),
         ("shuffle", "hands on x, which is not quantized"),
         ("encoder.conv1", "computed in one kernel with encoder.relu"),
-        ("masked_fill", "holds -inf, which no grid does"),
+        ("masked_fill", "holds masked scores, which no grid does"),
     ]

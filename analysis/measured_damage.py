@@ -13,11 +13,12 @@ from torch.utils._pytree import tree_map
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
-from hessrank.analysis.damage import quantize_weight, rounding_error, without_masked
+from hessrank.analysis.damage import quantize_weight, rounding_error
 from hessrank.analysis.estimators.base import target_of
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.losses import Loss
+from hessrank.analysis.masks import without_masked
 from hessrank.analysis.network import Network
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.weights import Weight, channel_axis
@@ -51,6 +52,7 @@ class Bench:
         feed: Feed,
         loss: Loss,
         ranges: Mapping[str, tuple[float, float]],
+        masked: Mapping[str, float],
     ) -> None:
         """Run all samples in float.
 
@@ -59,8 +61,9 @@ class Bench:
             feed: the samples.
             loss: the loss; without a target it compares with the network's own float output.
             ranges: each activation's, which its grid covers.
+            masked: of the activations that hold masked scores, up to where these are.
         """
-        self._network, self._feed, self._loss, self._ranges = network, feed, loss, ranges
+        self._network, self._feed, self._loss, self._ranges, self._masked = network, feed, loss, ranges, masked
         self._targets: dict[tuple[int, ...], Any] = {}
         self.losses = self._of_each(self._look)
 
@@ -85,6 +88,7 @@ class Bench:
         def tap(layer: Layer, call: Call, value: Tensor) -> None:
             if layer.name == what.layer:
                 error = self._error(what, value).double().square()
+                value = without_masked(value, self._masked.get(what.layer))
                 outside = (value < min(low, 0.0)) | (value > max(high, 0.0))
                 beyond[0] += float(error[outside].sum())
                 total[0] += float(error.sum())
@@ -97,7 +101,8 @@ class Bench:
 
     def _error(self, what: Damaged, value: Tensor) -> Tensor:
         """Return Q(a) − a of an activation; masked scores have none."""
-        return rounding_error(without_masked(value), *self._ranges[what.layer], what.bits)
+        scores = without_masked(value, self._masked.get(what.layer))
+        return rounding_error(scores, *self._ranges[what.layer], what.bits)
 
     def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
         found = np.zeros(len(self._feed))
