@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,19 @@ def check_finite(batch: Batch) -> None:
 
 def _tensors(batch: Batch) -> list[Tensor]:
     return [leaf for leaf in tree_leaves((batch.args, batch.kwargs, batch.target)) if isinstance(leaf, Tensor)]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What all samples are.
+
+    Attributes:
+        sha256: checksum of them as they are fed, whatever the batch size.
+        shapes: of each sample's inputs, with a batch dimension of 1.
+    """
+
+    sha256: str
+    shapes: tuple[tuple[torch.Size, ...], ...]
 
 
 class Feed:
@@ -72,6 +86,11 @@ class Feed:
         batch = make_batch(self._samples, indices, self._model, needs_target=self._needs_target)
         return batch.map(self._converted)
 
+    def some(self, indices: Sequence[int]) -> Feed:
+        """Return a feed of some of the samples, numbered from 0, for the same model and processes."""
+        samples = [self._samples[index] for index in indices]
+        return Feed(samples, self._model, self.batch_size, needs_target=self._needs_target, team=self.team)
+
     def each(self, work: Callable[[Batch], None], start: int = 0) -> None:
         """Do ``work`` on every batch of this process in turn; what fails for lack of memory is done again in halves.
 
@@ -91,19 +110,20 @@ class Feed:
             else:
                 start = stop
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of all samples as they are fed, whatever the batch size.
+    def contents(self) -> Contents:
+        """Read all samples, one by one.
 
         Raises:
             DataError: a sample holds NaN or infinity.
         """
-        digest = hashlib.sha256()
+        digest, shapes = hashlib.sha256(), []
         for index in range(len(self)):
             batch = self.batch(index)
             check_finite(batch)
             for leaf in _tensors(batch):
                 digest.update(content(leaf))
-        return digest.hexdigest()
+            shapes.append(tuple(leaf.shape for leaf in _tensors(replace(batch, target=None))))
+        return Contents(digest.hexdigest(), tuple(shapes))
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)

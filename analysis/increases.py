@@ -1,79 +1,80 @@
 """The predicted increase of the loss if one tensor alone were quantized: how each number is found.
 
-Rounding errors of few bits are neither isotropic nor independent. So the increase is estimated from the errors
-themselves (:mod:`rounding_damage`) where a plain backward pass tells it: the loss knows a factor S, and the
-Gauss-Newton matrix is the Hessian. All else, and whatever has more than :data:`MOST_BITS` bits, is
-½ · E[trace/n · ‖Q(a) − a‖²].
+Rounding errors are neither isotropic nor independent: at few bits they are as large as what is rounded, and where
+most values are one constant, all of these have the same. So the increase is estimated from the errors themselves
+(:mod:`rounding_damage`) where a plain backward pass tells it: the loss knows a factor S, and the Gauss-Newton matrix
+is the Hessian. All else is ½ · E[trace/n · ‖Q(a) − a‖²], at all bit-widths. Where neither can be trusted the increase
+is measured (:mod:`measured_increases`), and no width is predicted to hurt less than a wider one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from hessrank.analysis.damage import weight_errors
+from hessrank.analysis.damage import weight_errors, weight_wiped_out
 from hessrank.analysis.estimators import Weight
 from hessrank.analysis.estimators.auto import curved_ones, where_exact
 from hessrank.analysis.estimators.base import target_of
+from hessrank.analysis.measured_damage import Damaged
+from hessrank.analysis.measured_increases import NOISY, WIPED_OUT, Doubt, falling_with_bits, measure_increases
 from hessrank.analysis.outputs import output_tensors
-from hessrank.analysis.rounding_draws import RoundingDraws
+from hessrank.analysis.rounding_draws import RoundingDraws, spread_draws
+from hessrank.analysis.rounding_errors import RoundingErrors
 from hessrank.analysis.rounds import Progress, Rounds
 from hessrank.analysis.statistics import Array, in_groups
 
-MOST_BITS = 8  # with more, the errors are as good as independent
 
-
+@dataclass(frozen=True)
 class Increases:
-    """The predicted increases of one ranking, in units of the loss."""
+    """The predicted increases of one ranking, in units of the loss.
 
-    def __init__(
-        self, rounds: Rounds, errors: Array, bits: Sequence[int], draws: RoundingDraws | None, why: str
-    ) -> None:
-        """Put together what is known.
+    Rows are the layers in the order of execution, then the weights.
 
-        Args:
-            rounds: the finished sampling of the traces.
-            errors: ‖Q(a) − a‖²/n, shape (layers, bits, samples).
-            bits: the bit-widths of ``errors``.
-            draws: the rounding damage that was drawn, for some or all of the layers; None if none was.
-            why: why the formula is used for all else, up to 8 bits.
-        """
-        self.bits = tuple(bits)
-        self._rounds, self._errors, self._draws, self._why = rounds, errors, draws, why
+    Attributes:
+        bits: the bit-widths, ascending.
+        values: increases, shape (layers + weights, bits); NaN where a weight has no trace.
+        measured: which of them are measured, of the same shape.
+        weights: the weights.
+        doubts: predictions that are not trusted, and were not measured either.
+        draws: the rounding damage that was drawn, for some or all of the layers; None if none was.
+        why: why the formula is used for all else.
+    """
 
-    def of_layers(self) -> Array:
-        """Return the increase of every layer, in the order of execution, and bit-width: shape (layers, bits)."""
-        values = np.asarray((self._errors * self._rounds.traces_per_sample()[:, None, :]).mean(2) / 2)
-        if draws := self._draws:
-            values[np.ix_(self._rows(draws), self._columns(draws))] = draws.means()[: len(draws.layers)]
-        return values
+    bits: tuple[int, ...]
+    values: Array
+    measured: NDArray[np.bool_]
+    weights: tuple[Weight, ...]
+    doubts: tuple[Doubt, ...]
+    draws: RoundingDraws | None
+    why: str
 
-    def of_weights(self) -> Mapping[Weight, Array]:
-        """Return the increase of every weight at each bit-width; NaN where there is no trace."""
-        found = {}
-        for part in self._rounds.parts:
-            for weight, trace in zip(part.choice.weights, part.weights.values().mean(1), strict=True):
-                module = self._rounds.module_of(weight)
-                found[weight] = trace * np.array(weight_errors(module, weight.parameter, self.bits)) / 2
-        if draws := self._draws:
-            for weight, values in zip(draws.weights, draws.means()[len(draws.layers) :], strict=True):
-                found[weight][self._columns(draws)] = values
-        return found
+    def of_layers(self) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the increase of every layer and bit-width, shape (layers, bits), and which are measured."""
+        count = len(self.values) - len(self.weights)
+        return self.values[:count], self.measured[:count]
 
-    def rank_by(self, width: int, tolerance: float) -> None:
+    def of_weights(self) -> Mapping[Weight, tuple[Array, NDArray[np.bool_]]]:
+        """Return the increase of every weight at each bit-width, and which are measured."""
+        first = len(self.values) - len(self.weights)
+        return {w: (self.values[i], self.measured[i]) for i, w in enumerate(self.weights, start=first)}
+
+    def rank_by(self, rounds: Rounds, width: int, tolerance: float) -> None:
         """Let the layers be ranked by the damage drawn for ``width`` bits, where any was.
 
-        The replicates are then those of the draws: samples, or blocks of draws where there is one sample only.
-        A layer that the formula is for keeps the replicates of its trace.
+        The replicates are then those of the draws: samples, or blocks of draws where there is one sample only; they
+        are scaled to what the table says. A layer that the formula is for keeps the replicates of its trace.
         """
-        draws, rounds = self._draws, self._rounds
-        if draws is None or width not in draws.bits:
+        draws = self.draws
+        if draws is None:
             return
-        rows, drawn, formula = self._rows(draws), draws.replicates(width), rounds.key_replicates()
+        row = {layer.name: layer.execution_index for layer in rounds.network.layers}
+        rows, drawn, formula = [row[name] for name in draws.layers], draws.replicates(width), rounds.key_replicates()
         others = [row for row in range(len(formula)) if row not in set(rows)]
         tables = {tuple(rows): drawn} | ({tuple(others): formula[others]} if others else {})
         count = min((table.shape[1] for table in tables.values() if table.shape[1] > 1), default=1)  # 1: exact
@@ -81,71 +82,152 @@ class Increases:
         for places, table in tables.items():
             keys[list(places)] = in_groups(table, count)
         share[rows] = draws.noise_share(width)
+        means, wanted = keys.mean(1), self.of_layers()[0][:, self.bits.index(width)]
+        keys *= np.where(means != 0, wanted / np.where(means != 0, means, 1), 1)[:, None]
         rounds.rank_by(keys, share, tolerance, exact=draws.exact and (not others or rounds.exact))
 
-    def record(self) -> dict[str, Any]:
+    def record(self, rounds: Rounds) -> dict[str, Any]:
         """Return how the increases came about."""
-        draws, network = self._draws, self._rounds.network
-        layers = [layer.name for layer in network.layers]
-        weights = [weight for part in self._rounds.parts for weight in part.choice.weights]
+        draws = self.draws
+        layers = [layer.name for layer in rounds.network.layers]
         return {
             "method": "rounding errors" if draws else "trace",
             "bits": list(draws.bits) if draws else [],
-            "draws": draws.per_sample * len(self._rounds.feed) if draws else 0,
+            "draws": sum(draws.counts) if draws else 0,
             "exact": draws.exact if draws else False,
             "from_trace": {
                 "layers": [name for name in layers if not draws or name not in draws.layers],
-                "weights": [w.calls[0] for w in weights if not draws or w not in draws.weights],
-                "why": self._why,
+                "weights": [w.calls[0] for w in self.weights if not draws or w not in draws.weights],
+                "why": self.why,
             },
+            "measured": int(self.measured.sum()),
+            "not_trusted": [
+                {"layer": d.what.layer, "tensor": d.what.tensor, "bits": d.what.bits}
+                for d in sorted(self.doubts, key=lambda d: (d.row, d.column))
+            ],
         }
 
-    def _rows(self, draws: RoundingDraws) -> list[int]:
-        row = {layer.name: layer.execution_index for layer in self._rounds.network.layers}
-        return [row[name] for name in draws.layers]
-
-    def _columns(self, draws: RoundingDraws) -> list[int]:
-        return [self.bits.index(width) for width in draws.bits]
+    def notes(self) -> list[str]:
+        """Return what a reader should know."""
+        notes = []
+        if count := int(self.measured.sum()):
+            notes.append(
+                f"{count} increases are measured, not predicted (columns act_measured, weight_measured): so few bits "
+                "round most of these tensors to 0"
+            )
+        if self.doubts:
+            worst = max(self.doubts, key=lambda doubt: doubt.size).what
+            notes.append(
+                f"{len(self.doubts)} predicted increases are not trusted, as that of {worst.layer} at {worst.bits} "
+                "bits: so few bits round most of these tensors to 0; raise --increase-probes to have more of them measured"
+            )
+        return notes
 
 
 def predict_increases(
-    rounds: Rounds, errors: Array, bits: Sequence[int], draws: int, progress: Progress
+    rounds: Rounds, errors: RoundingErrors, bits: Sequence[int], draws: int, outputs: int, progress: Progress
 ) -> Increases:
-    """Draw the rounding damage where it is the increase, and predict the rest from the traces.
+    """Draw the rounding damage where it is the increase, predict the rest from the traces, measure what is doubtful.
 
     Args:
         rounds: the finished sampling of the traces.
-        errors: ‖Q(a) − a‖²/n, shape (layers, bits, samples).
+        errors: what the samples show of rounding each layer.
         bits: the bit-widths of ``errors``.
-        draws: random probes in all, spread over the samples; 0 draws nothing.
-        progress: told how far it is, as the stage ``increases``.
+        draws: random probes in all, spread over the samples; 0 draws and measures nothing.
+        outputs: most elements that the network returns for a sample.
+        progress: told how far it is, as the stages ``increases`` and ``measured``.
     """
-    few = [width for width in bits if width <= MOST_BITS]
-    if not draws or not few:
-        return Increases(rounds, errors, bits, None, "no probes were asked for" if few else "")
-    outputs, known = _outputs(rounds)
-    if not known:
-        return Increases(rounds, errors, bits, None, f"loss {rounds.loss.name!r} knows no factor of its curvature")
+    weights = tuple(weight for part in rounds.parts for weight in part.choice.weights)
+    by_sample = np.concatenate([_layers_by_trace(rounds, errors), _weights_by_trace(rounds, weights, bits)])
+    drawn, why = _drawn(rounds, errors, bits, draws, outputs, progress)
+    noise = np.zeros(by_sample.shape[:2])
+    if drawn is not None:
+        rows = _rows(rounds, drawn, weights)
+        by_sample[rows], noise[rows] = drawn.per_sample(), drawn.noise()
+    values = by_sample.mean(2)
+    found: dict[tuple[int, int], float] = {}
+    doubts = _doubts(rounds, errors, weights, bits, values, noise) if draws else []
+    if doubts:
+        found, doubts = measure_increases(rounds, doubts, by_sample, draws, progress)
+    measured = np.zeros(values.shape, dtype=np.bool_)
+    for place, increase in found.items():
+        values[place], measured[place] = increase, True
+    return Increases(tuple(bits), falling_with_bits(values, measured), measured, weights, tuple(doubts), drawn, why)
+
+
+def _layers_by_trace(rounds: Rounds, errors: RoundingErrors) -> Array:
+    return np.asarray(errors.errors * rounds.traces_per_sample()[:, None, :] / 2)
+
+
+def _weights_by_trace(rounds: Rounds, weights: Sequence[Weight], bits: Sequence[int]) -> Array:
+    """Return ½ · trace/n · ‖e‖² of every weight, bit-width and sample; NaN where there is no trace."""
+    traces = [np.zeros((0, len(rounds.feed))), *(part.weights.per_sample() for part in rounds.parts)]
+    moved = [weight_errors(rounds.module_of(weight), weight.parameter, bits) for weight in weights]
+    return np.asarray(np.concatenate(traces)[:, None, :] * np.array(moved).reshape(-1, len(bits), 1) / 2)
+
+
+def _drawn(
+    rounds: Rounds, errors: RoundingErrors, bits: Sequence[int], draws: int, outputs: int, progress: Progress
+) -> tuple[RoundingDraws | None, str]:
+    """Return the rounding damage that can be drawn, and why the formula is used for the rest."""
+    if not draws:
+        return None, "no probes were asked for"
+    if not _knows_factor(rounds):
+        return None, f"loss {rounds.loss.name!r} knows no factor of its curvature"
     layers, weights = where_exact(rounds.network, rounds.loss, _with_trace(rounds))
     all_of_them = len(layers) == len(rounds.network.layers)
     why = "" if all_of_them else f"the Gauss-Newton matrix is not the Hessian before {curved_ones(rounds.network)}"
     if not layers:
-        return Increases(rounds, errors, bits, None, why)
-    samples = len(rounds.feed)
-    per_sample = max(math.ceil(draws / samples), 2 if samples == 1 else 1)  # one draw alone would have no error bar
-    exact = outputs <= per_sample or any(part.estimator.deterministic for part in rounds.parts)
-    found = RoundingDraws(layers, weights, few, outputs if exact else per_sample, samples, exact=exact)
+        return None, why
+    counts = spread_draws(draws, _shares(rounds, errors.errors))
+    exact = len(counts) * outputs <= sum(counts) or any(part.estimator.deterministic for part in rounds.parts)
+    found = RoundingDraws(layers, weights, bits, [outputs] * len(counts) if exact else counts, exact=exact)
     found.run(rounds, progress)
-    return Increases(rounds, errors, bits, found, why)
+    return found, why
 
 
-def _outputs(rounds: Rounds) -> tuple[int, bool]:
-    """Return how many elements a sample's output has, and whether the loss knows a factor S of its curvature."""
+def _rows(rounds: Rounds, drawn: RoundingDraws, weights: Sequence[Weight]) -> list[int]:
+    """Return which rows of the table were drawn."""
+    row = {layer.name: layer.execution_index for layer in rounds.network.layers}
+    place = {weight: len(row) + i for i, weight in enumerate(weights)}
+    return [*(row[name] for name in drawn.layers), *(place[weight] for weight in drawn.weights)]
+
+
+def _doubts(
+    rounds: Rounds,
+    errors: RoundingErrors,
+    weights: Sequence[Weight],
+    bits: Sequence[int],
+    values: Array,
+    noise: Array,
+) -> list[Doubt]:
+    """Return the predictions that are not trusted: where rounding wipes a tensor out, or the draws disagree."""
+    modules = [rounds.module_of(weight) for weight in weights]
+    of_weights = [weight_wiped_out(m, w.parameter, bits) for m, w in zip(modules, weights, strict=True)]
+    wiped = np.concatenate([errors.wiped.mean(2), np.array(of_weights).reshape(-1, len(bits))])
+    sizes = np.maximum(wiped / WIPED_OUT, noise / NOISY)
+    names = [(layer.name, None) for layer in rounds.network.layers] + [(w.calls[0], w) for w in weights]
+    places = zip(*np.nonzero((sizes > 1) & np.isfinite(values)), strict=True)
+    return [
+        Doubt(int(row), int(column), Damaged(names[row][0], bits[column], names[row][1]), float(sizes[row, column]))
+        for row, column in places
+    ]
+
+
+def _shares(rounds: Rounds, errors: Array) -> Array:
+    """Return each sample's part of the increase that the traces predict, the mean over layers and bit-widths."""
+    samples = errors.shape[2]
+    found = np.abs(errors * rounds.traces_per_sample()[:, None, :]).reshape(-1, samples)
+    found = found[found.sum(1) > 0]
+    return np.asarray((found / found.sum(1, keepdims=True)).mean(0)) if len(found) else np.full(samples, 1 / samples)
+
+
+def _knows_factor(rounds: Rounds) -> bool:
+    """Return whether the loss knows a factor S of its curvature."""
     one = rounds.feed.batch(0)
     output = rounds.network.run(one, lambda *_: None).output
-    tensors = output_tensors(output)
-    factor = rounds.loss.factor(output, target_of(rounds.loss, one, output), [torch.zeros_like(t) for t in tensors])
-    return sum(t[0].numel() for t in tensors), factor is not None
+    zeros = [torch.zeros_like(tensor) for tensor in output_tensors(output)]
+    return rounds.loss.factor(output, target_of(rounds.loss, one, output), zeros) is not None
 
 
 def _with_trace(rounds: Rounds) -> list[Weight]:

@@ -37,7 +37,7 @@ from hessrank.analysis.survey import (
     SampleAxis,
     check_weights,
     find_sample_axes,
-    first_look,
+    look_at_sizes,
 )
 from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import find_weights
@@ -64,10 +64,11 @@ class Job:
         self.feed, self.loss, self.options, self.tell, self.notes = feed, loss, options, tell, notes
         self.team, self.checkpoint = feed.team, checkpoint
         self.about_model = describe_model(model)
-        self.fingerprint = feed.fingerprint()
+        contents = feed.contents()
+        self.fingerprint, self._several_sizes = contents.sha256, len(set(contents.shapes)) > 1
         self.one = feed.batch(0)
         self.network = Network(model, self.one)
-        self.facts = first_look(self.network, self.one)
+        self.facts, self._outputs = look_at_sizes(self.network, feed, contents.shapes)
         self.weights = find_weights(self.network, self.one)
 
     def run(self, estimator: str) -> tuple[Rounds, Increases]:
@@ -79,7 +80,6 @@ class Job:
         errors = self._survey()
         check_curvature(Work(self.network, self.loss, self.one, Rademacher(0), range(1), names, [], self._axes))
         wanted = self.weights if self.options.weights else []
-        self._outputs = sum(t[0].numel() for t in output_tensors(self.output))
         choices = plan(estimator, self.network, self.loss, wanted, self._outputs, self._pilot)
         parts = [Part.of(choice, len(self.feed)) for choice in choices]
         copies = self._started_with = self._copies(self.feed.batch_size, _COPIES)
@@ -90,7 +90,7 @@ class Job:
             self.facts,
             parts,
             self.options.seed,
-            self._factors(errors),
+            self._factors(errors.errors),
             copies,
             read_precision(self.options.precision),
             self.checkpoint,
@@ -100,10 +100,13 @@ class Job:
             raise ModelError(
                 "every trace is zero: no activation has an influence on the loss; is the output constant?"
             )
-        increases = predict_increases(rounds, errors, self.options.bits, self.options.increase_probes, self.tell)
+        increases = predict_increases(
+            rounds, errors, self.options.bits, self.options.increase_probes, self._outputs, self.tell
+        )
         if self.options.by_bits:
-            increases.rank_by(self.options.by_bits, self.options.tolerance)
+            increases.rank_by(rounds, self.options.by_bits, self.options.tolerance)
         self._note(rounds)
+        self.notes += increases.notes()
         return rounds, increases
 
     def describe_loss(self) -> dict[str, str]:
@@ -147,6 +150,9 @@ class Job:
         """See whether samples stay apart inside a batch; if not, go one by one."""
         if self.feed.batch_size == 1 or len(self.feed) == 1:
             self.feed.batch_size = 1
+        elif self._several_sizes:
+            self.feed.batch_size = 1
+            self.notes.append("the samples are of several sizes: they went one by one")
         elif self._mixed:
             self.feed.batch_size = 1
             self.notes.append(f"{self._mixed}: they went one by one")
@@ -173,7 +179,7 @@ class Job:
     def _copies(self, batch_size: int, most: int) -> int:
         """Return how often a sample may stand in one batch: by its size, so that every run decides the same."""
         elements = sum(self.facts[layer.name].numel for layer in self.network.layers) * batch_size
-        return 1 if self._mixed else max(1, min(most, _ELEMENTS // max(1, elements)))
+        return 1 if self._mixed else max(1, min(most, int(_ELEMENTS / max(1, elements))))
 
     def _pilot(self, layers: tuple[str, ...]) -> list[Planned]:
         """Find out how to estimate the full Hessian's traces of ``layers``, on the sample with the largest loss."""
@@ -218,14 +224,16 @@ class Job:
             self.feed.each(look)
         return int(self.team.gathered(losses, 0).argmax())
 
-    def _survey(self) -> Array:
-        """Return the mean squared rounding error by layer, bit-width and sample; learn the ranges on the way."""
+    def _survey(self) -> RoundingErrors:
+        """Return what the samples show of rounding each layer; learn the ranges on the way."""
         found, total = RoundingErrors(self.network, self.facts, self.options.bits, len(self.feed)), 2 * len(self.feed)
         stage = Stage("ranges", self.feed, {"errors": found}, self.checkpoint)
         stage.run([found.look, found.measure], lambda share: self.tell("ranges", int(share * total), total))
         if found.masked:
-            self.notes.append(f"masked scores in {listed(found.masked)}: no part of their ranges, and never quantized")
-        return found.errors
+            self.notes.append(
+                f"masked scores in {listed(found.masked)}: no part of their ranges, and never quantized"
+            )
+        return found
 
     def _factors(self, errors: Array) -> Array:
         """Return what to multiply each layer's trace by to get the key that is ranked, by sample."""

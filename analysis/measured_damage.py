@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,14 @@ class Damaged:
     bits: int
     weight: Weight | None = None
 
+    @property
+    def tensor(self) -> str:
+        """``activation`` or ``weight``."""
+        return "activation" if self.weight is None else "weight"
+
 
 class Bench:
-    """Measures damage on some samples.
-
-    Attributes:
-        losses: ℓ of each sample in float, shape (samples,).
-    """
+    """Measures damage on some samples."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Bench:
         ranges: Mapping[str, tuple[float, float]],
         masked: Mapping[str, float],
     ) -> None:
-        """Run all samples in float.
+        """Prepare.
 
         Args:
             network: the network.
@@ -64,19 +66,39 @@ class Bench:
             masked: of the activations that hold masked scores, up to where these are.
         """
         self._network, self._feed, self._loss, self._ranges, self._masked = network, feed, loss, ranges, masked
-        self._targets: dict[tuple[int, ...], Any] = {}
-        self.losses = self._of_each(self._look)
+        self._in_float: dict[tuple[int, ...], tuple[Any, Tensor]] = {}  # by batch: the target and the loss
+
+    @cached_property
+    def losses(self) -> Array:
+        """ℓ of each sample in float, shape (samples,)."""
+        return self._of_each(lambda batch: self._float(batch)[1])
 
     def damage(self, what: Damaged, times: float = 1.0) -> Array:
         """Return d(``times``) of each sample, in units of the loss."""
-        if what.weight is not None:
-            with _moved(self._module(what.weight), what, times):
-                return self._of_each(self._loss_of) - self.losses
+        return self._of_each(lambda batch: self._damage(batch, what, times))
+
+    def damage_on(self, batch: Batch, what: Damaged, times: float = 1.0) -> Array:
+        """Return d(``times``) of each sample of a batch, in units of the loss."""
+        return np.asarray(self._damage(batch, what, times).cpu().numpy())
+
+    def _damage(self, batch: Batch, what: Damaged, times: float) -> Tensor:
+        target, before = self._float(batch)
 
         def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
-            return value + times * self._error(what, value) if layer.name == what.layer else None
+            moved = what.weight is None and layer.name == what.layer
+            return value + times * self._error(what, value) if moved else None
 
-        return self._of_each(lambda batch: self._loss_of(batch, tap)) - self.losses
+        with _moved(self._module(what.weight), what, times) if what.weight is not None else nullcontext():
+            output = _in_double(self._network.run(batch, tap).output)
+        return self._loss.per_sample(output, target).double() - before
+
+    def _float(self, batch: Batch) -> tuple[Any, Tensor]:
+        """Return a batch's target and loss in float."""
+        if batch.samples not in self._in_float:
+            output = _in_double(self._network.run(batch, lambda *_: None).output)
+            target = _in_double(target_of(self._loss, batch, output))
+            self._in_float[batch.samples] = target, self._loss.per_sample(output, target).double()
+        return self._in_float[batch.samples]
 
     def clipping(self, what: Damaged) -> float:
         """Return the share of ‖e‖² that comes from values beyond the grid's range, 0 to 1; 0 for a weight."""
@@ -113,20 +135,16 @@ class Bench:
         self._feed.each(work)
         return found
 
-    def _look(self, batch: Batch) -> Tensor:
-        output = _in_double(self._network.run(batch, lambda *_: None).output)
-        self._targets[batch.samples] = _in_double(target_of(self._loss, batch, output))
-        return self._loss.per_sample(output, self._targets[batch.samples]).double()
-
-    def _loss_of(self, batch: Batch, tap: Callable[..., Tensor | None] = lambda *_: None) -> Tensor:
-        output = _in_double(self._network.run(batch, tap).output)
-        if batch.samples not in self._targets:  # memory ran out since: the batches have become smaller
-            self._look(batch)
-        return self._loss.per_sample(output, self._targets[batch.samples]).double()
-
     def _module(self, weight: Weight) -> nn.Module:
         path = next(layer.module for layer in self._network.layers if layer.name == weight.calls[0])
         return self._network.model.get_submodule(str(path))
+
+
+def agree(predicted: float, measured: float, factor: float) -> bool:
+    """Return whether two increases are within a factor of each other."""
+    if predicted * measured <= 0:
+        return predicted == measured
+    return max(predicted / measured, measured / predicted) <= factor
 
 
 @contextmanager

@@ -103,20 +103,20 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
     """
     if _mask(feed.batch(0)) is None:
         return  # no need to read all samples
-    masks = [real_positions(feed.batch(index)) for index in range(len(feed))]
-    found = [mask for mask in masks if mask is not None]
-    if not found:
+    masks = [_mask(feed.batch(index)) for index in range(len(feed))]
+    shares = torch.tensor([1.0 if m is None else float((m != 0).double().mean()) for m in masks]).double()
+    lengths = torch.tensor([0 if m is None else m.shape[1] for m in masks])
+    if bool((shares == 1).all()):
         return
-    shares = torch.tensor(
-        [1.0 if mask is None else float(mask.double().mean()) for mask in masks], dtype=torch.float64
-    )
-    length = found[0].shape[1]
-    places = find_positions(network, feed.batch(0), length)
+    padded = int(shares.argmin())
+    places = find_positions(network, feed.batch(padded), int(lengths[padded]))
     for name, positions in places.items():
-        facts[name].axis = replace(facts[name].axis, positions=positions)
-        facts[name].numel = round(facts[name].numel * float((shares ** len(positions)).mean()))
-    padding = round(float((1 - shares).sum()) * length)
-    yield f"padding ({FIELD} is 0) is left out: {padding} of {length * len(masks)} positions"
+        fact = facts[name]
+        fact.axis = replace(fact.axis, positions=positions)
+        counted = torch.tensor(fact.numels) * shares ** len(positions) if len(fact.numels) == len(shares) else None
+        fact.numel = fact.numel if counted is None else float(counted.mean())
+    padding = round(float(((1 - shares) * lengths).sum()))
+    yield f"padding ({FIELD} is 0) is left out: {padding} of {int(lengths.sum())} positions"
     if not places:
         yield "the network takes no other length: padding counts in ranges, rounding errors and numel"
 

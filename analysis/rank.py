@@ -42,7 +42,7 @@ def rank(
     seed: int = 0,
     bits: int | Iterable[int] = DEFAULT_BITS,
     weights: bool = True,
-    increase_probes: int = 96,
+    increase_probes: int = 256,
     precision: str = "32",
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
@@ -107,7 +107,7 @@ def rank(
         info = job.describe_loss() | describe_run(
             rounds, asdict(options), job.about_model, job.describe_data(data), job.notes
         )
-        info["increases"] = increases.record()
+        info["increases"] = increases.record(rounds)
         info["graph"] = describe_graph(job.network, job.facts, job.weights)
     return Ranking(frame, info)
 

@@ -39,10 +39,16 @@ COLUMNS = (
     "num_probes",
     "num_samples",
     "converged",
+    "act_measured",
+    "weight_measured",
 )
 
 
-_SINCE = {"probed_at": "0.4.0"}  # columns that older rankings lack
+_SINCE = {
+    "probed_at": "0.4.0",
+    "act_measured": "0.5.0",
+    "weight_measured": "0.5.0",
+}  # columns that older rankings lack
 _NEVER_EMPTY = ("layer", "trace", "num_samples", "converged")
 
 
@@ -151,13 +157,14 @@ class Ranking:
         """
         path = Path(path)
         try:
-            frame = pd.read_csv(path, dtype={"layer": str, "probed_at": str})
+            frame = pd.read_csv(path, dtype={"layer": str} | dict.fromkeys(_SINCE, str))
         except FileNotFoundError as error:
             raise OutputError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:
             raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
         for column in _SINCE.keys() - set(frame.columns):
             frame[column] = ""
+        frame[list(_SINCE)] = frame[list(_SINCE)].fillna("")
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
             raise OutputError(

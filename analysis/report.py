@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hessrank.analysis.feed import content
@@ -18,7 +19,7 @@ from hessrank.analysis.increases import Increases
 from hessrank.analysis.network import Network
 from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
 from hessrank.analysis.rounds import Rounds
-from hessrank.analysis.statistics import Array, rank_intervals, summarize
+from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.analysis.survey import Facts
 from hessrank.analysis.weights import Weight, without_trace
 
@@ -39,7 +40,9 @@ def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
     table |= {"rank_low": low, "rank_high": high, "converged": rounds.settled}
     table["mean_trace"] = traces.mean / np.array(table["numel"])
     table |= _weight_columns(rounds, increases)
-    table |= {f"act_increase_b{b}": column for b, column in zip(increases.bits, increases.of_layers().T, strict=True)}
+    values, measured = increases.of_layers()
+    table |= {f"act_increase_b{b}": column for b, column in zip(increases.bits, values.T, strict=True)}
+    table["act_measured"] = [_widths(increases.bits, row) for row in measured]
     frame = pd.DataFrame(table)
     frame = frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
     frame["rank"] = np.arange(1, len(frame) + 1)
@@ -57,9 +60,9 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
         "layer": [layer.name for layer in layers],
         "kind": [layer.kind for layer in layers],
         "execution_index": [layer.execution_index for layer in layers],
-        "shape": ["x".join(map(str, fact.shape)) or "1" for fact in facts],
-        "numel": [fact.numel for fact in facts],
-        "macs": [fact.macs for fact in facts],
+        "shape": [_shape_text(fact.shapes) for fact in facts],
+        "numel": _whole([fact.numel for fact in facts]),
+        "macs": _whole([fact.macs for fact in facts]),
     }
     part_of = {name: part for part in rounds.parts for name in part.choice.layers}
     parts = [part_of[layer.name] for layer in layers]
@@ -70,12 +73,28 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
     return table
 
 
-def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Array]:
+def _shape_text(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Return a shape as ``8x3x3``; where samples differ in a dimension, the smallest and the largest: ``8x3-5``."""
+    seen = {shape for shape in shapes if shape}
+    if len({len(shape) for shape in seen}) != 1:
+        return "x".join(map(str, max(shapes, key=len))) or "1"
+    spans = [(min(sizes), max(sizes)) for sizes in zip(*seen, strict=True)]
+    return "x".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
+
+
+def _whole(means: Sequence[float]) -> list[float] | list[int]:
+    """Return means over samples as whole numbers if all of them are."""
+    return [int(mean) for mean in means] if all(mean == int(mean) for mean in means) else list(means)
+
+
+def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Any]:
     """Return the weights' columns; a weight stands in the row of the first call that uses it."""
     row = {layer.name: layer.execution_index for layer in rounds.network.layers}
     names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
-    columns = {name: np.full(len(row), np.nan) for name in names}
-    for weight, values in increases.of_weights().items():
+    columns: dict[str, Any] = {name: np.full(len(row), np.nan) for name in names}
+    columns["weight_measured"] = [""] * len(row)
+    for weight, (values, measured) in increases.of_weights().items():
+        columns["weight_measured"][row[weight.calls[0]]] = _widths(increases.bits, measured)
         for b, value in zip(increases.bits, values, strict=True):
             columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
     for part in rounds.parts:
@@ -85,6 +104,11 @@ def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Array]:
             place = row[weight.calls[0]]
             columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]
     return columns
+
+
+def _widths(bits: Sequence[int], measured: NDArray[np.bool_]) -> str:
+    """Return the bit-widths of measured increases as ``4 6``."""
+    return " ".join(str(width) for width, is_measured in zip(bits, measured, strict=True) if is_measured)
 
 
 def versions() -> dict[str, str]:

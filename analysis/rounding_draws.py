@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import Batch
+from hessrank.analysis.batches import Batch, single_samples
 from hessrank.analysis.estimators import Weight
 from hessrank.analysis.probes import Probes, Rademacher, UnitVectors
 from hessrank.analysis.rounding_damage import Grids, rounding_damage
@@ -26,7 +26,7 @@ class RoundingDraws:
         layers: names of the layers.
         weights: the weights.
         bits: the bit-widths.
-        per_sample: backward passes for each sample.
+        counts: backward passes for each sample.
         exact: the probes are all unit vectors, so that there is no noise.
     """
 
@@ -35,28 +35,31 @@ class RoundingDraws:
         layers: Sequence[str],
         weights: Sequence[Weight],
         bits: Sequence[int],
-        per_sample: int,
-        samples: int,
+        counts: Sequence[int],
         *,
         exact: bool,
     ) -> None:
-        """Start with nothing drawn; ``per_sample`` is the number of outputs if it shall be ``exact``."""
+        """Start with nothing drawn; ``counts`` are numbers of outputs if it shall be ``exact``."""
         self.layers, self.weights, self.bits = tuple(layers), tuple(weights), tuple(bits)
-        self.per_sample, self.exact, self._samples = per_sample, exact, samples
+        self.counts, self.exact = tuple(counts), exact
         rows = (len(self.layers) + len(self.weights)) * len(self.bits)
-        self._found = Replicates(rows, samples, deterministic=exact)
+        self._found = Replicates(rows, len(self.counts), deterministic=exact)
 
     def run(self, rounds: Rounds, progress: Progress) -> None:
         """Draw on all samples of ``rounds``, whose probes these are too."""
-        grids, indices = self._grids(rounds), range(self.per_sample)
-        total = self.per_sample * self._samples
+        grids, total = self._grids(rounds), sum(self.counts)
 
         def add(chunk: range, batch: Batch) -> None:
-            found = self._estimates(rounds, batch, chunk, grids)
-            for one in [reduce(torch.add, found)] if self.exact else found:
-                self._found.add(batch.samples, one.reshape(-1, len(batch)).numpy())
+            for one in single_samples(batch):
+                indices = range(chunk.start, min(chunk.stop, self.counts[one.samples[0]]))
+                if not indices:
+                    continue
+                found = self._estimates(rounds, one, indices, grids)
+                for draw in [reduce(torch.add, found)] if self.exact else found:
+                    self._found.add(one.samples, draw.reshape(-1, 1).numpy())
 
-        chunks = [indices] if self.exact else in_chunks(indices)
+        most = range(max(self.counts))
+        chunks = [most] if self.exact else in_chunks(most)
         stage = Stage("increases", rounds.feed, {"draws": self._found}, rounds.checkpoint)
         rounds.copies = stage.facts.get("copies", rounds.copies)
         stage.run(
@@ -65,9 +68,19 @@ class RoundingDraws:
             lambda: {"copies": rounds.copies},
         )
 
-    def means(self) -> Array:
-        """Return the mean over all draws, in units of the loss, shape (layers + weights, bits)."""
-        return np.asarray(self._found.per_sample().mean(1).reshape(-1, len(self.bits)))
+    def per_sample(self) -> Array:
+        """Return the mean over each sample's draws, in units of the loss, shape (layers + weights, bits, samples)."""
+        return np.asarray(self._found.per_sample().reshape(-1, len(self.bits), len(self.counts)))
+
+    def noise(self) -> Array:
+        """Return the relative standard error of the mean over samples that the draws make, shape (rows, bits).
+
+        A draw's standard deviation is √2 times its mean at most; of few draws that tells more than their spread.
+        """
+        means = self._found.per_sample()
+        variance = (2 * means**2 / np.array(self.counts)).sum(1) * (not self.exact)
+        total = means.sum(1)
+        return np.asarray(np.sqrt(variance) / np.where(total > 0, total, np.inf)).reshape(-1, len(self.bits))
 
     def replicates(self, width: int) -> Array:
         """Return independent replicates for the layers at ``width`` bits: samples, or blocks of draws of one."""
@@ -89,4 +102,20 @@ class RoundingDraws:
         probes: Probes = UnitVectors() if self.exact else Rademacher(rounds.seed)
         copies = min(rounds.copies, len(indices))
         work = rounds.work(batch, probes, indices, self.layers, self.weights, copies)
-        return rounds.in_copies(partial(rounding_damage, grids=grids), work)
+        return rounds.in_copies(partial(rounding_damage, grids=grids, exact=self.exact), work)
+
+
+def spread_draws(draws: int, shares: Array) -> list[int]:
+    """Return how many draws each sample gets: one each, and the rest in proportion to its share in the increases.
+
+    A draw deviates by its own size, so that this makes the mean over all samples least noisy (Neyman 1934).
+
+    Args:
+        draws: in all; a single sample has two at least, or it would have no error bar.
+        shares: each sample's part of the increase that the traces predict, shape (samples,); they add up to 1.
+    """
+    samples = len(shares)
+    left = max(draws - samples, 1 if samples == 1 else 0)
+    bounds = np.floor(np.cumsum(np.r_[0.0, shares]) * left + 0.5)
+    bounds[-1] = left
+    return [1 + int(extra) for extra in np.diff(bounds)]

@@ -20,12 +20,14 @@ class RoundingErrors:
 
     Attributes:
         errors: ‖Q(a) − a‖²/n, shape (layers, bits, samples).
+        wiped: share of the elements other than 0 that round to 0, of the same shape.
     """
 
     def __init__(self, network: Network, facts: Mapping[str, Facts], bits: Sequence[int], samples: int) -> None:
         """Start with nothing; the ranges go into ``facts``."""
         self._network, self._facts, self._bits = network, dict(facts), tuple(bits)
         self.errors = np.zeros((len(network.layers), len(self._bits), samples))
+        self.wiped = np.zeros_like(self.errors)
         mask_by_fills(network, self._facts)
 
     def look(self, batch: Batch) -> None:
@@ -34,8 +36,9 @@ class RoundingErrors:
 
     def measure(self, batch: Batch) -> None:
         """Round every layer to its range, which must be known by now."""
-        found = activation_errors(self._network, batch, self._facts, self._bits)
-        self.errors[:, :, list(batch.samples)] = found.numpy()
+        errors, wiped = activation_errors(self._network, batch, self._facts, self._bits)
+        self.errors[:, :, list(batch.samples)] = errors.numpy()
+        self.wiped[:, :, list(batch.samples)] = wiped.numpy()
 
     def share(self, team: Team) -> None:
         """Take each process's samples from that process, and the widest ranges."""
@@ -43,6 +46,7 @@ class RoundingErrors:
         self.restore(
             {
                 "errors": team.gathered(self.errors, 2),
+                "wiped": team.gathered(self.wiped, 2),
                 "low": team.lowest(state["low"]),
                 "high": team.highest(state["high"]),
                 "masked": team.highest(state["masked"]),
@@ -59,6 +63,7 @@ class RoundingErrors:
         facts = [self._facts[name] for name in self._names()]
         return {
             "errors": self.errors,
+            "wiped": self.wiped,
             "low": np.array([fact.low for fact in facts]),
             "high": np.array([fact.high for fact in facts]),
             "masked": np.array([-np.inf if f.axis.masked is None else f.axis.masked for f in facts]),
@@ -66,7 +71,7 @@ class RoundingErrors:
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Know what :meth:`state` returned."""
-        self.errors = state["errors"]
+        self.errors, self.wiped = state["errors"], state["wiped"]
         columns = (state[key].tolist() for key in ("low", "high", "masked"))
         for name, low, high, masked in zip(self._names(), *columns, strict=True):
             self._facts[name].low, self._facts[name].high = low, high

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,20 @@ from hessrank.analysis.calls import Call
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.masks import LEAST, Judged, ScoreWatch, masking_fills
 from hessrank.analysis.network import Network
+from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.padding import real_elements, real_positions
 from hessrank.errors import ModelError
+
+if TYPE_CHECKING:
+    from hessrank.analysis.feed import Feed
 
 
 @dataclass(frozen=True)
 class SampleAxis:
     """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``.
 
-    Along ``positions`` it keeps those of padded sequences. Values up to ``masked`` are masked scores; None where there
-    are none.
+    Along ``positions`` it keeps those of padded sequences. Values up to ``masked`` are masked scores; None where
+    there are none.
     """
 
     dim: int = 0
@@ -103,25 +107,81 @@ class Facts:
     """What is known of one layer.
 
     Attributes:
-        shape: of one sample's activation, without the batch dimension.
-        numel: its number of elements; without padding, the mean over the samples.
-        macs: multiply-accumulates of the call that makes it, for one sample.
+        shapes: of each sample's activation, without the batch dimension; () where the layer does not run.
+        numels: each sample's number of elements.
+        macs: multiply-accumulates of the call that makes it, for one sample; the mean over the samples.
+        numel: number of elements; without padding, the mean over the samples.
         low: smallest finite value over the data.
         high: largest finite value over the data.
         axis: where the samples lie in it.
     """
 
-    shape: tuple[int, ...]
-    numel: int
-    macs: int
+    shapes: tuple[tuple[int, ...], ...]
+    numels: tuple[int, ...]
+    macs: float
+    numel: float = field(init=False)
     low: float = math.inf
     high: float = -math.inf
     axis: SampleAxis = SampleAxis()
+
+    def __post_init__(self) -> None:
+        self.numel = sum(self.numels) / len(self.numels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The largest of the shapes."""
+        return max(self.shapes, key=math.prod)
 
     def mask(self, value: float) -> None:
         """Count values up to ``value``, and up to those counted before, as masked scores."""
         before = -math.inf if self.axis.masked is None else self.axis.masked
         self.axis = replace(self.axis, masked=max(before, value))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one sample shows of the sizes in a network.
+
+    Attributes:
+        shapes: of each layer's activation, without the batch dimension.
+        numels: its number of elements.
+        macs: multiply-accumulates of the call that makes it.
+        outputs: how many elements the network returns.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    numels: dict[str, int]
+    macs: dict[str, int]
+    outputs: int
+
+
+def _look_at(network: Network, one: Batch) -> Look:
+    look = Look({}, {}, {}, 0)
+    counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
+    counted = 0
+
+    def tap(layer: Layer, call: Call, value: Tensor) -> None:
+        nonlocal counted
+        total = counter.get_total_flops()
+        look.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
+        look.numels[layer.name], look.macs[layer.name] = value.numel(), (total - counted) // 2
+        counted = total
+
+    with counter:
+        output = network.run(one, tap).output
+    return replace(look, outputs=sum(t[0].numel() for t in output_tensors(output)))
+
+
+def _combined(network: Network, looks: Sequence[Look]) -> dict[str, Facts]:
+    """Return what is known of each layer by one look a sample."""
+    return {
+        layer.name: Facts(
+            tuple(look.shapes.get(layer.name, ()) for look in looks),
+            tuple(look.numels.get(layer.name, 0) for look in looks),
+            sum(look.macs.get(layer.name, 0) for look in looks) / len(looks),
+        )
+        for layer in network.layers
+    }
 
 
 def first_look(network: Network, one: Batch) -> dict[str, Facts]:
@@ -131,20 +191,25 @@ def first_look(network: Network, one: Batch) -> dict[str, Facts]:
         network: the network.
         one: a batch that holds a single sample.
     """
-    facts: dict[str, Facts] = {}
-    counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
-    counted = 0
+    return _combined(network, [_look_at(network, one)])
 
-    def tap(layer: Layer, call: Call, value: Tensor) -> None:
-        nonlocal counted
-        total = counter.get_total_flops()
-        shape = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
-        facts[layer.name] = Facts(shape, value.numel(), (total - counted) // 2)
-        counted = total
 
-    with counter:
-        network.run(one, tap)
-    return facts
+def look_at_sizes(
+    network: Network, feed: Feed, shapes: Sequence[tuple[torch.Size, ...]]
+) -> tuple[dict[str, Facts], int]:
+    """Return shape, size and MACs of every layer over all samples, and the most elements that the network returns.
+
+    Args:
+        network: the network.
+        feed: the samples.
+        shapes: of each sample's inputs; of those of equal shapes one is run.
+    """
+    of_shapes: dict[tuple[torch.Size, ...], Look] = {}
+    for index, shape in enumerate(shapes):
+        if shape not in of_shapes:
+            of_shapes[shape] = _look_at(network, feed.batch(index))
+    looks = [of_shapes[shape] for shape in shapes]
+    return _combined(network, looks), max(look.outputs for look in looks)
 
 
 def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, Facts]) -> str:

@@ -20,9 +20,9 @@ class Node:
         name: as in the ranking.
         kind: class of the module, name of the function, or ``input``.
         inputs: names of the layers it reads, in the order of the arguments.
-        shape: of one sample's activation.
-        numel: its number of elements.
-        macs: multiply-accumulates for one sample.
+        shape: of one sample's activation; of the largest, where samples differ.
+        numel: its number of elements; the mean over the samples.
+        macs: multiply-accumulates for one sample; the mean over the samples.
         weight: name of the parameter it multiplies with, which calls of one module share; None without.
         weight_numel: that weight's number of elements.
         low: smallest value over the data.
@@ -95,9 +95,9 @@ class Graph:
                 name,
                 kind=row["kind"],
                 inputs=tuple(facts["inputs"]),
-                shape=tuple(int(part) for part in str(row["shape"]).split("x")),
-                numel=row["numel"],
-                macs=row["macs"],
+                shape=tuple(int(part.rpartition("-")[2]) for part in str(row["shape"]).split("x")),
+                numel=round(row["numel"]),
+                macs=round(row["macs"]),
                 weight=facts.get("weight"),
                 weight_numel=facts.get("weight_numel", 0),
                 low=facts["range"][0],

@@ -7,7 +7,6 @@ of higher order: the step is not small.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from hessrank.analysis.measured_damage import Bench, Damaged
@@ -50,13 +49,6 @@ class Parts:
     second_order: float
     higher_order: float
     clipping: float
-
-
-def agree(predicted: float, measured: float) -> bool:
-    """Return whether two increases are within a factor of :data:`FACTOR`."""
-    if predicted * measured <= 0:
-        return predicted == measured
-    return abs(math.log(predicted / measured)) <= math.log(FACTOR)
 
 
 def take_apart(bench: Bench, what: Damaged) -> Parts:

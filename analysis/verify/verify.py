@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from hessrank.analysis.batches import as_samples
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss, make_loss
+from hessrank.analysis.measured_damage import Bench, Damaged, agree
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.rounds import Progress
 from hessrank.analysis.survey import check_weights, find_sample_axes, first_look
 from hessrank.analysis.untouched import untouched
-from hessrank.analysis.measured_damage import Bench, Damaged
-from hessrank.analysis.verify.explain import Prediction, agree, reason, take_apart
+from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.analysis.weights import Weight, find_weights
 from hessrank.errors import ModelError, OptionError, unknown_name
@@ -69,12 +69,14 @@ def verify(
     with untouched(model), memory_errors_explained():
         check_weights(model)
         feed = Feed(as_samples(data, count), model, batch_size, needs_target=made.needs_target)
-        same_data = feed.fingerprint() == ranking.info.get("data", {}).get("sha256")
+        contents = feed.contents()
+        same_data = contents.sha256 == ranking.info.get("data", {}).get("sha256")
         one = feed.batch(0)
         network = Network(model, one)
         names = _names(network, ranking, layers)
-        facts = first_look(network, one)
-        if len(feed) == 1 or (batch_size > 1 and find_sample_axes(network, one, feed.batch(0, 1), facts)):
+        if len(set(contents.shapes)) > 1 or len(feed) == 1:
+            feed.batch_size = 1
+        if feed.batch_size > 1 and find_sample_axes(network, one, feed.batch(0, 1), first_look(network, one)):
             feed.batch_size = 1
         graph = ranking.info["graph"]["layers"]
         ranges = {name: tuple(graph[name]["range"]) for name in names}
@@ -97,7 +99,7 @@ def _row(bench: Bench, what: Damaged, prediction: Prediction, ranking: Ranking) 
     row: dict[str, Any] = {
         "layer": what.layer,
         "kind": ranking[what.layer]["kind"],
-        "tensor": "activation" if what.weight is None else "weight",
+        "tensor": what.tensor,
         "bits": what.bits,
         "predicted": prediction.value,
         "measured": measured,
@@ -106,7 +108,7 @@ def _row(bench: Bench, what: Damaged, prediction: Prediction, ranking: Ranking) 
         "reason": "",
     }
     rounding = _ROUNDING * torch.finfo(torch.float32).eps * float(np.abs(bench.losses).mean())
-    if agree(prediction.value, measured):
+    if agree(prediction.value, measured, FACTOR):
         return row
     if max(abs(measured), abs(prediction.value)) <= rounding:
         return {**row, "reason": "below rounding"}

@@ -17,11 +17,11 @@ from hessrank.analysis.estimators.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.stretches import Planned
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import make_loss
+from hessrank.analysis.measured_damage import Bench, Damaged
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Rademacher
 from hessrank.analysis.survey import SampleAxis, first_look
 from hessrank.analysis.untouched import untouched
-from hessrank.analysis.measured_damage import Bench, Damaged
 from hessrank.analysis.weights import find_weights
 
 CHUNK = 16  # probes that share a forward pass, as in hessrank.rank

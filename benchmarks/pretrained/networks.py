@@ -19,22 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-SENTENCES = """
-A quantized network computes with integers.|The cat sat on the warm stone wall and looked at the sea.|How do I cook rice?
-The train to the coast leaves at seven in the morning, every day but Sunday.|Prices rose by three percent last year.
-She opened the letter, read it twice and put it back into the drawer without a word.|It rains.
-The committee will meet on Tuesday to decide whether the old bridge should be repaired or replaced by a new one.
-Photosynthesis turns light, water and carbon dioxide into sugar and oxygen.|Where is the nearest pharmacy?
-He plays the violin better than anyone in the village.|The patient should take one tablet three times a day after meals.
-Version two fixes a crash when the file is empty and adds support for longer names.|Thank you very much!
-The river was so high that nobody dared to cross it, and the post did not come for a week.|Close the door, please.
-A good teacher asks more than she answers.|Our refund policy covers purchases made within the last thirty days.
-The moon has no atmosphere, so its sky is black even at noon.|Two and two make four.|I would not do that if I were you.
-Stocks fell on Monday after the central bank surprised investors by raising interest rates for the third time in a row.
-The old man mended nets by the harbor while the boats came in one after another.|My flight was cancelled.
-The court held that the contract was void because one of the parties had been under age when it was signed.|Good night.
-Add the flour slowly, stir until the dough is smooth and let it rest for an hour in a cool place.|What time is it?
-"""
+SENTENCES = Path(__file__).with_name("sentences.txt")
 
 
 @dataclass(frozen=True)
@@ -44,7 +29,7 @@ class Pretrained:
     Attributes:
         package: what brings the weights.
         make: makes the network from the package's folder.
-        data: makes samples, N×… or by name, from the package's folder: the first half to rank, the second to judge by.
+        data: makes samples, N×… or by name, from the package's folder.
         loss: what damage is measured by.
     """
 
@@ -191,7 +176,7 @@ def sentences(where: Path) -> dict[str, Tensor]:
     tokenizer = Tokenizer.from_file(str(where / "model" / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.enable_padding()
-    coded = tokenizer.encode_batch(SENTENCES.strip().replace("\n", "|").split("|"))
+    coded = tokenizer.encode_batch(SENTENCES.read_text(encoding="utf-8").splitlines())
     return {
         "input_ids": torch.tensor([one.ids for one in coded]),
         "attention_mask": torch.tensor([one.attention_mask for one in coded]),

@@ -13,7 +13,7 @@ from hessrank.analysis.batches import Batch
 from hessrank.analysis.feed import Feed, check_finite
 from hessrank.analysis.padding import real_positions
 from hessrank.analysis.survey import SampleAxis, counted_elements
-from hessrank.errors import DataError, HessrankError, ModelError
+from hessrank.errors import HessrankError, ModelError
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Quantizer
 

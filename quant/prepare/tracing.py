@@ -108,7 +108,7 @@ def graph_of(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Graph:
 
 
 def _facts(network: Network, one: Batch, feed: Feed | None) -> dict[str, Facts]:
-    """Return what is known of each layer: of one sample, and which scores are masked and where padding lies in all."""
+    """Return what one sample shows of each layer, and of all samples which scores are masked and what is padding."""
     facts = first_look(network, one)
     mask_by_fills(network, facts)
     if feed is None:
@@ -138,8 +138,8 @@ def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
             kind,
             network.inputs[name],
             facts[name].shape,
-            facts[name].numel,
-            facts[name].macs,
+            round(facts[name].numel),
+            round(facts[name].macs),
             None if weight is None else parameter[id(weight)],
             0 if weight is None else weight.numel(),
             inside=name in network.inside,

@@ -1,0 +1,1 @@
+"""The whole chain on two pretrained networks that hessrank was not made for."""
