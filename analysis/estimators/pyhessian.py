@@ -23,6 +23,7 @@ from hessrank.analysis.padding import real_positions
 from hessrank.analysis.survey import SampleAxis, without_padding
 from hessrank.analysis.twice import twice_differentiable
 from hessrank.errors import OptionError
+from hessrank.requirements import install_command
 
 _NEVER = -float("inf")  # its stopping rule divides by the signed trace: no ratio is below this
 
@@ -102,5 +103,5 @@ def _import() -> Any:
     try:
         import pyhessian  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise OptionError("estimator 'pyhessian' needs PyHessian: pip install 'hessrank[pyhessian]'") from error
+        raise OptionError(f"estimator 'pyhessian' needs PyHessian: {install_command('pyhessian')}") from error
     return pyhessian
