@@ -21,12 +21,14 @@ from hessrank.cli.options import (
     DataSpec,
     Device,
     Gain,
+    IgnoreKeys,
     InputShape,
     ModelPath,
     NumSamples,
     Seed,
     Threads,
     TrustPickle,
+    WeightsKey,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def rank(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    weights_key: WeightsKey = None,
+    ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
     input_shape: InputShape = None,
     num_samples: NumSamples = None,
@@ -116,6 +120,8 @@ def rank(
                 arch=arch,
                 arch_args=arch_args,
                 trust_pickle=trust_pickle,
+                weights_key=weights_key,
+                ignore_keys=ignore_keys,
                 data=data,
                 input_shape=input_shape,
                 num_samples=num_samples,
@@ -194,6 +200,8 @@ def _record(ranking: Ranking, loaded: LoadedModel) -> None:
         "format": loaded.format,
         "arch": loaded.arch,
         "arch_args": dict(loaded.arch_args),
+        "weights_key": loaded.weights_key,
+        "ignored_keys": list(loaded.ignored_keys),
     }
     ranking.info["command"] = shlex.join(["hessrank", *(a for a in sys.argv[1:] if a != "--resume")])
     ranking.info["warnings"] = [*loaded.notes, *ranking.info["warnings"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import traceback
 from collections.abc import Iterable
@@ -18,11 +17,12 @@ from hessrank.analysis.batches import Batch, first_line
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
 from hessrank.analysis.survey import first_look
-from hessrank.analysis.untouched import untouched
+from hessrank.analysis.untouched import copied, untouched
 from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph, Node
 from hessrank.quant.prepare.inplace import hand_results_on
+from hessrank.wrappers import unwrap
 
 _DROPOUTS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
 _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWalk)).parent, Path(__file__).parent}
@@ -76,12 +76,6 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
     return Traced(module, graph, nodes)
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model; of the tensors that it keeps from its last run without their history."""
-    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
-
-
 def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
     """Return the tensors that forward makes of numbers: torch.fx lays them down in the model while it traces."""
     names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
@@ -95,6 +89,7 @@ def graph_of(model: nn.Module, batch: Batch) -> Graph:
         model: any network; untouched.
         batch: one sample.
     """
+    model = unwrap(model)
     with untouched(model):
         return _graph(Network(model, batch), batch)
 
