@@ -15,7 +15,7 @@ from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.survey import never_run
 from hessrank.analysis.tables import listed
-from hessrank.analysis.weights import Weight, without_trace
+from hessrank.analysis.weights import Weight, computed_weights, without_trace
 
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 
@@ -35,9 +35,14 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         for weight in weights
         if len(weight.calls) > 1
     )
-    if uncounted := without_trace(network, weights):
-        known = "only convolutions, linear layers and embeddings of the data"
-        notes.append(f"no weight trace for {listed(uncounted)}: {known}")
+    known, computed = (
+        "only convolutions, linear layers and embeddings of the data",
+        computed_weights(network, weights),
+    )
+    uncounted: dict[str, list[str]] = {}
+    for path in without_trace(network, weights):
+        uncounted.setdefault(computed.get(path, known), []).append(path)
+    notes.extend(f"no weight trace for {listed(paths)}: {why}" for why, paths in uncounted.items())
     return notes
 
 

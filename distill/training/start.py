@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import nn
 from hessrank.analysis.loading import LoadedModel, load_model
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build
 from hessrank.analysis.loading.checkpoint import is_checkpoint
+from hessrank.analysis.untouched import copied
 from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
@@ -227,7 +227,7 @@ def _student(
     run: RunFile, network: Float, materials: Materials, settings: Settings
 ) -> tuple[nn.Module, tuple[str, ...]]:
     if not run.keys.quant:
-        return copy.deepcopy(network.model), ()
+        return copied(network.model), ()
     student = quantized(network.model, run.policy, materials, settings)
     path = run.beside(run.keys.load_quant_model)
     if path is None:

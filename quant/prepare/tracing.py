@@ -18,7 +18,7 @@ from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
 from hessrank.analysis.survey import first_look
 from hessrank.analysis.untouched import copied, untouched
-from hessrank.analysis.weights import find_weights, without_trace
+from hessrank.analysis.weights import computed_weights, find_weights, without_trace
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph, Node
 from hessrank.quant.prepare.inplace import hand_results_on
@@ -115,7 +115,8 @@ def _graph(network: Network, one: Batch) -> Graph:
         )
 
     nodes = (node(layer.name, layer.kind) for layer in network.layers)
-    return Graph.of(nodes, network.outputs, without_trace(network, weights))
+    opaque, computed = without_trace(network, weights), computed_weights(network, weights)
+    return Graph.of(nodes, network.outputs, opaque, computed)
 
 
 def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
