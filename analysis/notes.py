@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
+from hessrank.analysis.cross_entropy import IGNORED
 from hessrank.analysis.estimators.auto import FIRST_ORDER
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.network import Network
@@ -122,7 +123,7 @@ def about_labels(loss: Loss, one: Batch) -> list[str]:
     ids, labels = one.kwargs.get("input_ids"), one.target
     if not (isinstance(ids, Tensor) and isinstance(labels, Tensor)) or ids.shape != labels.shape:
         return []
-    counted = labels != -100
+    counted = labels != getattr(loss, "ignore_index", IGNORED)
     if not loss.needs_target or not bool(counted.any()) or bool((labels != ids)[counted].any()):
         return []
     return [

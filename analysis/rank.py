@@ -56,8 +56,8 @@ def rank(
         data: a tensor (N×…), a tuple or dict of tensors, a map-style dataset, a data loader or any iterable
             of batches. Fields are the arguments of ``forward``, by position or name; one more is the target.
         loss: ``self`` (how far the output moves; no target needed), ``self-kl``, ``self-mse``,
-            ``cross-entropy``, ``mse``, ``charbonnier``, ``pkg.module:fn``, ``file.py:fn``, or a function of
-            (output, target).
+            ``cross-entropy`` (``cross-entropy,ignore_index=255`` leaves out another label than −100), ``mse``,
+            ``charbonnier``, ``pkg.module:fn``, ``file.py:fn``, or a function of (output, target).
         estimator: ``auto``, ``gauss-newton``, ``exact``, ``curvature-propagation``, ``hutchinson`` or ``pyhessian``.
         by: the column to rank by: ``trace``, ``mean_trace`` or ``act_increase_b<bits>``.
         num_samples: how many samples to use, from the front; None takes at most 32.

@@ -52,7 +52,8 @@ def rank(
     loss: Annotated[
         str,
         typer.Option(
-            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, or file.py:fn.",
+            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, or file.py:fn; "
+            "cross-entropy,ignore_index=255 leaves out that label.",
             rich_help_panel=HOW,
         ),
     ] = "self",
