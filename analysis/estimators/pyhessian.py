@@ -55,6 +55,7 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
 
     with twice_differentiable(), torch.enable_grad():
         spectrum = package.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
+        spectrum.device = perturbed.perturbation.device  # of its vectors; its own flag knows one GPU only
         slope = spectrum.gradsH[0]
         if not isinstance(slope, Tensor) or not slope.requires_grad:
             perturbed.forget_gradients()

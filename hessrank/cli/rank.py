@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -168,6 +167,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
     Raises:
         InterruptedWork: instead of KeyboardInterrupt, when there is something to go on from.
     """
+    from hessrank.cli.environment import read_seconds
     from hessrank.cli.interrupted import InterruptedWork
     from hessrank.cli.processes import first
     from hessrank.errors import OptionError
@@ -180,7 +180,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
 
     from hessrank.analysis.checkpoint import Checkpoint
 
-    seconds = float(os.environ.get("HESSRANK_SAVE_SECONDS", "10"))
+    seconds = read_seconds("HESSRANK_SAVE_SECONDS", 10)
     checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)
     if first():
         checkpoint.check()
