@@ -18,7 +18,8 @@ def require_onnx() -> None:
     Raises:
         ExportError: saying what to install.
     """
-    missing, why = [], None
+    missing: list[str] = []
+    why: ImportError | None = None
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             importlib.import_module(name)
