@@ -7,12 +7,14 @@ WORKERS ?= 2
 
 .PHONY: demo test lint format clean
 
-.venv/installed: pyproject.toml constraints.txt
+# The demo needs hessrank alone, the tests need all that it can work with: what is installed, a stamp says.
+.venv/installed: EXTRAS := [dev]
+.venv/installed-demo .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRAS)'
 	touch $@
 
-demo: .venv/installed
+demo: .venv/installed-demo
 	mkdir -p demo
 	$(BIN)/hessrank examples/lowlight/model.pth --out demo/ranking.csv --plot demo/ranking.png
 	$(BIN)/hessrank policy demo/ranking.csv --base-bits 4 --out demo/policy.yaml --bit-map demo/bits.png

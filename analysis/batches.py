@@ -3,7 +3,8 @@
 A batch's fields are the arguments of ``forward``, by position (a tensor, a tuple) or by name (a dict). One
 field more than ``forward`` takes, or the last one when the loss needs it, is the target; so is the second of two
 fields of which the first is a tuple or a dict of all arguments. Labels by name are a target, also where ``forward``
-could take them to compute a loss of its own. Where it could keep a cache to generate text with, it is told not to.
+could take them to compute a loss of its own. One field that is called as inputs are (``images``) is the tensor that
+``forward`` asks for, whatever it calls that. Where it could keep a cache to generate text with, it is told not to.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from hessrank.errors import DataError
 
 _MISSPELLED = 0.75  # likeness of two names from which one is taken for the other
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+INPUT_NAMES = ("input", "inputs", "x", "image", "images", "img", "imgs", "feature", "features")
+_COLUMN_NAMES = (*INPUT_NAMES, "data", "sample", "samples")
+"""What people call an array of inputs; an argument called ``data`` may well be a dict."""
 _CACHE = "use_cache"  # what transformers call it
 
 
@@ -190,6 +194,8 @@ class _Parameters:
     optional: tuple[str, ...]  # those that are None where nobody says otherwise
     any_position: bool
     any_name: bool
+    tensor: str  # the argument that it cannot do without, if that is one and a tensor by its name or annotation
+    words: frozenset[object]  # in its code, the names among them by which it reads a dict
 
     @classmethod
     def of(cls, model: nn.Module) -> _Parameters:
@@ -203,7 +209,17 @@ class _Parameters:
             tuple(p.name for p in named if p.default is None),
             inspect.Parameter.VAR_POSITIONAL in kinds,
             inspect.Parameter.VAR_KEYWORD in kinds,
+            required[0].name if len(required) == 1 and _is_tensor(required[0]) else "",
+            frozenset(getattr(getattr(model.forward, "__code__", None), "co_consts", ())),
         )
+
+
+def _is_tensor(parameter: inspect.Parameter) -> bool:
+    """Return whether an argument of ``forward`` is a tensor, by its annotation, or else by its name."""
+    if parameter.annotation is parameter.empty:
+        return parameter.name.lower() in INPUT_NAMES
+    text = inspect.formatannotation(parameter.annotation)
+    return "Tensor" in text and "dict" not in text.lower() and "Mapping" not in text
 
 
 def _bind(fields: Any, takes: _Parameters, needs_target: bool) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
@@ -241,10 +257,11 @@ def _bind_by_position(
 def _bind_by_name(
     fields: dict[str, Any], takes: _Parameters, needs_target: bool
 ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    targets = [name for name in TARGET_NAMES if name in fields]
+    targets = [name for known in TARGET_NAMES for name in fields if str(name).lower() == known]
+    fields = _named_as_argument(fields, takes, targets)
     if takes.any_name or any(name in takes.names for name in fields):
         free = [name for name in targets if name not in takes.names]
-        own = [name for name in targets if name in takes.optional and name != "y"]  # for a loss of its own
+        own = [name for name in targets if name in takes.optional and name.lower() != "y"]  # for a loss of its own
         held_back = targets[:1] if needs_target and not free else own[:1] if not free else []
         taken = [n for n in fields if n in takes.names and n not in held_back]
         if takes.any_name:
@@ -253,7 +270,8 @@ def _bind_by_name(
         unknown = [name for name in extra if name not in targets]
         if len(unknown) > 1 or (unknown and targets):
             raise DataError(
-                f"the data has {', '.join(map(repr, unknown))}, which forward({', '.join(takes.names)}) does not take"
+                f"the data has {', '.join(map(repr, unknown))}, which forward({', '.join(takes.names)}) does not "
+                f"take: call its arguments so, and labels {TARGET_NAMES[1]!r}"
             )
         for name in unknown:
             left = [n for n in takes.names if n not in fields]
@@ -265,6 +283,27 @@ def _bind_by_name(
         return (), {name: fields[name] for name in taken}, fields[extra[0]] if extra else None
     target = fields.pop(targets[0]) if targets else None
     return (fields,), {}, target  # forward takes the dict as a whole
+
+
+def _named_as_argument(fields: dict[str, Any], takes: _Parameters, targets: Sequence[str]) -> dict[str, Any]:
+    """Call the one array of inputs as ``forward`` calls its one tensor; leave what allows of another reading."""
+    others = [name for name in fields if name not in targets]
+    if len(others) != 1 or others[0] in {*takes.names, *takes.words} or str(others[0]).lower() not in _COLUMN_NAMES:
+        return fields
+    if not takes.tensor or takes.tensor in fields or takes.any_name:
+        return fields
+    return {takes.tensor if name == others[0] else name: value for name, value in fields.items()}
+
+
+def naming_remedy(batch: Batch, model: nn.Module) -> str:
+    """Return what to call the arrays of a batch that ``forward`` was given as one dict; empty for any other batch."""
+    if len(batch.args) != 1 or not isinstance(batch.args[0], Mapping):
+        return ""
+    wanted, given = ", ".join(_Parameters.of(model).names), ", ".join(map(repr, batch.args[0]))
+    return (
+        f"; forward({wanted}) was given one dict of {given}: call its arguments so to have them apart, and labels "
+        f"{TARGET_NAMES[1]!r}"
+    )
 
 
 def single_samples(batch: Batch) -> list[Batch]:

@@ -14,7 +14,8 @@ from hessrank.analysis.padding import Padded, counts_by_position
 from hessrank.analysis.shares import shapes_text, softmax_factor
 from hessrank.errors import LossError
 
-_IGNORED = -100
+IGNORED = -100
+"""The label that torch leaves out unless it is told another."""
 
 
 class CrossEntropy:
@@ -22,39 +23,42 @@ class CrossEntropy:
 
     Logits B×T×C with labels B×T, as language models have them, do too; label t belongs to the logits at t. In an
     output that is a dict the logits are its entry ``logits``. B = (diag p − p pᵀ)/positions at each position that is
-    not ignored (index −100, or padding).
+    not ignored (index −100 or another that is asked for, and padding).
     """
 
-    name = "cross-entropy"
     needs_target = True
     leaves_out_padding = True
 
+    def __init__(self, ignore_index: int = IGNORED) -> None:
+        """Leave out positions with the label ``ignore_index``."""
+        self.ignore_index = ignore_index
+        self.name = "cross-entropy" + (f",ignore_index={ignore_index}" if ignore_index != IGNORED else "")
+
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the mean cross-entropy over each sample's positions, shape (batch,)."""
-        logits, labels, counted, dim = _matched(output, target)
-        losses = F.cross_entropy(logits.movedim(dim, 1), _moved(labels, dim), reduction="none", ignore_index=_IGNORED)
+        logits, labels, counted, dim = _matched(output, target, self.ignore_index)
+        moved, index = _moved(labels, dim), self.ignore_index
+        losses = F.cross_entropy(logits.movedim(dim, 1), moved, reduction="none", ignore_index=index)
         return (losses * counted).reshape(len(logits), -1).sum(1)
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return S w = √p∘w − p⟨√p, w⟩ at each position, times √(1/positions)."""
-        logits, _, counted, dim = _matched(output, target)
+        logits, _, counted, dim = _matched(output, target, self.ignore_index)
         return [
             softmax_factor(z, v, counted, dim) if z is logits else torch.zeros_like(v)
             for z, v in zip(output_tensors(output), w, strict=True)
         ]
 
 
-def _matched(output: Any, target: Any) -> tuple[Tensor, Tensor, Tensor, int]:
+def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return logits, labels, each position's part in its sample's mean, and where the classes lie."""
     target, real = (target.values, target.real) if isinstance(target, Padded) else (target, None)
     logits = _logits(output)
     labels = _labels(target, logits)
     dim = _class_dim(logits, labels, named=isinstance(output, Mapping))
     if not labels.is_floating_point():
-        _check_labels(labels, logits, dim)
-    counted = (
-        torch.ones_like(logits.select(dim, 0)) if labels.is_floating_point() else (labels != _IGNORED).to(logits)
-    )
+        _check_labels(labels, logits, dim, ignored)
+    counted = torch.ones_like(logits.select(dim, 0)) if labels.is_floating_point() else (labels != ignored).to(logits)
     if real is not None and dim != 1 and counts_by_position(logits, real):
         counted = counted * real.to(counted)
     positions = counted.reshape(len(counted), -1).sum(1).clamp(min=1)
@@ -105,15 +109,17 @@ def _labels(target: Any, logits: Tensor) -> Tensor:
     return target if target.is_floating_point() else target.long()
 
 
-def _check_labels(labels: Tensor, logits: Tensor, dim: int) -> None:
+def _check_labels(labels: Tensor, logits: Tensor, dim: int, ignored: int) -> None:
     classes, expected = logits.shape[dim], tuple(logits.select(dim, 0).shape)
     if tuple(labels.shape) != expected:
         raise LossError(
             f"loss 'cross-entropy': logits {shapes_text([logits])} want labels {'×'.join(map(str, expected))}, "
             f"the target is {shapes_text([labels])}"
         )
-    outside = labels[(labels != _IGNORED) & ((labels < 0) | (labels >= classes))]
+    outside = labels[(labels != ignored) & ((labels < 0) | (labels >= classes))]
     if outside.numel():
+        label = int(outside.flatten()[0])
         raise LossError(
-            f"label {int(outside.flatten()[0])} is out of range: there are {classes} classes, 0 to {classes - 1}"
+            f"label {label} is out of range: there are {classes} classes, 0 to {classes - 1}; if it stands for "
+            f"what is to be ignored, the loss is cross-entropy,ignore_index={label}"
         )

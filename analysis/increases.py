@@ -119,7 +119,8 @@ class Increases:
             worst = max(self.doubts, key=lambda doubt: doubt.size).what
             notes.append(
                 f"{len(self.doubts)} predicted increases are not trusted, as that of {worst.layer} at {worst.bits} "
-                "bits: so few bits round most of these tensors to 0; raise --increase-probes to have more of them measured"
+                "bits: so few bits round most of these tensors to 0; raise --increase-probes to have more of them "
+                "measured"
             )
         return notes
 

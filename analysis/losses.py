@@ -20,7 +20,7 @@ from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.outputs import class_dim, detached, may_be_logits, named_outputs, output_tensors
 from hessrank.analysis.padding import Padded
 from hessrank.analysis.shares import divergence, position_shares, shapes_text, shares, softmax_factor
-from hessrank.errors import HessrankError, LossError
+from hessrank.errors import HessrankError, LossError, OptionError, unknown_name
 from hessrank.plugins import Registry
 
 
@@ -82,25 +82,48 @@ def curvature_times(loss: Loss, output: Any, target: Any, w: Sequence[Tensor]) -
     return [torch.zeros_like(v) if p is None else p for p, v in zip(products, w, strict=True)]
 
 
-LOSSES: Registry[Callable[[], Loss]] = Registry("loss")
+LOSSES: Registry[Callable[..., Loss]] = Registry("loss")
 
 
 def make_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     """Return the loss called ``loss``, or wrap a function ``fn(output, target)``.
 
     Args:
-        loss: a registered name, ``pkg.module:fn``, ``file.py:fn``, a function, or a :class:`Loss`.
+        loss: a registered name, maybe with options (``cross-entropy,ignore_index=255``), ``pkg.module:fn``,
+            ``file.py:fn``, a function, or a :class:`Loss`.
 
     Raises:
         LossError: it is L1, which has no second derivative.
-        UnknownNameError: there is no loss of that name.
+        UnknownNameError: there is no loss of that name, or it has no option of that name.
+        OptionError: an option is no whole number.
     """
     if isinstance(loss, str):
         if loss.lower() in ("l1", "mae", "l1loss", "l1-loss"):
             raise no_curvature(loss)
-        found: Any = LOSSES.resolve(loss)
-        return found() if loss in LOSSES else _wrapped(found, loss)
+        return _registered(loss) if is_registered(loss) else _wrapped(LOSSES.resolve(loss), loss)
     return _wrapped(loss, getattr(loss, "__name__", type(loss).__name__))
+
+
+def is_registered(loss: str) -> bool:
+    """Return whether ``loss`` is the name of a loss of ours, with or without options."""
+    return loss.partition(",")[0] in LOSSES
+
+
+def _registered(loss: str) -> Loss:
+    """Make a loss of ours with its options, whole numbers all of them."""
+    name, *pairs = loss.split(",")
+    factory = LOSSES.resolve(name)
+    known = inspect.signature(factory).parameters
+    options = {}
+    for pair in pairs:
+        option, _, value = pair.partition("=")
+        if option not in known:
+            raise unknown_name(f"option of loss {name!r}", option, known)
+        try:
+            options[option] = int(value)
+        except ValueError as error:
+            raise OptionError(f"loss {loss!r}: write a whole number, as {name},{option}=255") from error
+    return factory(**options)
 
 
 def _wrapped(loss: Any, name: str) -> Loss:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
-from hessrank.analysis.batches import Batch, describe, first_line
+from hessrank.analysis.batches import Batch, describe, first_line, naming_remedy
 from hessrank.analysis.calls import Call, Walk
 from hessrank.analysis.curvature import curved_downstream
 from hessrank.analysis.graph_walk import GraphWalk
@@ -207,7 +207,7 @@ def _call(model: nn.Module, batch: Batch) -> Any:
     torch.manual_seed(0)
     copy = _copied(batch)
     with torch.no_grad():
-        return _explained(lambda: model(*copy.args, **copy.kwargs), batch)
+        return _explained(lambda: model(*copy.args, **copy.kwargs), batch, naming_remedy(batch, model))
 
 
 @contextmanager
@@ -249,7 +249,7 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def _explained(run: Callable[[], Any], batch: Batch) -> Any:
+def _explained(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
     """Turn what a network raises on a batch into one line that names the batch; memory is somebody else's matter."""
     torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
     try:
@@ -259,7 +259,7 @@ def _explained(run: Callable[[], Any], batch: Batch) -> Any:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        remedy = _TOKENS if "for embedding" in str(error) else ""
+        remedy = naming or (_TOKENS if "for embedding" in str(error) else "")
         raise DataError(
             f"the network does not take this input ({describe(batch)}): {first_line(error)}{remedy}"
         ) from error

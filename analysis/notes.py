@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from hessrank.analysis.batches import Batch
+from hessrank.analysis.cross_entropy import IGNORED
 from hessrank.analysis.estimators.auto import FIRST_ORDER
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.network import Network
@@ -15,7 +16,7 @@ from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.survey import never_run
 from hessrank.analysis.tables import listed
-from hessrank.analysis.weights import Weight, without_trace
+from hessrank.analysis.weights import Weight, computed_weights, without_trace
 
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 
@@ -35,9 +36,14 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         for weight in weights
         if len(weight.calls) > 1
     )
-    if uncounted := without_trace(network, weights):
-        known = "only convolutions, linear layers and embeddings of the data"
-        notes.append(f"no weight trace for {listed(uncounted)}: {known}")
+    known, computed = (
+        "only convolutions, linear layers and embeddings of the data",
+        computed_weights(network, weights),
+    )
+    uncounted: dict[str, list[str]] = {}
+    for path in without_trace(network, weights):
+        uncounted.setdefault(computed.get(path, known), []).append(path)
+    notes.extend(f"no weight trace for {listed(paths)}: {why}" for why, paths in uncounted.items())
     return notes
 
 
@@ -117,7 +123,7 @@ def about_labels(loss: Loss, one: Batch) -> list[str]:
     ids, labels = one.kwargs.get("input_ids"), one.target
     if not (isinstance(ids, Tensor) and isinstance(labels, Tensor)) or ids.shape != labels.shape:
         return []
-    counted = labels != -100
+    counted = labels != getattr(loss, "ignore_index", IGNORED)
     if not loss.needs_target or not bool(counted.any()) or bool((labels != ids)[counted].any()):
         return []
     return [

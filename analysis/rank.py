@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
@@ -22,8 +21,9 @@ from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.report import assemble, describe_graph, describe_run
 from hessrank.analysis.rounds import Progress
 from hessrank.analysis.team import Team
-from hessrank.analysis.untouched import untouched
+from hessrank.analysis.untouched import copied, untouched
 from hessrank.errors import ModelError
+from hessrank.wrappers import unwrap, wrappers_of
 
 DEFAULT_SAMPLES = 32
 
@@ -56,8 +56,8 @@ def rank(
         data: a tensor (N×…), a tuple or dict of tensors, a map-style dataset, a data loader or any iterable
             of batches. Fields are the arguments of ``forward``, by position or name; one more is the target.
         loss: ``self`` (how far the output moves; no target needed), ``self-kl``, ``self-mse``,
-            ``cross-entropy``, ``mse``, ``charbonnier``, ``pkg.module:fn``, ``file.py:fn``, or a function of
-            (output, target).
+            ``cross-entropy`` (``cross-entropy,ignore_index=255`` leaves out another label than −100), ``mse``,
+            ``charbonnier``, ``pkg.module:fn``, ``file.py:fn``, or a function of (output, target).
         estimator: ``auto``, ``gauss-newton``, ``exact``, ``curvature-propagation``, ``hutchinson`` or ``pyhessian``.
         by: the column to rank by: ``trace``, ``mean_trace`` or ``act_increase_b<bits>``.
         num_samples: how many samples to use, from the front; None takes at most 32.
@@ -97,7 +97,8 @@ def rank(
     options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights, increase_probes, precision)
     made, tell = make_loss(loss), progress or (lambda *_: None)
     samples, team = as_samples(data, DEFAULT_SAMPLES if num_samples is None else num_samples), Team(group)
-    model, notes = _in_full_precision(model)
+    wrappers, (model, notes) = wrappers_of(model), _in_full_precision(unwrap(model))
+    notes += [f"took the network out of {name}" for name in wrappers]
     with untouched(model), memory_errors_explained():
         with team.together():
             feed = Feed(samples, model, batch_size, needs_target=made.needs_target, team=team)
@@ -120,4 +121,4 @@ def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
     if not half:
         return model, []
     names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
-    return copy.deepcopy(model).float(), [f"weights in {names}: computed in float32, on a copy"]
+    return copied(model).float(), [f"weights in {names}: computed in float32, on a copy"]

@@ -21,7 +21,7 @@ from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.analysis.survey import Facts
-from hessrank.analysis.weights import Weight, without_trace
+from hessrank.analysis.weights import Weight, computed_weights, without_trace
 
 
 def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
@@ -134,8 +134,9 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
         largest finite value, in units of the activation) and, where it multiplies with a weight, ``weight``
         (the parameter's name, the same for all calls that share it) and ``weight_numel``, and ``inside`` where
         it lies within a module that torch.fx does not look into, and ``masked``, up to where its values are masked
-        scores, where it holds any; ``outputs``: the names of the layers that the
-        network returns; ``opaque``: paths of the modules whose weights no layer is known to multiply with.
+        scores, where it holds any; ``outputs``: the names of the layers that the network returns; ``opaque``: paths of
+        the modules whose weights no layer is known to multiply with; ``computed``: for those of them whose weights
+        something computes, what, and what makes it a plain weight.
     """
     parameter = {id(p): name for name, p in network.model.named_parameters()}
     weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
@@ -154,6 +155,7 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
         "layers": {layer.name: describe(layer.name) for layer in network.layers},
         "outputs": list(network.outputs),
         "opaque": without_trace(network, weights),
+        "computed": computed_weights(network, weights),
     }
 
 

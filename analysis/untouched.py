@@ -6,6 +6,7 @@ parameters; afterwards modes, ``requires_grad``, buffers and all random states a
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,17 +16,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hessrank.wrappers import looked_through
+
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Freeze ``model`` for analysis and put everything back at the end, also after an exception."""
+    """Freeze ``model`` for analysis and put everything back at the end, also after an exception.
+
+    Args:
+        model: a network that is in no wrapper; its parts are looked at without theirs.
+    """
     with ExitStack() as stack:
+        stack.enter_context(looked_through(model))
         stack.enter_context(_attributes_kept(model))
         stack.enter_context(_gradient_flags_kept(model))
         stack.enter_context(_values_kept(model))
         stack.enter_context(_random_states_kept(model))
         stack.enter_context(_attention_fast_path_off())
         yield
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of the network inside ``model``'s wrappers.
+
+    Of the tensors that it keeps from its last run, the copy has the values without their history.
+    """
+    with looked_through(model) as network:
+        kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+        return copy.deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 
 
 @contextmanager

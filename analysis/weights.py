@@ -16,6 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call
@@ -47,6 +51,33 @@ def own_weight(call: Call) -> nn.Parameter | None:
         return None  # a single sample without a batch dimension
     weight = module._parameters.get("weight")
     return weight if isinstance(weight, nn.Parameter) else None  # a parametrized weight is computed, not stored
+
+
+_COMPUTED: tuple[tuple[type, str, str], ...] = (
+    (WeightNorm, "weight_norm", "torch.nn.utils.remove_weight_norm(module)"),
+    (SpectralNorm, "spectral_norm", "torch.nn.utils.remove_spectral_norm(module)"),
+    (BasePruningMethod, "pruning", "torch.nn.utils.prune.remove(module, 'weight')"),
+)
+"""Hooks that compute a module's weight before every call, what people call them, and what takes them off."""
+
+
+def computed_weights(network: Network, weights: Sequence[Weight]) -> dict[str, str]:
+    """Return why weights are no plain ones, and what makes them so, by the paths that :func:`without_trace` gives."""
+    return {
+        path: why for path in without_trace(network, weights) if (why := _computed(network.model.get_submodule(path)))
+    }
+
+
+def _computed(module: nn.Module) -> str:
+    """Return what computes a module's weight, and the remedy; empty if nothing does."""
+    if isinstance(module, ParametrizationList):
+        remedy = "torch.nn.utils.parametrize.remove_parametrizations makes it a plain weight"
+        return f"computed by a parametrization: {remedy}"
+    if not isinstance(module, _ConvNd | nn.Linear | nn.Embedding):
+        return ""
+    hooks = module._forward_pre_hooks.values()
+    found = ((name, call) for kind, name, call in _COMPUTED if any(isinstance(hook, kind) for hook in hooks))
+    return next((f"computed by {name} before every call: {call} makes it a plain weight" for name, call in found), "")
 
 
 def channel_axis(module: nn.Module) -> int:

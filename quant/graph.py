@@ -53,12 +53,14 @@ class Graph:
         nodes: by name.
         outputs: names of the layers that the network returns.
         opaque: paths of the modules whose weights are used in a way that cannot be looked into (LSTM, attention).
+        computed: of these, the ones whose weights something computes: what, and what makes them plain weights.
         consumers: names of the layers that read each layer.
     """
 
     nodes: Mapping[str, Node]
     outputs: tuple[str, ...]
     opaque: tuple[str, ...] = ()
+    computed: Mapping[str, str] = field(default_factory=dict)
     consumers: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,9 +71,15 @@ class Graph:
         object.__setattr__(self, "consumers", {name: tuple(found) for name, found in readers.items()})
 
     @classmethod
-    def of(cls, nodes: Iterable[Node], outputs: Iterable[str], opaque: Iterable[str] = ()) -> Graph:
+    def of(
+        cls,
+        nodes: Iterable[Node],
+        outputs: Iterable[str],
+        opaque: Iterable[str] = (),
+        computed: Mapping[str, str] | None = None,
+    ) -> Graph:
         """Build a graph of ``nodes`` in the order of execution."""
-        return cls({node.name: node for node in nodes}, tuple(outputs), tuple(opaque))
+        return cls({node.name: node for node in nodes}, tuple(outputs), tuple(opaque), dict(computed or {}))
 
     @classmethod
     def of_ranking(cls, ranking: Ranking) -> Graph:
@@ -107,7 +115,10 @@ class Graph:
             )
 
         return cls.of(
-            (node(name, facts) for name, facts in told["layers"].items()), told["outputs"], told.get("opaque", ())
+            (node(name, facts) for name, facts in told["layers"].items()),
+            told["outputs"],
+            told.get("opaque", ()),
+            told.get("computed"),
         )
 
     @property

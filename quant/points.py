@@ -30,9 +30,6 @@ _EXCLUDED = "the policy excludes it"
 _PRECISE = "only divided by, or taken a root, logarithm or power of: rounding it to 0 would break that"
 _INSIDE = "inside a module that torch.fx does not look into"
 _OPAQUE = "used inside the module, which cannot be looked into"
-_COMPUTED = (
-    "computed by a parametrization: torch.nn.utils.parametrize.remove_parametrizations makes it a plain weight"
-)
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ def _float_weights(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
             reasons[node.name] = _INSIDE if node.inside else _EXCLUDED
         if node.weight is None and node.kind in KERNELS:
             reasons[node.name] = f"{node.kind} is called as a function: make it a module to quantize its weight"
-    return reasons | {path: _COMPUTED if ".parametrizations." in path else _OPAQUE for path in graph.opaque}
+    return reasons | {path: graph.computed.get(path, _OPAQUE) for path in graph.opaque}
 
 
 class _Sets:

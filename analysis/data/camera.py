@@ -13,6 +13,7 @@ import numpy as np
 from hessrank.analysis.data.exposure import expose, parse_sid, sid_gain, without_references
 from hessrank.analysis.loading.files import one_line
 from hessrank.errors import DataError
+from hessrank.requirements import install_command
 
 SID_SONY_LEVELS = (512.0, 16383.0)
 """Black and white level the SID benchmark uses for its Sony frames."""
@@ -103,7 +104,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         import rawpy  # noqa: PLC0415  # an extra, not needed for the other formats
     except ImportError as error:
-        raise DataError(f"{path}: camera RAW files need rawpy: pip install 'hessrank[raw]'") from error
+        raise DataError(f"{path}: camera RAW files need rawpy: {install_command('rawpy')}") from error
     try:
         raw = rawpy.imread(str(path))
     except (rawpy.LibRawError, OSError) as error:

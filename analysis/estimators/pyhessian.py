@@ -23,6 +23,7 @@ from hessrank.analysis.padding import real_positions
 from hessrank.analysis.survey import SampleAxis, without_padding
 from hessrank.analysis.twice import twice_differentiable
 from hessrank.errors import OptionError
+from hessrank.requirements import install_command
 
 _NEVER = -float("inf")  # its stopping rule divides by the signed trace: no ratio is below this
 
@@ -54,6 +55,7 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
 
     with twice_differentiable(), torch.enable_grad():
         spectrum = package.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
+        spectrum.device = perturbed.perturbation.device  # of its vectors; its own flag knows one GPU only
         slope = spectrum.gradsH[0]
         if not isinstance(slope, Tensor) or not slope.requires_grad:
             perturbed.forget_gradients()
@@ -102,5 +104,5 @@ def _import() -> Any:
     try:
         import pyhessian  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise OptionError("estimator 'pyhessian' needs PyHessian: pip install 'hessrank[pyhessian]'") from error
+        raise OptionError(f"estimator 'pyhessian' needs PyHessian: {install_command('pyhessian')}") from error
     return pyhessian

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import inspect
 import json
@@ -14,8 +13,10 @@ import torch
 from torch import nn
 
 from hessrank.analysis.loading.files import one_line, printable
+from hessrank.analysis.untouched import copied
 from hessrank.errors import HessrankError, LoadError, OptionError
 from hessrank.plugins import import_attribute
+from hessrank.wrappers import take_out
 
 Architecture = str | nn.Module | Callable[..., nn.Module]
 
@@ -96,7 +97,7 @@ def _import(reference: str) -> Any:
 
 def _copy(module: nn.Module, label: str) -> nn.Module:
     try:
-        return copy.deepcopy(module).cpu().eval()
+        return copied(module).cpu().eval()
     except Exception as error:  # a module's attributes may refuse a copy in any way
         raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
 
@@ -106,7 +107,7 @@ def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str)
         with torch.random.fork_rng(devices=[]):
             made = factory(**arch_args)
         if isinstance(made, nn.Module):
-            return made.cpu().eval()
+            return take_out(made).cpu().eval()
     except (Exception, SystemExit) as error:  # the user's own code, which may raise anything
         given = f" with {json.dumps(dict(arch_args), default=repr)}" if arch_args else ""
         takes = f"; it takes {_signature(factory)}" if isinstance(error, TypeError) else ""

@@ -16,6 +16,7 @@ from hessrank.analysis.loading.files import one_line
 from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import LoadError, OutputError
 from hessrank.files import written_whole
+from hessrank.wrappers import looked_through
 
 CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1
 """The key that marks a checkpoint of ours, and the number under it; a reader refuses a higher one."""
@@ -68,6 +69,8 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written, or a value is not plain.
     """
+    with looked_through(model) as network:
+        state = {name: _detached(value) for name, value in network.state_dict().items()}
     content = {
         CHECKPOINT: CHECKPOINT_VERSION,
         "arch": arch,
@@ -75,7 +78,7 @@ def save_checkpoint(
         "input_shape": None if input_shape is None else [int(size) for size in input_shape],
         "inputs": None if inputs is None else inputs.detach().cpu().clone(),  # a view would bring its whole storage
         "metadata": dict(metadata or {}),
-        "model": {name: _detached(value) for name, value in model.state_dict().items()},
+        "model": state,
     }
     write_checkpoint(Path(path).expanduser(), content)
 

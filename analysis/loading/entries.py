@@ -76,20 +76,6 @@ def _usualness(key: str) -> int:
     return USUAL_NAMES.index(key) if key in USUAL_NAMES else len(USUAL_NAMES)
 
 
-def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the network inside torch's wrappers, which would put a prefix before every name, and notes."""
-    notes: tuple[str, ...] = ()
-    while (inner := _wrapped(module)) is not None:
-        notes = (*notes, f"took the network out of {type(module).__name__}")
-        module = inner
-    return module, notes
-
-
-def _wrapped(module: nn.Module) -> nn.Module | None:
-    inner = module.module if isinstance(module, nn.DataParallel) else getattr(module, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else None
-
-
 def needs_arch(entry: Entry) -> str:
     """Return the phrase that asks for the network's code, with a few of the entry's keys."""
     names = [printable(name) for name in entry.state_dict()]
@@ -105,7 +91,7 @@ def taken_note(entry: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
     if not entry.name:
         return ()
     others = [repr(other.name) for other in entries if other is not entry]
-    also = f" (the file also holds {', '.join(others)})" if others else ""
+    also = f" (the file also holds {', '.join(others)}; --weights-key chooses)" if others else ""
     return (f"took the entry {entry.name!r}{also}",)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, TypeGuard
 
 import torch
@@ -15,9 +17,12 @@ from hessrank.analysis.loading.prefixes import strip_prefixes
 from hessrank.errors import LoadError
 
 _LISTED = 8
+_PATTERNS = 4
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
+def load_weights(
+    model: nn.Module, state: Mapping[str, Any], *, source: str, may_ignore: bool = False
+) -> tuple[str, ...]:
     """Put ``state`` into ``model``; every name and every shape has to fit.
 
     Weights keep the type they have in the file (half, bfloat16). Tensors that ``model`` shares need to be
@@ -27,6 +32,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> 
         model: the network; on an error its weights may be partly those of ``state``.
         state: tensors by name, with the prefixes of wrappers or without.
         source: the file, for the error message.
+        may_ignore: whether ``--ignore-keys`` is there to leave keys out that the network lacks.
 
     Returns:
         Notes on what was done to make the names match.
@@ -45,15 +51,47 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], *, source: str) -> 
         _adopt_types(model, names)
         model.load_state_dict(names)
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        reasons = _differences(names, own) or [one_line(error, at_most=400)]
+        reasons = _differences(names, own, may_ignore=may_ignore) or [one_line(error, at_most=400)]
         raise LoadError(f"{failure}: {'; '.join(reasons)}") from error
     return (*notes, *shared, *_type_note(names))
 
 
-def fits(model: nn.Module, state: Mapping[str, Any]) -> bool:
-    """Whether the names of ``state`` are those of ``model``, less the prefixes of wrappers."""
+def fits(model: nn.Module, state: Mapping[str, Any], ignored: Sequence[str] = ()) -> bool:
+    """Whether the names of ``state`` are those of ``model``, less the prefixes of wrappers and what is ignored."""
     own = model.state_dict()
-    return strip_prefixes(state, own.keys())[0].keys() == own.keys()
+    return strip_prefixes(without_ignored(model, state, ignored)[0], own.keys())[0].keys() == own.keys()
+
+
+def without_ignored(
+    model: nn.Module, state: Mapping[str, Any], patterns: Sequence[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return ``state`` less what ``model`` lacks and a pattern matches, and the names that were left out.
+
+    Args:
+        model: the network; a key that it has is never left out.
+        state: tensors by name, with the prefixes of wrappers or without.
+        patterns: as a shell has them (``pooler.*``), for names with their prefixes or without.
+    """
+    own = model.state_dict()
+    in_file, _ = strip_prefixes({name: name for name in state}, own.keys())
+    left_out = {
+        given
+        for name, given in in_file.items()
+        if name not in own and any(fnmatchcase(text, pattern) for pattern in patterns for text in (name, given))
+    }
+    kept = {name: value for name, value in state.items() if name not in left_out}
+    return kept, tuple(name for name in state if name in left_out)
+
+
+def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return what to say of keys that were left out, and of patterns if none were."""
+    if ignored:
+        return (_listed(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),)
+    return (
+        (f"--ignore-keys {shlex.join(patterns)}: the file has no such key that the network lacks",)
+        if patterns
+        else ()
+    )
 
 
 def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
@@ -113,7 +151,7 @@ def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     return [phrase for phrase in found if phrase]
 
 
-def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _differences(names: Mapping[str, Any], own: Mapping[str, Any], *, may_ignore: bool) -> list[str]:
     """Return up to three phrases: keys that are missing, unexpected, of another shape."""
     missing = [name for name in own if name not in names]
     unexpected = [name for name in names if name not in own]
@@ -123,9 +161,10 @@ def _differences(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
         if name in names and _differ(names[name], own[name])
     ]
     with_nearest = [name + _nearest(name, missing or own) for name in unexpected]
+    ignoring = f" ({_ignoring(unexpected, own)})" if may_ignore and unexpected and not missing else ""
     found = (
         _listed("missing from the file", missing),
-        _listed("not in the network", with_nearest),
+        _listed("not in the network", with_nearest, remedy=ignoring),
         _listed("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
     )
     return [phrase for phrase in found if phrase]
@@ -146,7 +185,22 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (nearest is {near[0]!r})" if near else ""
 
 
-def _listed(what: str, names: list[str], *, remedy: str = "") -> str:
+def _ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
+    """Return the option that leaves keys out: by the first part of their names that the network does not have."""
+    parts = {name[:end] for name in own for end in range(len(name) + 1) if name[end : end + 1] in ("", ".")}
+
+    def pattern(name: str) -> str:
+        words = name.split(".")
+        shorter = (".".join(words[:count]) for count in range(1, len(words)))
+        return next((f"{part}.*" for part in shorter if part not in parts), name)
+
+    patterns = list(dict.fromkeys(pattern(printable(name)) for name in unexpected))
+    more = ", and so on," if len(patterns) > _PATTERNS else ""
+    options = " ".join(f"--ignore-keys {shlex.quote(one)}" for one in patterns[:_PATTERNS])
+    return f"{options}{more} leaves them out" if len(patterns) == 1 or more else f"{options} leave them out"
+
+
+def _listed(what: str, names: Sequence[str], *, remedy: str = "") -> str:
     if not names:
         return ""
     more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""

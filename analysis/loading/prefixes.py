@@ -11,6 +11,7 @@ WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapp
 """What torch's own wrappers add, before the name or inside it."""
 OUTER = ("model.", "net.", "network.")
 """What a training class adds before the name."""
+_COUNTER = "n_averaged"
 _DEEPEST = 3
 
 
@@ -18,7 +19,8 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
     """Return ``state`` under the names ``wanted`` uses, and notes on what was removed.
 
     Up to three prefixes are removed, each from every key that has it, if more keys match afterwards; the
-    fewest removals that match the most keys are taken. Two keys never become one.
+    fewest removals that match the most keys are taken. Two keys never become one. What ``AveragedModel`` counts its
+    averages in goes with its prefix.
 
     Args:
         state: values by name.
@@ -34,6 +36,9 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
         for names, notes in level:
             if (matches := _matches(names, wanted)) > most:
                 best, most = (names, notes), matches
+    names, notes = best
+    if _COUNTER in names and _COUNTER not in wanted and any(WRAPPERS[0] in note for note in notes):
+        return {n: v for n, v in names.items() if n != _COUNTER}, (*notes, f"left out AveragedModel's {_COUNTER}")
     return best
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from hessrank.analysis.loading.files import one_line, printable, sha256_of
 from hessrank.errors import LoadError
+from hessrank.requirements import install_command
 
 _CONFIG = "config.json"
 _ATTENTION = "attn_implementation"
@@ -109,7 +110,8 @@ def _import(folder: Path) -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
-        raise LoadError(f"{folder}: a folder of transformers' save_pretrained: pip install transformers") from error
+        remedy = install_command("transformers")
+        raise LoadError(f"{folder}: a folder of transformers' save_pretrained: {remedy}") from error
 
 
 def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:

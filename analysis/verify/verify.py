@@ -25,6 +25,7 @@ from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_ap
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.analysis.weights import Weight, find_weights
 from hessrank.errors import ModelError, OptionError, unknown_name
+from hessrank.wrappers import unwrap
 
 _ROUNDING = 10  # times the precision of a loss: differences below are nothing but rounding
 
@@ -63,7 +64,7 @@ def verify(
         HessrankError: the ranking is of another network, has no record, or does not predict for these bits; or model,
             data or loss do not work.
     """
-    widths = _widths(ranking, bits)
+    model, widths = unwrap(model), _widths(ranking, bits)
     made = make_loss(_loss_of(ranking) if loss is None else loss)
     count = int(ranking.to_frame()["num_samples"].max()) if num_samples is None else num_samples
     with untouched(model), memory_errors_explained():

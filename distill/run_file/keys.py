@@ -10,9 +10,10 @@ from hessrank.distill.run_file.settings import Settings
 
 
 def _listed(value: object) -> object:
-    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+    return [value] if isinstance(value, int | str) and not isinstance(value, bool) else value
 
 
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(strict=False)]
 Devices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), Field(strict=False)]
 
 
@@ -43,5 +44,12 @@ class RunKeys(Settings):
     arch_args: dict[str, Any] | None = Field(None, description="its arguments; a checkpoint of ours knows its own")
     teacher_arch_args: dict[str, Any] | None = Field(None, description="the teacher's, where they differ")
     teacher_policy: str | None = Field(None, description="policy of a quantized teacher, if not the student's")
+    weights_key: str | None = Field(
+        None, description="which weights of `load_model` where it holds several: ema, teacher"
+    )
+    teacher_weights_key: str | None = Field(None, description="the same of `load_teacher_model`")
+    ignore_keys: Patterns | None = Field(
+        None, description="patterns (`pooler.*`) of keys in these two files that the network may lack"
+    )
     trust_pickle: bool = Field(False, description="load files that may run code")
     out: str | None = Field(None, description="folder to write to; runs/ and the run file's name if empty")

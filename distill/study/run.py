@@ -110,7 +110,8 @@ def ranking_of(study: Study, say: Say) -> Ranking:
 def _ranked(study: Study) -> dict[str, Any]:
     """Return what the ranking is of, and the bit-widths that it has to predict for."""
     found = identity_of_run(study.experiments[0].run)
-    of = ("load_model", "load_model, content", "task", "task_args", "data", "arch", "arch_args")
+    of = ["load_model", "load_model, content", "task", "task_args", "data", "arch", "arch_args"]
+    of += ["weights_key"] if found.get("weights_key") else []
     widths = {int(bits) for told in study.keys.policies.values() for bits in _widths(told)}
     ranked = {name: found.get(name) for name in of}
     return {**ranked, "samples": study.keys.ranking_samples, "bits": sorted({*DEFAULT_BITS, *widths})}

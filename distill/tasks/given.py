@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchmetrics import Metric
 
-from hessrank.analysis.losses import LOSSES, make_loss
+from hessrank.analysis.losses import LOSSES, is_registered, make_loss
 from hessrank.distill.tasks.base import Task
 from hessrank.errors import LossError, OptionError, unknown_name
 from hessrank.plugins import import_attribute
@@ -62,8 +62,8 @@ class GivenTask(Task):
         Args:
             data: what to train on: tensors, a data set or a data loader of inputs and target.
             validation: what to judge with, likewise; None takes ``data``.
-            loss: ``cross-entropy``, ``mse``, ``l1``, ``charbonnier``, ``file.py:fn`` or a function of output and
-                target that returns the mean over the batch.
+            loss: ``cross-entropy``, ``cross-entropy,ignore_index=255``, ``mse``, ``l1``, ``charbonnier``,
+                ``file.py:fn`` or a function of output and target that returns the mean over the batch.
             metrics: torchmetrics by name; the loss is there as ``loss`` anyway.
             monitor: the metric that decides which epoch is best; the first of ``metrics``, or ``loss``.
             mode: whether it should be large (``max``) or small (``min``); of the loss, small.
@@ -142,7 +142,7 @@ def batch_loss(loss: str | BatchLoss) -> BatchLoss:
         return loss
     if loss == "l1":
         return F.l1_loss
-    if loss in LOSSES:
+    if is_registered(loss):
         per_sample = make_loss(loss).per_sample
         return lambda output, target: per_sample(output, target).mean()
     if ":" in loss:

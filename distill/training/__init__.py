@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from hessrank.errors import HessrankError
+from hessrank.requirements import install_command
 
 
 def require_lightning() -> None:
@@ -15,4 +16,4 @@ def require_lightning() -> None:
     """
     missing = [name for name in ("lightning", "torchmetrics", "tensorboard") if find_spec(name) is None]
     if missing:
-        raise HessrankError(f"training needs {', '.join(missing)}: pip install 'hessrank[train]'")
+        raise HessrankError(f"training needs {', '.join(missing)}: {install_command(*missing)}")

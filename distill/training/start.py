@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import nn
 from hessrank.analysis.loading import LoadedModel, load_model
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build
 from hessrank.analysis.loading.checkpoint import is_checkpoint
+from hessrank.analysis.untouched import copied
 from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
@@ -196,28 +196,38 @@ def float_network(run: RunFile, task: Task) -> Float:
         task.initialize(model)
         note = "no load_model: the network starts from random weights"
         return Float(model, arch_name(arch), arguments, (note,))
-    loaded = _loaded(run, path, task, keys.arch_args, ours=is_checkpoint(held))
+    loaded = _loaded(run, path, task, keys.arch_args, keys.weights_key, ours=is_checkpoint(held))
     return Float(loaded.model, loaded.arch or arch_name(arch), loaded.arch_args, _told("load_model", loaded))
 
 
-def _loaded(run: RunFile, path: Path, task: Task, arguments: dict[str, Any] | None, *, ours: bool) -> LoadedModel:
+def _loaded(
+    run: RunFile, path: Path, task: Task, arguments: dict[str, Any] | None, weights_key: str | None, *, ours: bool
+) -> LoadedModel:
     """Load a float network; a checkpoint of ours knows its arguments, unless others are given."""
     arch, wanted = _architecture(run, task)
     own = None if arguments is None and (not wanted or ours) else wanted | (arguments or {})
-    return load_model(path, arch=arch, arch_args=own, trust_pickle=run.keys.trust_pickle)
+    return load_model(
+        path,
+        arch=arch,
+        arch_args=own,
+        trust_pickle=run.keys.trust_pickle,
+        weights_key=weights_key,
+        ignore_keys=run.keys.ignore_keys or (),
+    )
 
 
 def _told(key: str, loaded: LoadedModel) -> tuple[str, ...]:
     """Return how completely a file was loaded: loading stops if a key is missing or left over."""
     count = len(loaded.model.state_dict())
-    return (f"{key} {loaded.path}: all {count} keys loaded, none left over", *loaded.notes)
+    left_over = f"{len(loaded.ignored_keys)} left out" if loaded.ignored_keys else "none left over"
+    return (f"{key} {loaded.path}: all {count} keys loaded, {left_over}", *loaded.notes)
 
 
 def _student(
     run: RunFile, network: Float, materials: Materials, settings: Settings
 ) -> tuple[nn.Module, tuple[str, ...]]:
     if not run.keys.quant:
-        return copy.deepcopy(network.model), ()
+        return copied(network.model), ()
     student = quantized(network.model, run.policy, materials, settings)
     path = run.beside(run.keys.load_quant_model)
     if path is None:
@@ -257,7 +267,7 @@ def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> tuple[nn.
         trained = load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
         return trained, (f"load_teacher_model {path}: all {len(trained.state_dict())} keys loaded, none left over",)
     own = keys.arch_args if keys.teacher_arch_args is None else keys.teacher_arch_args
-    loaded = _loaded(run, path, materials.task, own, ours=is_checkpoint(held))
+    loaded = _loaded(run, path, materials.task, own, keys.teacher_weights_key, ours=is_checkpoint(held))
     return loaded.model, _told("load_teacher_model", loaded)
 
 
@@ -266,6 +276,9 @@ def _unused(run: RunFile) -> tuple[str, ...]:
     keys, hints = run.keys, run.policy.distill_config
     idle = {
         "teacher_arch_args": keys.load_teacher_model is None,
+        "teacher_weights_key": keys.load_teacher_model is None,
+        "weights_key": keys.load_model is None,
+        "ignore_keys": keys.load_model is None and keys.load_teacher_model is None,
         **dict.fromkeys(("distill_loss", "distill_temperature", "distill_warmup"), not hints),
         "load_quant_model": not keys.quant,
         "onnx": not keys.quant,
@@ -283,4 +296,7 @@ def _unused(run: RunFile) -> tuple[str, ...]:
 def _why_idle(name: str, hints: bool) -> str:
     if name in ("load_quant_model", "onnx"):
         return "quant is false"
-    return "there is no load_teacher_model" if hints and name == "teacher_arch_args" else "nothing is to be distilled"
+    if name in ("weights_key", "ignore_keys"):
+        return "there is no load_model"
+    of_teacher = name in ("teacher_arch_args", "teacher_weights_key")
+    return "there is no load_teacher_model" if hints and of_teacher else "nothing is to be distilled"

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from hessrank.analysis.untouched import copied
 from hessrank.distill.run_file import Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import GivenTask
@@ -29,7 +30,7 @@ from hessrank.errors import ModelError
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.prepare.prepare import read_policy
-from hessrank.quant.prepare.tracing import copied
+from hessrank.wrappers import unwrap
 
 
 def train(
@@ -86,6 +87,7 @@ def train(
         HessrankError: something does not fit, cannot be read or written, or the loss is not finite any more.
     """
     chosen = Settings.of(settings)
+    model, teacher = unwrap(model), None if teacher is None else unwrap(teacher)
     if isinstance(model, QuantizedModel):
         raise ModelError("the model is quantized already: give the float model that it was made from")
     folder = shared_folder(type(model).__name__) if out is None else Path(out)

@@ -13,10 +13,12 @@ from hessrank.cli.options import (
     ArchArgs,
     DataSpec,
     Gain,
+    IgnoreKeys,
     InputShape,
     ModelPath,
     Threads,
     TrustPickle,
+    WeightsKey,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def check(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    weights_key: WeightsKey = None,
+    ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
     input_shape: InputShape = None,
     gain: Gain = None,
@@ -72,12 +76,16 @@ def check(
         arch=arch,
         arch_args=arch_args,
         trust_pickle=trust_pickle,
+        weights_key=weights_key,
+        ignore_keys=ignore_keys,
         data=data,
         input_shape=input_shape,
         num_samples=1,
         gain=gain,
         threads=threads,
     )
+    for note in inputs.loaded.notes:
+        typer.echo(f"note: {note}", err=True)
     one = make_batch(as_samples(inputs.data, 1), [0], inputs.loaded.model, needs_target=False)
     graph = trace(inputs.loaded.model, one).graph
     findings = find(read, graph)

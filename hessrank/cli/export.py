@@ -15,12 +15,14 @@ from hessrank.cli.options import (
     BatchSize,
     DataSpec,
     Gain,
+    IgnoreKeys,
     InputShape,
     ModelPath,
     NumSamples,
     Seed,
     Threads,
     TrustPickle,
+    WeightsKey,
 )
 from hessrank.errors import LoadError, OptionError
 
@@ -46,6 +48,8 @@ def export(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    weights_key: WeightsKey = None,
+    ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
     input_shape: InputShape = None,
     num_samples: NumSamples = None,
@@ -78,9 +82,12 @@ def export(
     if policy is None:
         if state is not None:
             raise OptionError("--state goes with --policy; a checkpoint of a training is given as MODEL")
+        if weights_key is not None or ignore_keys:
+            raise OptionError("--weights-key and --ignore-keys go with --policy; a checkpoint of a training is whole")
         prepared, one = _trained(model, threads=threads, **options)
     else:
         options |= {"trust_pickle": trust_pickle, "num_samples": num_samples, "seed": seed, "threads": threads}
+        options |= {"weights_key": weights_key, "ignore_keys": ignore_keys}
         prepared, one = _calibrated(model, policy, state, batch_size, **options)
     for warning in prepared.warnings:
         typer.echo(f"note: {warning}", err=True)
@@ -101,6 +108,8 @@ def _calibrated(
     from hessrank.quant.prepare.prepare import CALIBRATION_SAMPLES
 
     inputs = read_inputs(model, **options)
+    for note in inputs.loaded.notes:
+        typer.echo(f"note: {note}", err=True)
     network, count = inputs.loaded.model, options["num_samples"] or CALIBRATION_SAMPLES
     prepared = prepare(network, policy, inputs.data, num_samples=count, batch_size=batch_size)
     if state is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ def read_inputs(
     arch: str | None = None,
     arch_args: str | None = None,
     trust_pickle: bool = False,
+    weights_key: str | None = None,
+    ignore_keys: Sequence[str] | None = None,
     data: str | None = None,
     input_shape: str | None = None,
     num_samples: int | None = None,
@@ -54,7 +57,14 @@ def read_inputs(
 
     if threads:
         torch.set_num_threads(threads)
-    loaded = load_model(model, arch=arch, arch_args=arguments, trust_pickle=trust_pickle)
+    loaded = load_model(
+        model,
+        arch=arch,
+        arch_args=arguments,
+        trust_pickle=trust_pickle,
+        weights_key=weights_key,
+        ignore_keys=ignore_keys or (),
+    )
     source = _data(data, loaded, shape, num_samples, seed, gain)
     try:
         loaded.model.to(torch.device(device))

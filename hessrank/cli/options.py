@@ -23,6 +23,22 @@ ArchArgs = Annotated[str | None, typer.Option(help="Its arguments as JSON: '{\"w
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Load files that may run code.", rich_help_panel=MODEL)
 ]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Which weights of a file that holds several: ema, or teacher of names that begin with teacher.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+IgnoreKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave out keys of the file that the network lacks: 'pooler.*'; again for more.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 DataSpec = Annotated[
     str | None,
     typer.Option(

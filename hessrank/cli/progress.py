@@ -5,7 +5,6 @@ The plain lines come every five seconds, or every HESSRANK_PROGRESS_SECONDS.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +13,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hessrank.cli.environment import read_seconds
 from hessrank.cli.processes import first
-
-_SECONDS_BETWEEN_LINES = float(os.environ.get("HESSRANK_PROGRESS_SECONDS", "5"))
 
 Report = Callable[[str, int, int], None]
 
@@ -26,13 +24,16 @@ def reporter() -> Iterator[Report]:
     """Give a function ``report(stage, done, total)`` that shows progress until the block is left.
 
     Of several processes only the first one shows its own, which is about everybody's.
+
+    Raises:
+        OptionError: HESSRANK_PROGRESS_SECONDS is no number of seconds.
     """
     if not first():
         yield lambda stage, done, total: None
         return
-    console = Console(stderr=True)
+    console, between_lines = Console(stderr=True), read_seconds("HESSRANK_PROGRESS_SECONDS", 5)
     if not console.is_terminal:
-        yield _line_reporter()
+        yield _line_reporter(between_lines)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -46,13 +47,13 @@ def reporter() -> Iterator[Report]:
         yield report
 
 
-def _line_reporter() -> Report:
+def _line_reporter(between_lines: float) -> Report:
     started = last = time.monotonic()
 
     def report(stage: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
+        if now - last >= between_lines:
             last = now
             print(f"{stage} {done}/{total}, {now - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 

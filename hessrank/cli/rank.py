@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -21,12 +20,14 @@ from hessrank.cli.options import (
     DataSpec,
     Device,
     Gain,
+    IgnoreKeys,
     InputShape,
     ModelPath,
     NumSamples,
     Seed,
     Threads,
     TrustPickle,
+    WeightsKey,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def rank(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    weights_key: WeightsKey = None,
+    ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
     input_shape: InputShape = None,
     num_samples: NumSamples = None,
@@ -48,7 +51,8 @@ def rank(
     loss: Annotated[
         str,
         typer.Option(
-            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, or file.py:fn.",
+            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, or file.py:fn; "
+            "cross-entropy,ignore_index=255 leaves out that label.",
             rich_help_panel=HOW,
         ),
     ] = "self",
@@ -116,6 +120,8 @@ def rank(
                 arch=arch,
                 arch_args=arch_args,
                 trust_pickle=trust_pickle,
+                weights_key=weights_key,
+                ignore_keys=ignore_keys,
                 data=data,
                 input_shape=input_shape,
                 num_samples=num_samples,
@@ -161,6 +167,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
     Raises:
         InterruptedWork: instead of KeyboardInterrupt, when there is something to go on from.
     """
+    from hessrank.cli.environment import read_seconds
     from hessrank.cli.interrupted import InterruptedWork
     from hessrank.cli.processes import first
     from hessrank.errors import OptionError
@@ -173,7 +180,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
 
     from hessrank.analysis.checkpoint import Checkpoint
 
-    seconds = float(os.environ.get("HESSRANK_SAVE_SECONDS", "10"))
+    seconds = read_seconds("HESSRANK_SAVE_SECONDS", 10)
     checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)
     if first():
         checkpoint.check()
@@ -194,6 +201,8 @@ def _record(ranking: Ranking, loaded: LoadedModel) -> None:
         "format": loaded.format,
         "arch": loaded.arch,
         "arch_args": dict(loaded.arch_args),
+        "weights_key": loaded.weights_key,
+        "ignored_keys": list(loaded.ignored_keys),
     }
     ranking.info["command"] = shlex.join(["hessrank", *(a for a in sys.argv[1:] if a != "--resume")])
     ranking.info["warnings"] = [*loaded.notes, *ranking.info["warnings"]]

@@ -16,12 +16,14 @@ from hessrank.cli.options import (
     DataSpec,
     Device,
     Gain,
+    IgnoreKeys,
     InputShape,
     ModelPath,
     NumSamples,
     Seed,
     Threads,
     TrustPickle,
+    WeightsKey,
 )
 
 
@@ -31,6 +33,8 @@ def verify(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    weights_key: WeightsKey = None,
+    ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
     input_shape: InputShape = None,
     num_samples: NumSamples = None,
@@ -73,6 +77,8 @@ def verify(
         arch=arch,
         arch_args=arch_args,
         trust_pickle=trust_pickle,
+        weights_key=weights_key,
+        ignore_keys=ignore_keys,
         data=data,
         input_shape=input_shape,
         num_samples=num_samples,

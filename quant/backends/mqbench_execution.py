@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from hessrank.analysis.batches import Batch, first_line
 from hessrank.analysis.layers import module_paths
+from hessrank.analysis.untouched import copied
 from hessrank.analysis.weights import channel_axis
 from hessrank.errors import ModelError
 from hessrank.quant.backends.mqbench_graph import (
@@ -110,7 +111,7 @@ class Execution:
 
     def _prepared(self, names: tuple[str, ...], freeze_bn: bool) -> tuple[fx.GraphModule, dict[int, str]]:
         """Let MQBench work on a copy; return what it made, and its parameters' names in the model by identity."""
-        taken = copy.deepcopy(self._model).train()  # in eval mode it would fold batch norms for good
+        taken = copied(self._model).train()  # in eval mode it would fold batch norms for good
         config = {
             "extra_qconfig_dict": copy.deepcopy(_REPLACED_LATER),
             "extra_quantizer_dict": {"additional_node_name": list(names)},

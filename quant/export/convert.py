@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from hessrank.analysis.untouched import copied
 from hessrank.errors import HessrankError
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.integers import along, integer_type, integers_of, needs_clip
@@ -29,7 +30,8 @@ def reference(prepared: QuantizedModel) -> QuantizedModel:
     Raises:
         ExportError: it is not in float32, it is still calibrating, or nothing of it is quantized.
     """
-    model = copy.deepcopy(prepared).cpu().eval()
+    model = copied(prepared).cpu().eval()
+    assert isinstance(model, QuantizedModel)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             kind = str(tensor.dtype).removeprefix("torch.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from hessrank.errors import HessrankError
+from hessrank.requirements import install_command
 
 
 class ExportError(HessrankError):
@@ -17,10 +18,12 @@ def require_onnx() -> None:
     Raises:
         ExportError: saying what to install.
     """
+    missing: list[str] = []
+    why: ImportError | None = None
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ExportError(
-                f"ONNX export needs {name}, which does not import: pip install 'hessrank[onnx]'"
-            ) from error
+            missing, why = [*missing, name], error
+    if missing:
+        raise ExportError(f"ONNX export needs {', '.join(missing)}: {install_command(*missing)}") from why

@@ -17,6 +17,7 @@ from hessrank.quant.export.report import ExportReport
 from hessrank.quant.export.sizes import Axis, Inputs, free_axes, named_inputs, resized, run
 from hessrank.quant.export.steps import outputs_of
 from hessrank.quant.prepare.model import QuantizedModel
+from hessrank.wrappers import unwrap
 
 
 def export_onnx(
@@ -36,12 +37,13 @@ def export_onnx(
         ExportError: a package is missing, the model does not export, or the file computes something else.
         OutputError: the file cannot be written.
     """
-    if not isinstance(prepared, QuantizedModel):
-        raise ExportError(f"a {type(prepared).__name__} is not prepared: give what hessrank.prepare returned")
+    quantized = unwrap(prepared)
+    if not isinstance(quantized, QuantizedModel):
+        raise ExportError(f"a {type(quantized).__name__} is not prepared: give what hessrank.prepare returned")
     require_onnx()
     check_writable(path)
     with memory_errors_explained():
-        model = reference(prepared)
+        model = reference(quantized)
         given = named_inputs(model, inputs)
         run(model, given)
         axes, fixed = free_axes(model, given) if dynamic else ([], [])

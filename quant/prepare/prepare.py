@@ -19,6 +19,7 @@ from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion
 from hessrank.quant.prepare.model import META, QuantizedModel
 from hessrank.quant.prepare.tracing import trace
+from hessrank.wrappers import looked_through, unwrap
 
 BACKENDS = ("hessrank", "mqbench")
 CALIBRATION_SAMPLES = 32
@@ -78,14 +79,15 @@ def prepare(
         raise unknown_name("backend", backend, BACKENDS)
     if batch_size < 1:
         raise OptionError(f"batch_size is {batch_size}: it should be 1 or more")
-    policy = read_policy(policy)
+    policy, model = read_policy(policy), unwrap(model)
     _check_model(model)
     if backend == "mqbench":
         from hessrank.quant.backends.mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
 
-        return prepare_mqbench(
-            model, policy, calibration_data, freeze_bn=freeze_bn, num_samples=num_samples, batch_size=batch_size
-        )
+        with looked_through(model) as network:
+            return prepare_mqbench(
+                network, policy, calibration_data, freeze_bn=freeze_bn, num_samples=num_samples, batch_size=batch_size
+            )
     feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
     with memory_errors_explained(), torch.random.fork_rng(devices=[]):
         traced = trace(model, feed.batch(0), feed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import traceback
 from collections.abc import Iterable, Mapping
@@ -20,11 +19,12 @@ from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
 from hessrank.analysis.padding import leave_out_padding
 from hessrank.analysis.survey import Facts, SampleAxis, find_ranges, find_sample_axes, first_look, mask_by_fills
-from hessrank.analysis.untouched import untouched
-from hessrank.analysis.weights import find_weights, without_trace
+from hessrank.analysis.untouched import copied, untouched
+from hessrank.analysis.weights import computed_weights, find_weights, without_trace
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph, Node
 from hessrank.quant.prepare.inplace import hand_results_on
+from hessrank.wrappers import unwrap
 
 _DROPOUTS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
 _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWalk)).parent, Path(__file__).parent}
@@ -82,12 +82,6 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
     return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()})
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model; of the tensors that it keeps from its last run without their history."""
-    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
-
-
 def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
     """Return the tensors that forward makes of numbers: torch.fx lays them down in the model while it traces."""
     names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
@@ -102,6 +96,7 @@ def graph_of(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Graph:
         batch: one sample.
         feed: the samples in which masks are looked for; None looks at ``batch`` alone.
     """
+    model = unwrap(model)
     with untouched(model):
         network = Network(model, batch)
         return _graph(network, batch, _facts(network, batch, feed))
@@ -147,7 +142,8 @@ def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
         )
 
     nodes = (node(layer.name, layer.kind) for layer in network.layers)
-    return Graph.of(nodes, network.outputs, without_trace(network, weights))
+    opaque, computed = without_trace(network, weights), computed_weights(network, weights)
+    return Graph.of(nodes, network.outputs, opaque, computed)
 
 
 def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from zoo import ZOO, named_vectors, noise
 
 from hessrank.analysis.batches import Batch, as_samples, bind_fields, describe, first_line, make_batch, single_samples
+from hessrank.analysis.data import load_data
 from hessrank.analysis.rank import rank
 from hessrank.errors import DataError
 
@@ -157,6 +158,18 @@ class Takes:
         def forward(self, *, x: Tensor, y: Tensor) -> Tensor:
             return x + y
 
+    class Typed(nn.Module):
+        def forward(self, p: Tensor) -> Tensor:
+            return p
+
+    class Reads(nn.Module):
+        def forward(self, x):
+            return x["image"]
+
+    class Named(nn.Module):
+        def forward(self, sample):
+            return self.layer(sample)
+
     class Whole(nn.Module):
         def forward(self, batch: dict[str, Tensor]) -> Tensor:
             return batch["x"]
@@ -203,6 +216,24 @@ class Bound(NamedTuple):
         pytest.param(
             Takes.AnyName, {"x": A, "target": B}, True, Bound(kwargs={"x": A}, target=B), id="any-name-target"
         ),
+        pytest.param(
+            Takes.One, {"inputs": A, "targets": B}, True, Bound(kwargs={"x": A}, target=B), id="usual-names"
+        ),
+        pytest.param(Takes.One, {"Images": A, "Y": B}, False, Bound(kwargs={"x": A}, target=B), id="any-case"),
+        pytest.param(Takes.One, {"samples": A}, False, Bound(kwargs={"x": A}), id="usual-name-alone"),
+        pytest.param(nn.Sequential, {"x": A, "y": B}, True, Bound(kwargs={"input": A}, target=B), id="sequential"),
+        pytest.param(
+            Takes.Optional, {"img": A, "label": B}, True, Bound(kwargs={"x": A}, target=B), id="one-required"
+        ),
+        pytest.param(
+            Takes.Labeled, {"inputs": A, "labels": B}, True, Bound(kwargs={"x": A}, target=B), id="usual-own-labels"
+        ),
+        pytest.param(Takes.Typed, {"features": A, "y": B}, True, Bound(kwargs={"p": A}, target=B), id="annotated"),
+        pytest.param(Takes.Whole, {"image": A, "y": B}, True, Bound(({"image": A},), target=B), id="whole-by-type"),
+        pytest.param(Takes.Reads, {"image": A, "y": B}, True, Bound(({"image": A},), target=B), id="whole-by-code"),
+        pytest.param(Takes.Named, {"image": A, "y": B}, True, Bound(({"image": A},), target=B), id="whole-by-name"),
+        pytest.param(Takes.One, {"image": A, "depth": B}, False, Bound(({"image": A, "depth": B},)), id="two-inputs"),
+        pytest.param(Takes.One, {"odd": A, "y": B}, True, Bound(({"odd": A},), target=B), id="unusual-name"),
         pytest.param(Takes.Whole, {"x": A, "z": B}, False, Bound(({"x": A, "z": B},)), id="whole-dict"),
         pytest.param(Takes.Whole, {"x": A, "y": B}, True, Bound(({"x": A},), target=B), id="whole-dict-and-target"),
     ],
@@ -217,6 +248,52 @@ def test_binding(model, data, needs_target, expected):
         torch.testing.assert_close(batch.target, expected.target)
     assert len(batch) == 2
     assert batch.samples == (0, 1)
+
+
+class Half(nn.Module):
+    """A network of one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+LABELED = {
+    "usual": ("inputs", "targets"),
+    "capitals": ("X", "Y"),
+    "pictures": ("images", "labels"),
+    "its own": ("x", "label"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "labels"), LABELED.values(), ids=LABELED)
+def test_named_arrays_of_labels_work(inputs: str, labels: str, tmp_path) -> None:
+    x, y = noise(6, 3, seed=4), np.array([0, 1, 0, 1, 1, 0])
+    np.savez(tmp_path / "labeled.npz", **{inputs: x.numpy(), labels: y})
+    torch.manual_seed(0)
+    model = Half()
+    ranking = rank(model, load_data(str(tmp_path / "labeled.npz")), loss="cross-entropy")
+    by_position = rank(model, (x, torch.from_numpy(y)), loss="cross-entropy")
+    assert ranking.to_frame().equals(by_position.to_frame())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("left", "right", "targets"), ("inputs", "images", "targets"), ("odd", "targets"), ("inputs", "classes")],
+)
+def test_names_that_do_not_work_are_answered_with_those_that_do(names: tuple[str, ...]) -> None:
+    data = {name: torch.tensor([0, 1, 1]) if name == "targets" else noise(3, 3, seed=1) for name in names}
+    with pytest.raises(DataError) as told:
+        rank(Half(), data)
+    message = str(told.value)
+    assert "forward(x) was given one dict of" in message
+    assert message.endswith("call its arguments so to have them apart, and labels 'targets'")
+    assert "\n" not in message
+    data["x"] = data.pop(names[0])
+    rank(Half(), {name: data[name] for name in ("x", names[-1])})
 
 
 @pytest.mark.parametrize(

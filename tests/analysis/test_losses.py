@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hessrank.analysis.losses import LOSSES, curvature_times, make_loss
 from hessrank.analysis.outputs import detached, output_tensors
-from hessrank.errors import LossError, UnknownNameError
+from hessrank.errors import HessrankError, LossError, UnknownNameError
 
 torch.manual_seed(0)
 LOGITS, OTHER = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
@@ -172,6 +172,42 @@ BAD: list[tuple[str, str, Any, Any, str]] = [
 def test_bad_targets_are_explained(name: str, output: Any, target: Any, message: str) -> None:
     with pytest.raises(LossError, match=message):
         make_loss(name).per_sample(output, target)
+
+
+def test_another_label_is_ignored_as_torch_ignores_it() -> None:
+    labels = torch.randint(0, 3, (2, 4, 5), dtype=torch.uint8)
+    labels[0, :2], labels[1, 3, 3] = 255, 255
+    logits = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    with pytest.raises(LossError, match="label 255 is out of range: there are 3 classes") as told:
+        make_loss("cross-entropy").per_sample(logits, labels)
+    name = str(told.value).rpartition("the loss is ")[2]
+    loss = make_loss(name)
+    expected = [
+        F.cross_entropy(z[None], t[None].long(), ignore_index=255) for z, t in zip(logits, labels, strict=True)
+    ]
+    torch.testing.assert_close(loss.per_sample(logits, labels), torch.stack(expected))
+    as_torch = torch.where(labels == 255, -100, labels.long())
+    (factor,), (same,) = (
+        make.factor(logits, t, [logits]) for make, t in ((loss, labels), (make_loss("cross-entropy"), as_torch))
+    )
+    torch.testing.assert_close(factor, same)
+    assert loss.name == name == "cross-entropy,ignore_index=255"
+    with pytest.raises(LossError, match="label -100 is out of range"):
+        loss.per_sample(logits, as_torch)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cross-entropy,ignore=3", "no option of loss 'cross-entropy' named 'ignore'; nearest is 'ignore_index'"),
+        ("cross-entropy,ignore_index=", "write a whole number, as cross-entropy,ignore_index=255"),
+        ("mse,ignore_index=3", "no option of loss 'mse' named 'ignore_index'; there are none"),
+        ("crossentropy,ignore_index=3", "nearest is 'cross-entropy'"),
+    ],
+)
+def test_options_that_a_loss_does_not_take(name: str, message: str) -> None:
+    with pytest.raises(HessrankError, match=message):
+        make_loss(name)
 
 
 def test_a_custom_loss_that_returns_no_number_is_explained() -> None:

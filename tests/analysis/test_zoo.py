@@ -129,13 +129,14 @@ def test_half_precision_is_computed_in_float32_with_the_same_numbers():
 
 def test_a_wrapper_changes_nothing_but_names():
     plain = {layer: row.trace for layer, row in ranking_of("reused").to_frame().set_index("layer").iterrows()}
-    for name in ("data_parallel_like", "wrapped", "data_parallel"):
+    for name in ("data_parallel_like", "wrapped"):
         inside = {
             layer.removeprefix("module."): row.trace
             for layer, row in ranking_of(name).to_frame().set_index("layer").iterrows()
             if layer.startswith("module.")
         }
         assert inside == pytest.approx({layer: plain[layer] for layer in plain if layer != "x"}, rel=1e-5), name
+    assert ranking_of("data_parallel").to_frame().equals(ranking_of("reused").to_frame())
 
 
 def test_in_place_gives_what_out_of_place_gives():

@@ -146,8 +146,10 @@ def test_unknown_photograph():
         load_photograph("cofee")
 
 
-@pytest.mark.parametrize(("name", "package"), [("coffee", "skimage"), ("china", "sklearn")])
-def test_missing_extra_is_named(monkeypatch, name, package):
+@pytest.mark.parametrize(
+    ("name", "package", "wheel"), [("coffee", "skimage", "scikit-image"), ("china", "sklearn", "scikit-learn")]
+)
+def test_missing_package_is_named(monkeypatch, name, package, wheel):
     real = importlib.import_module
 
     def without(module, *rest):
@@ -156,7 +158,7 @@ def test_missing_extra_is_named(monkeypatch, name, package):
         return real(module, *rest)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(DataError, match=r"pip install 'hessrank\[lowlight\]'"):
+    with pytest.raises(DataError, match=rf"inside {wheel}: .*pip install '{wheel}>="):
         load_photograph(name)
 
 

@@ -15,13 +15,10 @@ import torch
 from torch import nn
 
 from hessrank.analysis.estimators import ESTIMATORS
-from hessrank.analysis.loading import save_checkpoint
-from hessrank.analysis.loading.architecture import arch_name
 from hessrank.analysis.losses import LOSSES
 from hessrank.analysis.ranking import COLUMNS, Ranking
 from hessrank.analysis.tables import as_text
 from hessrank.cli import main
-from hessrank.distill.tasks.classification import DigitNet
 from hessrank.quant.make_policy import make_policy
 from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.quantizers import QUANTIZERS
@@ -63,11 +60,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 10))
     torch.save(model.state_dict(), "model.pth")
     np.save("samples.npy", torch.randn(4, 3, 32, 32).numpy())
-    np.savez("labeled.npz", input=torch.randn(4, 3, 32, 32).numpy(), label=np.arange(4))
-    digits = DigitNet()
-    save_checkpoint("float.ckpt", digits, arch=arch_name(DigitNet), arch_args={}, input_shape=(1, 8, 8))
-    run = blocks("yaml")[1]
-    (tmp_path / "run.yaml").write_text(run)
+    np.savez("labeled.npz", inputs=torch.randn(4, 3, 32, 32).numpy(), targets=np.arange(4))
+    for name, content in zip(("float.yaml", "run.yaml"), blocks("yaml")[1:], strict=True):
+        (tmp_path / name).write_text(content)
     changed = {"base": {"task": "classification", "epochs": 1, "task_args": {"samples": 16}, "pictures": 0}}
     uniform = {"policies": {"low": {"strategy": "uniform"}}, "experiments": {"low": {"policy": "low"}}}
     (tmp_path / "study.yaml").write_text(json.dumps({**changed, **uniform, "seeds": [0, 1], "ranking_samples": 2}))
@@ -109,7 +104,7 @@ def test_the_table_is_what_the_first_command_gives(demo: Path) -> None:
 def test_the_policy_is_what_the_ranking_gives(demo: Path) -> None:
     written = str(make_policy(Ranking.read(demo / "ranking.csv"), base_bits=4))
     entries = [line.split("#")[0].rstrip() for line in written.splitlines()]
-    shown, _ = blocks("yaml")
+    shown = blocks("yaml")[0]
     for line in shown.splitlines():
         assert line in entries, line
 

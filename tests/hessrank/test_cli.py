@@ -300,3 +300,18 @@ def test_verify_and_compare_explain_mistakes(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "5 s"])
+@pytest.mark.parametrize("name", ["HESSRANK_SAVE_SECONDS", "HESSRANK_PROGRESS_SECONDS"])
+def test_an_environment_variable_that_is_no_number_gives_one_line(
+    folder: Path, name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    command = [*GOOD, "--num-samples", "1", "--out", "r.csv"]
+    assert main(command) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"error: environment variable {name}={value!r}: give seconds, a number from 0 up: ")
+    remedy = told.rpartition(" ")[2]
+    monkeypatch.setenv(*remedy.split("="))
+    assert main(command) == 0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures
 from hessrank.errors import DataError
+from hessrank.requirements import install_command
 
 _BRIGHTEST = 16
 _HOLD_OUT_EVERY = 5
@@ -29,7 +30,7 @@ def load_digits() -> ClassifiedPictures:
     try:
         datasets: Any = importlib.import_module("sklearn.datasets")
     except ModuleNotFoundError as error:
-        raise DataError("the digits lie inside sklearn: pip install 'hessrank[lowlight]'") from error
+        raise DataError(f"the digits lie inside scikit-learn: {install_command('scikit-learn')}") from error
     found = datasets.load_digits()
     pictures = torch.from_numpy(found.images).float().div(_BRIGHTEST).unsqueeze(1)
     labels = torch.from_numpy(found.target).long()

@@ -23,6 +23,7 @@ from hessrank.distill.tasks.lowlight.pairs import tensor
 from hessrank.distill.tasks.lowlight.pattern import checked_pattern, demosaic_bilinear, mosaic
 from hessrank.distill.tasks.lowlight.squares import bayer_crop, draw_square
 from hessrank.errors import DataError, OptionError, unknown_name
+from hessrank.requirements import install_command
 
 _FILES = {
     "astronaut": ("skimage", "data/astronaut.png"),
@@ -33,6 +34,7 @@ _FILES = {
     "china": ("sklearn", "datasets/images/china.jpg"),
     "flower": ("sklearn", "datasets/images/flower.jpg"),
 }
+_WHEELS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 TRAINING = ("astronaut", "rocket", "china", "flower")
 """The photographs of :class:`NightPhotographs`."""
 HELD_OUT = ("coffee", "chelsea")
@@ -60,7 +62,8 @@ def load_photograph(name: str) -> FloatArray:
         with (resources.files(package) / path).open("rb") as file, Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise DataError(f"photograph {name!r} lies inside {package}: pip install 'hessrank[lowlight]'") from error
+        wheel = _WHEELS[package]
+        raise DataError(f"photograph {name!r} lies inside {wheel}: {install_command(wheel)}") from error
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) / np.float32(255))
 
 

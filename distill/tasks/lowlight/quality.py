@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
+from hessrank.requirements import install_command
 
 SSIM_WINDOW = 7
 """Side of the window of :func:`ssim_8bit`, in pixels."""
@@ -65,7 +66,7 @@ def _checked_metrics(picture: Tensor, target: Tensor) -> Any:
     try:
         return importlib.import_module("skimage.metrics")
     except ModuleNotFoundError as error:
-        raise DataError("PSNR and SSIM need scikit-image: pip install 'hessrank[lowlight]'") from error
+        raise DataError(f"PSNR and SSIM need scikit-image: {install_command('scikit-image')}") from error
 
 
 def _rounded(picture: Tensor) -> NDArray[np.uint8]:

@@ -168,7 +168,7 @@ def test_broken_camera_file(tmp_path, content):
 def test_camera_files_without_rawpy(tmp_path, monkeypatch):
     (tmp_path / "a.dng").touch()
     monkeypatch.setitem(sys.modules, "rawpy", None)
-    refused(tmp_path / "a.dng", "pip install 'hessrank[raw]'")
+    refused(tmp_path / "a.dng", "pip install 'rawpy>=0.24'")
 
 
 @pytest.mark.skipif(not MCR.is_dir(), reason="the MCR scene is not here")

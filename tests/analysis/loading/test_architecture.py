@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_factory_on_the_meta_device(weights, code):
 
 def test_module_that_cannot_be_copied(weights):
     ready = nn.Linear(2, 2)
-    ready.scale = torch.ones(1, requires_grad=True) * 2
+    ready.lock = threading.Lock()
     assert "this module cannot be copied" in fails(LoadError, weights, arch=ready)
 
 

@@ -91,7 +91,7 @@ class TestWeights:
     def test_model_goes_before_ema_and_the_note_says_so(self, net, save):
         loaded = load_model(save({"ema": Net().state_dict(), "model": net.state_dict()}), arch=Net)
         assert same_weights(loaded.model, net)
-        assert loaded.notes == ("took the entry 'model' (the file also holds 'ema')",)
+        assert loaded.notes == ("took the entry 'model' (the file also holds 'ema'; --weights-key chooses)",)
 
     def test_the_entry_that_fits_is_taken(self, net, save):
         held = {"model": nn.Linear(2, 2).state_dict(), "discriminator": net.state_dict()}

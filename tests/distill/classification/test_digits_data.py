@@ -63,5 +63,5 @@ def test_without_scikit_learn(monkeypatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(DataError, match=r"pip install 'hessrank\[lowlight\]'$"):
+    with pytest.raises(DataError, match=r"inside scikit-learn: .*pip install 'scikit-learn>=1\.5'$"):
         load_digits()

@@ -231,7 +231,7 @@ def test_without_rawpy(root, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match=r"pip install 'hessrank\[raw\]'"):
+    with pytest.raises(DataError, match=r"pip install 'rawpy>=0\.24'"):
         TrainingSquares(sid_pairs(root)[0], size=32, seed=0)
 
 

@@ -361,6 +361,27 @@ def test_start_in_python_is_the_same(tmp_path: Path) -> None:
     assert Policy.read(tmp_path / "run.yaml").extra_qconfig_dict.w_qscheme.bit == 4  # hessrank check reads it too
 
 
+def test_one_file_holds_the_network_and_its_teacher(tmp_path: Path) -> None:
+    """As Lightning writes it, with a head that the network lacks."""
+    networks = {"model": DigitNet(), "teacher": DigitNet()}
+    state = {f"{name}.{key}": value for name, one in networks.items() for key, value in one.state_dict().items()}
+    extra = {"model.projector.weight": torch.ones(2), "teacher.projector.weight": torch.ones(2)}
+    torch.save({"state_dict": {**state, **extra}, "epoch": 3}, tmp_path / "both.ckpt")
+    keys = "load_model: both.ckpt\nload_teacher_model: both.ckpt\nteacher_weights_key: teacher\nweights_key: model\n"
+    hint = "distill_config: [add]\ndistill_coeff: [0.7]\n"
+    (tmp_path / "run.yaml").write_text(DIGITS + keys + hint + "ignore_keys: projector.*\n")
+    job = job_of(read_run(tmp_path / "run.yaml"), tmp_path / "out")
+    assert torch.equal(
+        job.networks.student.state_dict()["classifier.weight"], networks["model"].state_dict()["classifier.weight"]
+    )
+    assert job.networks.teacher is not None
+    taught = job.networks.teacher._module.state_dict()["classifier.weight"]
+    assert torch.equal(taught, networks["teacher"].state_dict()["classifier.weight"])
+    told = [note for note in job.notes if "left out" in note]
+    assert any(note.startswith("load_model") and "keys loaded, 1 left out" in note for note in told)
+    assert sum("projector.weight" in note for note in told) == 2
+
+
 def test_without_lightning_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
@@ -369,5 +390,5 @@ def test_without_lightning_it_says_what_to_install(tmp_path: Path, monkeypatch: 
 
     real = importlib.util.find_spec
     monkeypatch.setattr(training, "find_spec", lambda name: None if name == "lightning" else real(name))
-    with pytest.raises(HessrankError, match=r"training needs lightning: pip install 'hessrank\[train\]'"):
+    with pytest.raises(HessrankError, match=r"training needs lightning: .*pip install 'lightning<3,>=2\.6\.6'$"):
         training.require_lightning()

@@ -201,7 +201,7 @@ def test_missing_package_is_named_with_the_install_line(linear, tmp_path, monkey
         return builtins.__import__(name)
 
     monkeypatch.setattr(errors.importlib, "import_module", missing)
-    with pytest.raises(ExportError, match=r"needs onnxscript.*pip install 'hessrank\[onnx\]'"):
+    with pytest.raises(ExportError, match=r"needs onnxscript: .*pip install 'onnxscript>=0\.5'$"):
         export_onnx(linear, tmp_path / "model.onnx", noise(2, 4))
 
 

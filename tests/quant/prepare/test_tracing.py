@@ -101,17 +101,10 @@ def test_what_cannot_be_traced_is_named_by_file_and_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1),
-        nn.DataParallel(nn.Linear(4, 4)),
-    ],
-    ids=lambda model: type(model).__name__,
-)
-def test_of_torchs_own_networks_no_line_is_blamed(model: nn.Module) -> None:
+def test_of_torchs_own_networks_no_line_is_blamed() -> None:
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
     with pytest.raises(
-        ModelError, match=f"^torch.fx cannot trace {type(model).__name__}, which is torch's own"
+        ModelError, match=r"^torch\.fx cannot trace TransformerEncoder, which is torch's own"
     ) as caught:
         trace(model, batch(1, 3, 4))
     assert ".py:" not in str(caught.value)

@@ -1,0 +1,46 @@
+"""How to install what an optional part of hessrank needs: the remedy that an error prints.
+
+The versions are those of hessrank's own metadata, so the command works wherever hessrank itself came from: a clone,
+a wheel, an index.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def install_command(*packages: str) -> str:
+    """Return the command that installs ``packages`` beside hessrank, in the versions that it asks for.
+
+    Args:
+        packages: names of distributions, as an index knows them.
+
+    Example:
+        >>> install_command("rawpy").endswith("pip install 'rawpy>=0.24'")
+        True
+    """
+    return shlex.join([*_pip(), "install", *map(_requirement, packages)])
+
+
+def _requirement(package: str) -> str:
+    """Return a package with the versions that hessrank's metadata state; its bare name where they state none."""
+    try:
+        stated = map(Requirement, requires("hessrank") or ())
+    except PackageNotFoundError:  # run from a folder that nobody installed
+        return package
+    named = (one for one in stated if canonicalize_name(one.name) == canonicalize_name(package))
+    return next((f"{one.name}{one.specifier}" for one in named), package)
+
+
+def _pip() -> list[str]:
+    """Return the pip of this Python: the one on the path may be that of another environment."""
+    found = shutil.which("pip")
+    own = found is not None and Path(found).parent == Path(sys.executable).parent
+    return ["pip"] if own else [sys.executable, "-m", "pip"]
