@@ -17,11 +17,12 @@ from torch import Tensor, fx, nn
 from hessrank.analysis.batches import Batch, first_line
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
+from hessrank.analysis.report import describe_graph
 from hessrank.analysis.survey import first_look
 from hessrank.analysis.untouched import untouched
-from hessrank.analysis.weights import find_weights, without_trace
+from hessrank.analysis.weights import find_weights
 from hessrank.errors import ModelError
-from hessrank.quant.graph import Graph, Node
+from hessrank.quant.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
 
 _DROPOUTS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
@@ -101,26 +102,16 @@ def graph_of(model: nn.Module, batch: Batch) -> Graph:
 
 def _graph(network: Network, one: Batch) -> Graph:
     facts = first_look(network, one)
-    parameter = {id(p): name for name, p in network.model.named_parameters()}
-    weights = find_weights(network, one)
-    weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
-
-    def node(name: str, kind: str) -> Node:
-        weight = weight_of.get(name)
-        return Node(
-            name,
-            kind,
-            network.inputs[name],
-            facts[name].shape,
-            facts[name].numel,
-            facts[name].macs,
-            None if weight is None else parameter[id(weight)],
-            0 if weight is None else weight.numel(),
-            inside=name in network.inside,
-        )
-
-    nodes = (node(layer.name, layer.kind) for layer in network.layers)
-    return Graph.of(nodes, network.outputs, without_trace(network, weights))
+    rows = {
+        layer.name: {
+            "kind": layer.kind,
+            "shape": "x".join(map(str, facts[layer.name].shape)) or "1",
+            "numel": facts[layer.name].numel,
+            "macs": facts[layer.name].macs,
+        }
+        for layer in network.layers
+    }
+    return Graph.described(describe_graph(network, facts, find_weights(network, one)), rows)
 
 
 def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
