@@ -205,13 +205,14 @@ def _tied(problem: Problem, choice: Choice, name: str) -> str:
         return ""
     asked = [one for one in group if any(layer in choice.why for layer in points.members(one))]
     first = asked[0] if asked else max(group, key=lambda one: float(problem.predicted.grids[one][0]))
+    additions = [node for node in problem.graph.nodes.values() if is_addition(node)]
     reached = {first: ""}
     waiting = [first]
     for one in waiting:
-        for node in problem.graph.nodes.values():
-            grids = [points.grid_of[operand] for operand in node.inputs] if is_addition(node) else []
-            for other in grids:
-                if one in grids and other is not None and other not in reached:
+        for node in additions:
+            grids = [points.grid_of[operand] for operand in node.inputs]
+            for other in grids if one in grids else ():
+                if other is not None and other not in reached:
                     reached[other] = f"same bits as {one}: they are added in {node.name}"
                     waiting.append(other)
     return reached.get(grid, "")
