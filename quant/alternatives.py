@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
@@ -103,17 +104,14 @@ def compare_policies(policy: Policy, ranking: Ranking) -> Alternatives:
         >>> print(compare_policies(make_policy(ranking), ranking))  # doctest: +SKIP
     """
     problem, bits = settled(policy, ranking)
-    own = _row("this policy", problem, bits)
-    assert own.costs is not None
-    same = "at the same BOPs"
-    uniform = f"uniform {_UNIFORM}"
-    attempts = (
-        (uniform, lambda: _uniform(problem, _UNIFORM, bits)),
-        (f"uniform {same}", lambda: _widest(problem, own.costs.bops, bits)),
-        (f"budget {same}", lambda: _best(problem, own.costs.bops, bits)),
-    )
-    rows = [own]
-    for name, attempt in attempts:
+    bops = cost_of(problem, bits).bops
+    attempts: dict[str, Callable[[], Bits]] = {
+        f"uniform {_UNIFORM}": lambda: _uniform(problem, _UNIFORM, bits),
+        "uniform at the same BOPs": lambda: _widest(problem, bops, bits),
+        "budget at the same BOPs": lambda: _best(problem, bops, bits),
+    }
+    rows = [_row("this policy", problem, bits)]
+    for name, attempt in attempts.items():
         try:
             rows.append(_row(name, problem, attempt()))
         except HessrankError as error:

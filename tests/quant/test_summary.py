@@ -68,3 +68,10 @@ def test_budgets_count_what_stays_in_float() -> None:
         assert getattr(summarize(policy, ranking).costs, field) <= getattr(least, field) * (1 + 1e-9)
         with pytest.raises(BudgetError, match="is impossible"):
             make_policy(ranking, "budget", bits=(4, 8), **{option: 0.99 * getattr(least, field)})
+
+
+def test_what_a_layer_reads_in_float_is_printed_with_the_prepared_network() -> None:
+    model, data = mixed()
+    printed = str(prepare(model, Policy(), data))
+    assert "3 tensors stay in float" in printed
+    assert "input cat of t: made of whole numbers only, so it was not ranked and no range is known" in printed
