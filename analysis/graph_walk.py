@@ -23,6 +23,8 @@ class GraphWalk(fx.Interpreter):
         graph: the graph.
         names: the name of every node that may yield a layer.
         handed_on: of the layers inside a leaf module, those whose tensor a node of the graph yields.
+        floating: the nodes that yielded a floating-point tensor in the last run.
+        from_data: the nodes whose tensors depend on the data.
     """
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
@@ -49,7 +51,8 @@ class GraphWalk(fx.Interpreter):
             for node in self.graph.nodes
             if node.op == "call_module" and any(True for _ in self.fetch_attr(str(node.target)).parameters())
         }
-        self._from_data: set[fx.Node] = set()
+        self.floating: set[fx.Node] = set()
+        self.from_data: set[fx.Node] = set()
         self._from_weights: set[fx.Node] = set()
         self._from_tuples: set[fx.Node] = set()
 
@@ -57,7 +60,8 @@ class GraphWalk(fx.Interpreter):
         """Run the graph on ``batch``."""
         self._arguments = _bound(self._model, batch)
         self._visit = visit
-        self._from_data.clear()
+        self.floating.clear()
+        self.from_data.clear()
         self._from_weights.clear()
         with hooked(_inner_modules(self._model, self.graph), visit) as self._shown_inside:
             try:
@@ -92,7 +96,7 @@ class GraphWalk(fx.Interpreter):
             str(n.target) if module is not None else None,
             module,
             first_tensor(args, kwargs),
-            n in self._from_data,
+            n in self.from_data,
             n in self._from_weights,
         )
         return visit_tensor(call, value, self._visit)
@@ -126,9 +130,11 @@ class GraphWalk(fx.Interpreter):
         """Note whether a node's tensors come from the data and from weights (sizes carry neither on)."""
         if not isinstance(value, Tensor) and not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
             return
+        if isinstance(value, Tensor) and value.is_floating_point():
+            self.floating.add(node)
         before = node.all_input_nodes
-        if node.op == "placeholder" or any(n in self._from_data for n in before):
-            self._from_data.add(node)
+        if node.op == "placeholder" or any(n in self.from_data for n in before):
+            self.from_data.add(node)
         if (
             node in self._with_weights
             or isinstance(value, nn.Parameter)

@@ -65,6 +65,8 @@ class Network:
         outputs: names of the layers that the network returns.
         nodes: the torch.fx node that yields each layer's tensor; empty if torch.fx cannot trace the model.
         inside: names of the layers without such a node: they lie within a module that torch.fx does not look into.
+        floating: the torch.fx nodes that yield a floating-point tensor, layers or not.
+        from_data: the torch.fx nodes whose tensors depend on the data.
     """
 
     def __init__(self, model: nn.Module, example: Batch) -> None:
@@ -90,7 +92,10 @@ class Network:
         self.traced = not self.why_hooks
         self._discover(example, reference)
         self.layers = list(self._by_name.values())
-        self.nodes = self._walk.nodes if isinstance(self._walk, GraphWalk) else {}
+        graph_walk = self._walk if isinstance(self._walk, GraphWalk) else None
+        self.nodes = {} if graph_walk is None else graph_walk.nodes
+        self.floating = frozenset(() if graph_walk is None else graph_walk.floating)
+        self.from_data = frozenset(() if graph_walk is None else graph_walk.from_data)
         self.inside = frozenset(self._by_name) - set(self.nodes)
 
     def run(

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from hessrank.analysis.feed import content
 from hessrank.analysis.increases import Increases
+from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
+from hessrank.analysis.operands import Operands
 from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.analysis.survey import Facts
-from hessrank.analysis.weights import Weight, computed_weights, without_trace
+from hessrank.analysis.weights import Weight, without_trace
 
 
 def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
@@ -131,31 +133,25 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
 
     Returns:
         ``layers``: in the order of execution, each layer's ``inputs`` (names of layers), ``range`` (smallest and
-        largest finite value, in units of the activation) and, where it multiplies with a weight, ``weight``
-        (the parameter's name, the same for all calls that share it) and ``weight_numel``, and ``inside`` where
-        it lies within a module that torch.fx does not look into, and ``masked``, up to where its values are masked
-        scores, where it holds any; ``outputs``: the names of the layers that the network returns; ``opaque``: paths of
-        the modules whose weights no layer is known to multiply with; ``computed``: for those of them whose weights
-        something computes, what, and what makes it a plain weight.
+        largest finite value, in units of the activation), ``inside`` where it lies within a module that torch.fx
+        does not look into, ``masked``, up to where its values are masked scores, where it holds any, and what it
+        reads beside layers (:meth:`~hessrank.analysis.operands.Operands.describe`); ``outputs``: the names of the
+        layers that the network returns; ``opaque``: paths of the modules whose weights no layer is known to
+        multiply with; ``stored``: bytes of all other tensors that layers read.
     """
-    parameter = {id(p): name for name, p in network.model.named_parameters()}
-    weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
+    operands = Operands(network, facts, weights)
 
-    def describe(name: str) -> dict[str, Any]:
-        told: dict[str, Any] = {"inputs": list(network.inputs[name]), "range": _range(facts[name])}
-        if name in weight_of:
-            told |= {"weight": parameter[id(weight_of[name])], "weight_numel": weight_of[name].numel()}
-        if name in network.inside:
-            told["inside"] = True
-        if facts[name].axis.masked is not None:
-            told["masked"] = facts[name].axis.masked
-        return told
+    def describe(layer: Layer) -> dict[str, Any]:
+        told = {"inputs": list(network.inputs[layer.name]), "range": _range(facts[layer.name])}
+        told |= operands.describe(layer) | ({"inside": True} if layer.name in network.inside else {})
+        masked = facts[layer.name].axis.masked
+        return told if masked is None else told | {"masked": masked}
 
     return {
-        "layers": {layer.name: describe(layer.name) for layer in network.layers},
+        "layers": {layer.name: describe(layer) for layer in network.layers},
         "outputs": list(network.outputs),
         "opaque": without_trace(network, weights),
-        "computed": computed_weights(network, weights),
+        "stored": operands.stored,
     }
 
 

@@ -63,12 +63,11 @@ _COMPUTED: tuple[tuple[type, str, str], ...] = (
 
 def computed_weights(network: Network, weights: Sequence[Weight]) -> dict[str, str]:
     """Return why weights are no plain ones, and what makes them so, by the paths that :func:`without_trace` gives."""
-    return {
-        path: why for path in without_trace(network, weights) if (why := _computed(network.model.get_submodule(path)))
-    }
+    found = {path: computed_by(network.model.get_submodule(path)) for path in without_trace(network, weights)}
+    return {path: why for path, why in found.items() if why}
 
 
-def _computed(module: nn.Module) -> str:
+def computed_by(module: nn.Module) -> str:
     """Return what computes a module's weight, and the remedy; empty if nothing does."""
     if isinstance(module, ParametrizationList):
         remedy = "torch.nn.utils.parametrize.remove_parametrizations makes it a plain weight"

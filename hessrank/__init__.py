@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hessrank.distill.training.train import train
     from hessrank.distill.training.trained import load_trained
     from hessrank.quant.allocation import allocate
+    from hessrank.quant.alternatives import compare_policies
     from hessrank.quant.export import export_onnx
     from hessrank.quant.make_policy import make_policy
     from hessrank.quant.policy import Policy
@@ -43,6 +44,7 @@ __all__ = [
     "Verification",
     "allocate",
     "compare",
+    "compare_policies",
     "export_onnx",
     "load_data",
     "load_model",
@@ -73,6 +75,7 @@ _PLACES = {
     "train": "hessrank.distill.training.train",
     "load_trained": "hessrank.distill.training.trained",
     "allocate": "hessrank.quant.allocation",
+    "compare_policies": "hessrank.quant.alternatives",
     "export_onnx": "hessrank.quant.export",
     "make_policy": "hessrank.quant.make_policy",
     "Policy": "hessrank.quant.policy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,13 @@ class Node:
         high: largest value over the data.
         inside: whether it lies within a module that torch.fx does not look into, where nothing can be inserted.
         masked: whether it holds masked scores (-inf, -10 000), which no grid does.
+        channels: how many scales its weight has, with one for each output channel.
+        float_weights: names of the weights that it multiplies with and that cannot be quantized.
+        float_owner: path of the module that holds them; empty where a function is given them.
+        why_float: why they cannot be quantized.
+        reads: names of the other parameters and buffers that it reads.
+        float_inputs: tensors that it multiplies with and that are no layer's, and why they lie on no grid.
+        mode: how a padding or an interpolation fills in, as ``reflect`` or ``constant 0``.
     """
 
     name: str
@@ -43,6 +51,13 @@ class Node:
     high: float = 0.0
     inside: bool = False
     masked: bool = False
+    channels: int = 0
+    float_weights: tuple[str, ...] = ()
+    float_owner: str = ""
+    why_float: str = ""
+    reads: tuple[str, ...] = ()
+    float_inputs: Mapping[str, str] = field(default_factory=dict)
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,14 +68,15 @@ class Graph:
         nodes: by name.
         outputs: names of the layers that the network returns.
         opaque: paths of the modules whose weights are used in a way that cannot be looked into (LSTM, attention).
-        computed: of these, the ones whose weights something computes: what, and what makes them plain weights.
+        stored: bytes of the parameters and buffers that layers read, but for weights that can be quantized; None
+             if nobody knows, as in rankings before release 0.5.
         consumers: names of the layers that read each layer.
     """
 
     nodes: Mapping[str, Node]
     outputs: tuple[str, ...]
     opaque: tuple[str, ...] = ()
-    computed: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, int] | None = None
     consumers: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,10 +92,10 @@ class Graph:
         nodes: Iterable[Node],
         outputs: Iterable[str],
         opaque: Iterable[str] = (),
-        computed: Mapping[str, str] | None = None,
+        stored: Mapping[str, int] | None = None,
     ) -> Graph:
         """Build a graph of ``nodes`` in the order of execution."""
-        return cls({node.name: node for node in nodes}, tuple(outputs), tuple(opaque), dict(computed or {}))
+        return cls({node.name: node for node in nodes}, tuple(outputs), tuple(opaque), stored)
 
     @classmethod
     def of_ranking(cls, ranking: Ranking) -> Graph:
@@ -94,8 +110,21 @@ class Graph:
                 "the ranking holds no graph of the network: keep ranking.json beside ranking.csv, "
                 "or rank again with this release"
             )
-        tells_masks = int(ranking.info.get("schema_version", 0)) >= _SINCE_MASKS
         rows: dict[str, Any] = {str(row["layer"]): row for row in ranking.to_frame().to_dict("records")}
+        if int(ranking.info.get("schema_version", 0)) < _SINCE_MASKS:
+            filled = {name for name, row in rows.items() if row["kind"] in ("masked_fill", "masked_fill_")}
+            layers = told["layers"].items()
+            told = {**told, "layers": {n: {**f, "masked": -math.inf} if n in filled else f for n, f in layers}}
+        return cls.described(told, rows)
+
+    @classmethod
+    def described(cls, told: Mapping[str, Any], rows: Mapping[str, Mapping[Any, Any]]) -> Graph:
+        """Build the graph of a description, as a ranking's record holds it.
+
+        Args:
+            told: what :func:`hessrank.analysis.report.describe_graph` returns.
+            rows: each layer's ``kind``, ``shape`` (``3x8x8``), ``numel`` and ``macs``.
+        """
 
         def node(name: str, facts: Mapping[str, Any]) -> Node:
             row = rows[name]
@@ -111,15 +140,18 @@ class Graph:
                 low=facts["range"][0],
                 high=facts["range"][1],
                 inside=facts.get("inside", False),
-                masked="masked" in facts if tells_masks else row["kind"] in ("masked_fill", "masked_fill_"),
+                masked="masked" in facts,
+                channels=facts.get("channels", 0),
+                float_weights=tuple(facts.get("float_weights", ())),
+                float_owner=facts.get("float_owner", ""),
+                why_float=facts.get("why_float", ""),
+                reads=tuple(facts.get("reads", ())),
+                float_inputs=facts.get("float_inputs", {}),
+                mode=facts.get("mode", ""),
             )
 
-        return cls.of(
-            (node(name, facts) for name, facts in told["layers"].items()),
-            told["outputs"],
-            told.get("opaque", ()),
-            told.get("computed"),
-        )
+        nodes = (node(name, facts) for name, facts in told["layers"].items())
+        return cls.of(nodes, told["outputs"], told.get("opaque", ()), told.get("stored"))
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -16,19 +16,31 @@ FUSED_ACTIVATIONS = _words("""
     relu relu_ relu6 leaky_relu leaky_relu_ prelu hardtanh hardtanh_ threshold threshold_ clamp clamp_ clip
     clamp_min clamp_min_
 """)
-BATCH_NORMS = _words("BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm batch_norm")
+FOLDED_NORMS = _words("BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm")
+BATCH_NORMS = FOLDED_NORMS | {"batch_norm"}
 ADDITIONS = _words("add add_ iadd sub sub_ isub")
 CONCATENATIONS = _words("cat concat concatenate stack hstack vstack dstack")
 # They move or select values, so their result lies on the grid of what they are given.
 RESHUFFLES = REARRANGEMENTS | _words("""
     MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
-    PixelShuffle PixelUnshuffle ChannelShuffle Flatten Unflatten Identity Dropout Dropout1d Dropout2d Dropout3d
-    AlphaDropout ZeroPad1d ZeroPad2d ZeroPad3d ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
-    ReplicationPad2d ReplicationPad3d UpsamplingNearest2d
+    FractionalMaxPool2d FractionalMaxPool3d MaxUnpool1d MaxUnpool2d MaxUnpool3d
+    PixelShuffle PixelUnshuffle ChannelShuffle Flatten Unflatten Unfold Identity
+    Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout
+    ZeroPad1d ZeroPad2d ZeroPad3d ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d
+    ReplicationPad3d CircularPad1d CircularPad2d CircularPad3d UpsamplingNearest2d
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
-    dropout dropout1d dropout2d dropout3d feature_dropout
+    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+    adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
+    fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices
+    max_unpool1d max_unpool2d max_unpool3d native_channel_shuffle upsample_nearest
+    dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout
     max min amax amin sort topk kthvalue median cummax cummin
 """)
+# How a padding or an interpolation fills in when it only copies values, or adds the 0 that every grid holds. Where
+# it adds -inf, a max pooling behind it keeps the rest.
+COPYING_MODES = frozenset(
+    ("constant 0", "constant -inf", "reflect", "replicate", "circular", "nearest", "nearest-exact")
+)
 # Infinite, or of infinite slope, where an operand is 0: a hand-written layer norm's √(variance + ε), which fewer bits
 # round to 0.
 SINGULAR = _words("""
@@ -45,7 +57,7 @@ def is_join(node: Node) -> bool:
 
 def passes_grid_on(node: Node) -> bool:
     """Return whether a layer's values all lie on the grid of the one tensor it reads."""
-    return node.kind in RESHUFFLES and len(node.inputs) == 1
+    return len(node.inputs) == 1 and (node.kind in RESHUFFLES or node.mode in COPYING_MODES)
 
 
 def is_addition(node: Node) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.errors import OptionError, nearest_first
+from hessrank.quant.kinds import is_addition
 from hessrank.quant.policy import INPUT_LAYER, Policy
 from hessrank.quant.scheme import Scheme
 from hessrank.quant.strategies import STRATEGIES, Choice, Problem, choose_hints
@@ -176,10 +177,45 @@ def _reason(problem: Problem, choice: Choice, name: str) -> str:
     if (bits := _activation_bits(problem, choice, name)) and grid is not None:
         increases = predicted.grids[grid]
         before, after = before + increases[base], after + increases[predicted.at(bits)]
-    shared = f", one grid with {grid}" if bits and grid != name else ""
     text = f"rank {row['rank']}/{len(problem.rows)}, trace {float(row['trace']):.1e}{_percent(row)}"
-    why = f": {choice.why[name]}" if name in choice.why else ""
-    return f"{text}, increase {before:.1e} → {after:.1e}{shared}{why}"
+    shared = "".join(f", {one}" for one in _shared(problem, choice, name))
+    why = choice.why.get(name) or _tied(problem, choice, name) or ("" if shared else choice.otherwise)
+    return f"{text}, increase {before:.1e} → {after:.1e}{shared}" + f": {why}" * bool(why)
+
+
+def _shared(problem: Problem, choice: Choice, name: str) -> Iterator[str]:
+    """Yield with which layer one shares its weight or its grid: with one that has a reason, or with the first."""
+    points = problem.points
+    grid = points.activations.get(name)
+    for what, bits, layers in (
+        ("weight", _weight_bits(problem, choice, name), points.weights.get(problem.graph[name].weight or "", ())),
+        ("grid", _activation_bits(problem, choice, name), () if grid is None else points.members(grid)),
+    ):
+        told = layers if name in choice.why else [layer for layer in layers if layer in choice.why] or layers
+        if bits and told[0] != name:
+            yield f"one {what} with {told[0]}"
+
+
+def _tied(problem: Problem, choice: Choice, name: str) -> str:
+    """Return what ties a layer's grid to others, on the way from the one that asked for the bits; or ""."""
+    points = problem.points
+    grid = points.activations.get(name) if _activation_bits(problem, choice, name) else None
+    group = next((group for group in points.tied if grid in group), ())
+    if grid is None or not group:
+        return ""
+    asked = [one for one in group if any(layer in choice.why for layer in points.members(one))]
+    first = asked[0] if asked else max(group, key=lambda one: float(problem.predicted.grids[one][0]))
+    additions = [node for node in problem.graph.nodes.values() if is_addition(node)]
+    reached = {first: ""}
+    waiting = [first]
+    for one in waiting:
+        for node in additions:
+            grids = [points.grid_of[operand] for operand in node.inputs]
+            for other in grids if one in grids else ():
+                if other is not None and other not in reached:
+                    reached[other] = f"same bits as {one}: they are added in {node.name}"
+                    waiting.append(other)
+    return reached.get(grid, "")
 
 
 def _percent(row: Mapping[str, Any]) -> str:

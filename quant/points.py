@@ -8,12 +8,14 @@ own); the inputs of an addition share their bits. What a hand-written normalizat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from hessrank.quant.graph import Graph, Node
 from hessrank.quant.kinds import (
     BATCH_NORMS,
+    FOLDED_NORMS,
     FUSED_ACTIVATIONS,
     KERNELS,
     is_addition,
@@ -27,6 +29,7 @@ IN_KERNEL = "computed in one kernel with "
 """How the reason begins why a layer in the middle of a kernel has no quantizer: nothing is missing there."""
 
 _EXCLUDED = "the policy excludes it"
+_SHARED = "the policy excludes a layer that shares it"
 _PRECISE = "only divided by, or taken a root, logarithm or power of: rounding it to 0 would break that"
 _INSIDE = "inside a module that torch.fx does not look into"
 _OPAQUE = "used inside the module, which cannot be looked into"
@@ -45,6 +48,8 @@ class Points:
         weights: names of the weights, and the layers that multiply with each.
         unquantized: the layers without a grid, and why.
         float_weights: the layers and modules whose weights stay as they are, and why.
+        in_float: all that stays in float where an integer kernel would want integers, each once and by what it is
+            (``weight of fc``, ``activation of add``, ``input sin of fc``), and why.
     """
 
     activations: Mapping[str, str]
@@ -54,6 +59,7 @@ class Points:
     weights: Mapping[str, tuple[str, ...]]
     unquantized: Mapping[str, str]
     float_weights: Mapping[str, str]
+    in_float: Mapping[str, str]
 
     @property
     def grids(self) -> tuple[str, ...]:
@@ -89,14 +95,19 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
             sets.join(s for s in (node.name, *(source[i] for i in node.inputs)) if s is not None)
     grid = _named_after_first(own, sets)
     grid_of = {name: None if found is None else grid[sets.root(found)] for name, found in source.items()}
+    weights = _weights(graph, excluded)
+    floating = _float_weights(graph, weights, excluded)
     return Points(
         {name: grid[sets.root(name)] for name in own},
         grid_of,
         _ties(graph, grid_of),
         fused,
-        _weights(graph, excluded),
+        weights,
         reasons,
-        _float_weights(graph, excluded),
+        floating,
+        {f"activation of {name}": why for name, why in reasons.items() if not why.startswith(IN_KERNEL)}
+        | {f"weight of {name}": floating[name] for name in _each_once(graph, floating)}
+        | _float_inputs(graph, excluded),
     )
 
 
@@ -187,14 +198,59 @@ def _weights(graph: Graph, excluded: Collection[str]) -> dict[str, tuple[str, ..
     return {weight: tuple(layers) for weight, layers in users.items() if not set(layers) & set(excluded)}
 
 
-def _float_weights(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
+def _float_weights(graph: Graph, weights: Mapping[str, tuple[str, ...]], excluded: Collection[str]) -> dict[str, str]:
+    """Return why weights stay in float, by the module that holds them or by the layer."""
     reasons = {}
     for node in graph.nodes.values():
-        if node.weight is not None and (node.inside or node.name in excluded):
-            reasons[node.name] = _INSIDE if node.inside else _EXCLUDED
-        if node.weight is None and node.kind in KERNELS:
+        if node.weight is not None and node.weight not in weights:
+            reasons[node.name] = _INSIDE if node.inside else _EXCLUDED if node.name in excluded else _SHARED
+        elif node.float_weights:
+            reasons[node.float_owner or node.name] = node.why_float
+        elif node.weight is None and node.kind in KERNELS and graph.stored is None:
             reasons[node.name] = f"{node.kind} is called as a function: make it a module to quantize its weight"
-    return reasons | {path: graph.computed.get(path, _OPAQUE) for path in graph.opaque}
+    return reasons | (dict.fromkeys(graph.opaque, _OPAQUE) if graph.stored is None else {})
+
+
+def _each_once(graph: Graph, floating: Mapping[str, str]) -> list[str]:
+    """Return the layers and modules whose weights stay in float; of several with the same weights, the first."""
+    held: dict[str, set[str]] = {}
+    for node in graph.nodes.values():
+        if node.weight is not None and node.name in floating:
+            held.setdefault(node.name, set()).add(node.weight)
+        held.setdefault(node.float_owner or node.name, set()).update(node.float_weights)
+    found, seen = [], set[str]()
+    for name in floating:
+        own = held.get(name, set())
+        if not own or own - seen:
+            found.append(name)
+        seen |= own
+    return found
+
+
+def _float_inputs(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
+    """Return the tensors that kernels read and that are no layer's, so that nothing can put them on a grid."""
+    nodes = [node for node in graph.nodes.values() if node.name not in excluded]
+    return {f"input {one} of {node.name}": why for node in nodes for one, why in node.float_inputs.items()}
+
+
+def folded_norms(graph: Graph, points: Points) -> dict[str, str]:
+    """Return the batch norms that are folded into a weight when a network is prepared, and the layers of the weights.
+
+    A norm with running statistics that is called once, directly behind the only call of a weight, with no quantizer
+    in between; a linear layer's channels must lie along dimension 1, where the norm has them.
+    """
+    readers = Counter(name for node in graph.nodes.values() for name in node.reads)
+    found = {}
+    for layers in points.weights.values():
+        layer = graph[layers[0]]
+        if len(layers) > 1 or layer.name not in points.fused or layer.name in points.activations:
+            continue
+        norm = graph[graph.consumers[layer.name][0]]
+        knows = any(name.endswith("running_var") for name in norm.reads)
+        once = all(readers[name] == 1 for name in norm.reads)
+        if norm.kind in FOLDED_NORMS and knows and once and not (layer.kind == "Linear" and len(layer.shape) > 1):
+            found[norm.name] = layer.name
+    return found
 
 
 class _Sets:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from hessrank.errors import OptionError, nearest_first
 
 MIN_BITS, MAX_BITS = 2, 16
+FLOAT_BITS = 32
+STORED_BITS = (4, 8, 16, FLOAT_BITS)  # the widths of ONNX's integers and of its floats
 WORDS = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric")
+
+
+def stored_bits(bits: int) -> int:
+    """Return how many bits a file stores a value of ``bits`` in: the narrowest type that holds it."""
+    return next(width for width in STORED_BITS if bits <= width)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Policies:
         return self._made[name]
 
     def costs(self, policy: Policy) -> Costs:
-        """Return what a policy costs: BOPs of one sample, size of all parameters."""
+        """Return what a policy costs: BOPs of one sample, size of the exported file."""
         return summarize(policy, self._ranking).costs
 
     def with_hints(self, policy: Policy, own: OwnKeys) -> Policy:

@@ -102,11 +102,9 @@ def _coverage(policy: Policy, graph: Graph) -> list[str]:
     from hessrank.quant.policy import policy_points
 
     points = policy_points(policy, graph)
-    floating = {f"activation of {name}": why for name, why in points.unquantized.items()}
-    floating |= {f"weight of {name}": why for name, why in points.float_weights.items()}
-    width = max((len(name) for name in floating), default=0)
-    inside = [f"  {name:{width}}  {why}" for name, why in floating.items() if why.startswith(IN_KERNEL)]
-    others = [f"  {name:{width}}  {why}" for name, why in floating.items() if not why.startswith(IN_KERNEL)]
+    kernels = {f"activation of {n}": why for n, why in points.unquantized.items() if why.startswith(IN_KERNEL)}
+    width = max(map(len, (*kernels, *points.in_float)), default=0)
+    inside, others = ([f"  {name:{width}}  {why}" for name, why in d.items()] for d in (kernels, points.in_float))
     counts = f"{len(points.weights)} weights and {len(points.activations)} activations are quantized"
     within = [f"inside kernels, where nothing is to be quantized ({len(inside)}):", *inside] if inside else []
     return [*within, f"{counts}; {len(others)} tensors stay in float{':' * bool(others)}", *others]

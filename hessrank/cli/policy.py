@@ -47,14 +47,15 @@ def policy(
         str | None, typer.Option(help="budget: the widths to choose from (4,6,8,10).", rich_help_panel=_BUDGET)
     ] = None,
     budget_size_mib: Annotated[
-        float | None, typer.Option(help="Most MiB of all parameters.", rich_help_panel=_BUDGET)
+        float | None, typer.Option(help="Most MiB of the exported file.", rich_help_panel=_BUDGET)
     ] = None,
     budget_bops: Annotated[
         float | None,
         typer.Option(help="Most MACs × weight bits × activation bits, one sample.", rich_help_panel=_BUDGET),
     ] = None,
     budget_mean_bits: Annotated[
-        float | None, typer.Option(help="Most mean bits, by elements.", rich_help_panel=_BUDGET)
+        float | None,
+        typer.Option(help="Most mean bits, by elements; weights in float count 32.", rich_help_panel=_BUDGET),
     ] = None,
     latency: Annotated[
         Path | None, typer.Option(help="CSV of measured latencies: layer, bits, latency.", rich_help_panel=_BUDGET)
@@ -127,6 +128,7 @@ def policy(
         raise OptionError("--plot draws the frontier: give --pareto frontier.csv too")
 
     from hessrank.analysis.ranking import Ranking
+    from hessrank.quant.alternatives import compare_policies
     from hessrank.quant.make_policy import make_policy
     from hessrank.quant.summary import summarize
 
@@ -143,9 +145,12 @@ def policy(
         observer=observer,
         **_given(options, for_frontier=pareto is not None and strategy != "budget"),
     )
-    summary = summarize(made, read) if dry_run or out or plot else None
+    summary, others = summarize(made, read), compare_policies(made, read)
     frame = None if pareto is None or dry_run else _frontier(read, pareto_cost, options)
-    typer.echo(str(summary) if dry_run or out else str(made))
+    policy_is_printed = not (dry_run or out)
+    if policy_is_printed:
+        typer.echo(str(made))
+    typer.echo(f"{summary}\n{others}", err=policy_is_printed)
     if dry_run:
         return
     written = [path for path in (out, pareto, plot, bit_map) if path is not None]
@@ -153,7 +158,7 @@ def policy(
         made.write(out)
     if frame is not None and pareto is not None:
         _write_frontier(frame, pareto)
-    if frame is not None and plot is not None and summary is not None:
+    if frame is not None and plot is not None:
         _draw_frontier(frame, pareto_cost, summary, plot)
     if bit_map is not None:
         _draw_bits(made, read, bit_map)

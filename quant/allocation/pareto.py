@@ -137,5 +137,5 @@ def plot_frontier(
 
 
 def _axis_label(column: str) -> str:
-    known = {"size_mib": "size of the parameters, MiB", "bops": "BOPs for one sample"}
+    known = {"size_mib": "size of the ONNX file, MiB", "bops": "BOPs for one sample"}
     return known.get(column, column.replace("_", " "))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hessrank.analysis.weights import channel_axis
-from hessrank.quant.kinds import BATCH_NORMS
-from hessrank.quant.points import Points
+from hessrank.quant.points import Points, folded_norms
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.inplace import is_written_to
 from hessrank.quant.prepare.model import Inserted
-from hessrank.quant.prepare.modules import QUANTIZED, quantize_module
+from hessrank.quant.prepare.modules import quantize_module
 from hessrank.quant.prepare.tracing import Traced
 from hessrank.quant.quantizers import Quantizer, make_quantizer
 
@@ -31,11 +28,11 @@ class Insertion:
         """Plan to quantize ``traced`` at ``points`` as ``resolution`` says."""
         self._module, self._graph, self._nodes = traced.module, traced.graph, dict(traced.nodes)
         self._points, self._resolution = points, resolution
-        self._calls = _calls(traced.module.graph)
+        self._folded = folded_norms(traced.graph, points)
         self._activation_nodes: dict[str, fx.Node] = {}
         self.inserted: list[Inserted] = []
         self.unquantized = {f"activation of {name}": why for name, why in points.unquantized.items()}
-        self.unquantized |= {f"weight of {name}": why for name, why in points.float_weights.items()}
+        self.unquantized |= points.in_float
 
     def run(self) -> None:
         """Rewrite the model."""
@@ -57,14 +54,11 @@ class Insertion:
             quantizers: dict[int, tuple[str, Quantizer]] = {}
             for path in dict.fromkeys(str(self._nodes[layer].target) for layer in layers):
                 module = self._module.get_submodule(path)
-                if type(module) not in QUANTIZED:
-                    self.unquantized[f"weight of {path}"] = f"a {type(module).__name__} is no kind that is known"
-                    continue
                 axis = channel_axis(module)
                 if axis not in quantizers:
                     quantizers[axis] = (f"{path}.weight_quantizer", _weight_quantizer(module, setting))
                 where, quantizer = quantizers[axis]
-                quantize_module(module, quantizer, self._take_batch_norm(path, layers))
+                quantize_module(module, quantizer, self._take_batch_norm(layers[0]))
                 self._note_weight(path, layers, where, setting)
 
     def _note_weight(self, path: str, layers: tuple[str, ...], quantizer: str, setting: Setting) -> None:
@@ -73,29 +67,19 @@ class Insertion:
         reason = setting.reason if len(layers) == 1 else f"{setting.reason}; shared by {', '.join(layers)}"
         self.inserted.append(Inserted(first, "weight", quantizer, node, reason))
 
-    def _take_batch_norm(self, path: str, layers: tuple[str, ...]) -> _BatchNorm | None:
-        """Take the batch norm that can be folded into a module's only call out of the graph, and return it."""
-        node = self._calls[path][0]
-        norm_node = next(iter(node.users), None)
-        if len(layers) > 1 or layers[0] not in self._points.fused or norm_node is None:
+    def _take_batch_norm(self, layer: str) -> _BatchNorm | None:
+        """Take the batch norm that is folded into a layer's weight out of the graph, and return it."""
+        name = next((norm for norm, other in self._folded.items() if other == layer), None)
+        if name is None:
             return None
-        name = next((name for name, other in self._nodes.items() if other is norm_node), "")
-        if not name or self._graph[name].kind not in BATCH_NORMS or layers[0] in self._points.activations:
-            return None
-        norm = self._module.get_submodule(str(norm_node.target)) if norm_node.op == "call_module" else None
-        many = len(self._calls[str(norm_node.target)]) > 1 if norm is not None else False
-        if not isinstance(norm, _BatchNorm) or norm.running_var is None or many or self._spread_out(layers[0]):
-            return None
+        node, norm_node = self._nodes[layer], self._nodes[name]
+        norm = self._module.get_submodule(str(norm_node.target))
+        assert isinstance(norm, _BatchNorm)
         norm_node.replace_all_uses_with(node)
         self._module.graph.erase_node(norm_node)
         self._module.delete_submodule(str(norm_node.target))
         self._nodes[name] = node
         return norm
-
-    def _spread_out(self, layer: str) -> bool:
-        """Return whether a linear layer's channels are not along dimension 1, where a batch norm has them."""
-        node = self._graph[layer]
-        return node.kind == "Linear" and len(node.shape) > 1
 
     def _quantize_activations(self) -> None:
         paths: dict[str, str] = {}
@@ -158,11 +142,3 @@ def _attribute(name: str) -> str:
 def _device(module: nn.Module) -> torch.device:
     first = next(module.parameters(), None)
     return torch.device("cpu") if first is None else first.device
-
-
-def _calls(graph: fx.Graph) -> Mapping[str, list[fx.Node]]:
-    calls: dict[str, list[fx.Node]] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls.setdefault(str(node.target), []).append(node)
-    return calls

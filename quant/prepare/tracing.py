@@ -18,11 +18,12 @@ from hessrank.analysis.feed import Feed, check_finite
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
 from hessrank.analysis.padding import leave_out_padding
+from hessrank.analysis.report import describe_graph
 from hessrank.analysis.survey import Facts, SampleAxis, find_ranges, find_sample_axes, first_look, mask_by_fills
 from hessrank.analysis.untouched import copied, untouched
-from hessrank.analysis.weights import computed_weights, find_weights, without_trace
+from hessrank.analysis.weights import find_weights
 from hessrank.errors import ModelError
-from hessrank.quant.graph import Graph, Node
+from hessrank.quant.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
 from hessrank.wrappers import unwrap
 
@@ -122,28 +123,16 @@ def _facts(network: Network, one: Batch, feed: Feed | None) -> dict[str, Facts]:
 
 
 def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
-    parameter = {id(p): name for name, p in network.model.named_parameters()}
-    weights = find_weights(network, one)
-    weight_of = {call: weight.parameter for weight in weights for call in weight.calls}
-
-    def node(name: str, kind: str) -> Node:
-        weight = weight_of.get(name)
-        return Node(
-            name,
-            kind,
-            network.inputs[name],
-            facts[name].shape,
-            round(facts[name].numel),
-            round(facts[name].macs),
-            None if weight is None else parameter[id(weight)],
-            0 if weight is None else weight.numel(),
-            inside=name in network.inside,
-            masked=facts[name].axis.masked is not None,
-        )
-
-    nodes = (node(layer.name, layer.kind) for layer in network.layers)
-    opaque, computed = without_trace(network, weights), computed_weights(network, weights)
-    return Graph.of(nodes, network.outputs, opaque, computed)
+    rows = {
+        layer.name: {
+            "kind": layer.kind,
+            "shape": "x".join(map(str, facts[layer.name].shape)) or "1",
+            "numel": facts[layer.name].numel,
+            "macs": facts[layer.name].macs,
+        }
+        for layer in network.layers
+    }
+    return Graph.described(describe_graph(network, facts, find_weights(network, one)), rows)
 
 
 def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:

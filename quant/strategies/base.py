@@ -75,7 +75,9 @@ class Problem:
 
     @cached_property
     def other_parameters(self) -> int:
-        """How many parameters are no layer's weight: biases, norms, and what cannot be looked into."""
+        """How many parameters the graph does not know of: in older rankings all that are no layer's weight."""
+        if self.graph.stored is not None:
+            return 0
         known = {node.weight: node.weight_numel for node in self.graph.nodes.values() if node.weight is not None}
         total = int(self.ranking.info.get("model", {}).get("parameters", 0))
         return max(0, total - sum(known.values()))
@@ -96,6 +98,7 @@ class Choice:
         weights: bits of weights.
         grids: bits of grids.
         why: for a weight's or a grid's layers, what a reader should know; by layer name.
+        otherwise: the same for all layers that are not in ``why``.
         notes: what to tell the user.
     """
 
@@ -103,6 +106,7 @@ class Choice:
     weights: Mapping[str, int]
     grids: Mapping[str, int]
     why: Mapping[str, str] = field(default_factory=dict)
+    otherwise: str = ""
     notes: tuple[str, ...] = ()
 
     def all_weights(self, points: Points) -> dict[str, int]:

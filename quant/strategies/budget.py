@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hessrank.errors import OptionError, unknown_name
-from hessrank.quant.allocation.allocate import Limit, allocate
-from hessrank.quant.allocation.costs import Bits, bops_limit, costs, decisions, mean_bits_limits, size_limit, ties
+from hessrank.quant.allocation.allocate import Allocation, BudgetError, Limit, allocate
+from hessrank.quant.allocation.costs import (
+    Bits,
+    Costs,
+    bops_limit,
+    costs,
+    decisions,
+    mean_bits_limits,
+    size_limit,
+    ties,
+)
 from hessrank.quant.allocation.latency import latency_limit, read_latency
 from hessrank.quant.allocation.pareto import frontier
 from hessrank.quant.strategies.base import STRATEGIES, Choice, Problem
@@ -76,6 +85,21 @@ class WidthProgram:
             found.append(latency_limit(read_latency(table, graph), graph, points, bits, most))
         return found
 
+    def solve(self, limits: Sequence[Limit], *, tolerance: float = 0.0) -> tuple[Bits, Allocation]:
+        """Return the bits with the least damage within the limits, and what they cost.
+
+        Args:
+            limits: from :meth:`limits`.
+            tolerance: how far above the least, relative to it, the damage may be.
+
+        Raises:
+            BudgetError: impossible; the least possible is named.
+        """
+        points = self.problem.points
+        labels = [f"{width} bits" for width in self.bits]
+        found = allocate(self.damage, limits, tied=ties(points), labels=labels, tolerance=tolerance)
+        return Bits.of(points, [self.bits[option] for option in found.choice]), found
+
 
 @STRATEGIES.register("budget")
 def budget(
@@ -96,7 +120,7 @@ def budget(
     Args:
         problem: the ranked network.
         bits: the widths to choose from.
-        budget_size_mib: most MiB of all parameters.
+        budget_size_mib: most MiB of the exported file.
         budget_bops: most BOPs (MACs × weight bits × activation bits) for one sample.
         budget_mean_bits: most mean bits, of the weights and of the activations, by elements.
         latency: CSV of measured latencies: ``layer, bits, latency`` or ``layer, weight_bits, act_bits, latency``.
@@ -113,13 +137,17 @@ def budget(
         size_mib=budget_size_mib, bops=budget_bops, mean_bits=budget_mean_bits, table=latency, latency=budget_latency
     )
     if not limits:
-        raise OptionError(f"the strategy 'budget' needs a budget, as --budget-bops; {_at_eight(problem)}")
-    labels = [f"{width} bits" for width in program.bits]
-    found = allocate(program.damage, limits, tied=ties(problem.points), labels=labels)
-    chosen = Bits.of(problem.points, [program.bits[option] for option in found.choice])
+        eight = _at_eight(problem)
+        has = f"with 8 bits everywhere the network has {eight.size_mib:.3g} MiB and {eight.bops:.3g} BOPs"
+        raise OptionError(f"the strategy 'budget' needs a budget, as --budget-bops; {has}")
+    try:
+        chosen, found = program.solve(limits)
+    except BudgetError as error:
+        raise BudgetError(f"{error}{_in_float(problem)}") from error
     base = Counter([*chosen.weights.values(), *chosen.grids.values()]).most_common(1)[0][0]
     spent = [f"{limit.name} {found.costs[limit.name]:.4g} of {limit.most:.4g}" for limit in limits]
-    return Choice(base, chosen.weights, chosen.grids, notes=tuple(spent))
+    why = "least total increase within the budget"
+    return Choice(base, chosen.weights, chosen.grids, otherwise=why, notes=tuple(spent))
 
 
 def pareto(
@@ -164,8 +192,13 @@ def pareto(
     )
 
 
-def _at_eight(problem: Problem) -> str:
+def _at_eight(problem: Problem) -> Costs:
     points = problem.points
     eight = Bits.of(points, [8] * len(decisions(points)))
-    found = costs(problem.graph, points, eight, other_parameters=problem.other_parameters)
-    return f"with 8 bits everywhere the network has {found.size_mib:.3g} MiB and {found.bops:.3g} BOPs"
+    return costs(problem.graph, points, eight, other_parameters=problem.other_parameters)
+
+
+def _in_float(problem: Problem) -> str:
+    """Return what makes a budget hard to keep: the share of the weights that stay in float."""
+    share = 1 - _at_eight(problem).quantized_weights
+    return f"; {100 * share:.2g} % of the weights stay in float, which counts 32 bits" if share else ""

@@ -87,11 +87,16 @@ def test_a_policy_is_printed_or_written_and_the_two_are_the_same(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["policy", "r.csv"]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
     assert main(["policy", "r.csv", "--out", "p.yaml"]) == 0
     out, err = capsys.readouterr()
     assert Path("p.yaml").read_text() == printed
-    assert [line.split()[0] for line in out.splitlines()] == ["size", "BOPs", "mean", "increase"]
+    assert out == told
+    lines = [line.strip() for line in out.splitlines() if line.strip(" ─")]
+    assert [line.split()[0] for line in lines[:5]] == ["size", "BOPs", "mean", "in", "increase"]
+    assert lines[3] == "in float   0 tensors"
+    names = ["this policy", "uniform 8", "uniform at the same BOPs", "budget at the same BOPs"]
+    assert all(line.startswith(name) for line, name in zip(lines[6:], names, strict=True))
     assert "wrote p.yaml" in err
     read = Policy.read("p.yaml")
     assert read.input_scheme is not None
@@ -111,7 +116,7 @@ def test_a_dry_run_prints_the_costs_and_writes_nothing(folder: Path, capsys: pyt
         ["--strategy", "top-k", "--count", "1", "--by", "trace"],
         ["--strategy", "threshold", "--above", "1e-9"],
         ["--strategy", "budget", "--budget-mean-bits", "6", "--bits", "4,8"],
-        ["--strategy", "budget", "--budget-size-mib", "0.0006"],
+        ["--strategy", "budget", "--budget-size-mib", "0.0032"],
         ["--strategy", "budget", "--latency", "latency.csv", "--budget-latency", "4", "--bits", "4,8"],
         ["--distill", "top-trace", "--distill-count", "1", "--distill-coeff", "0.5"],
         ["--weight-scheme", "per_tensor_symmetric", "--method", "lsq", "--observer", "mse"],

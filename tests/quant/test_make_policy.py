@@ -90,6 +90,51 @@ def test_tied_grids_get_the_most_bits_of_any_of_them() -> None:
     assert {"relu", "bn2"} <= set(policy.layers)
 
 
+def reasons_of(policy: Policy) -> dict[str, str]:
+    """Return the last part of each entry's comment."""
+    lines = [line.strip() for line in str(policy).splitlines() if " → " in line]
+    return {line.partition(":")[0]: line.partition(" → ")[2].partition(" ")[2] for line in lines}  # behind a number
+
+
+CHAIN = """
+    x  input
+    a  Linear*a.w  x
+    b  Linear*b.w  a
+    s  add         a b
+    c  Linear*c.w  s
+    t  add         s c
+    o  Linear*o.w  t
+"""
+
+
+def test_what_an_addition_ties_says_to_what_and_where() -> None:
+    tied = reasons_of(make_policy(ranking_of(RESIDUAL, {"relu": 9.0}), "top-k", count=1, base_bits=4))
+    assert tied["bn2"] == "same bits as relu: they are added in add"
+    assert tied["relu"] == "number 1 by increase"
+    chain = ranking_of(graph(CHAIN, "o"), {"c": 9.0})
+    assert reasons_of(make_policy(chain, "top-k", count=1, base_bits=4))["s"] == (
+        "same bits as c: they are added in t"
+    )
+
+
+def test_what_a_concatenation_and_a_shared_weight_tie_says_so() -> None:
+    made = make_policy(ranking_of(U_NET, {"up": 9.0}), "top-k", count=1, base_bits=4)
+    assert reasons_of(made)["up"] == "one grid with relu1"
+    twice = graph("x input\na Linear*w x\nb Sigmoid a\nc Linear*w b\nd Sigmoid c", "d")
+    made = make_policy(ranking_of(twice, {"c": 9.0}, {"a": 1.0}), "top-k", count=1, base_bits=4)
+    (line,) = [line for line in str(made).splitlines() if line.strip().startswith("a:")]
+    assert line.endswith(", one weight with c")
+
+
+def test_every_line_of_a_budget_has_its_reason() -> None:
+    policy = make_policy(ranking_of(RESIDUAL, {"relu": 9.0}, {"conv1": 3.0}), "budget", budget_mean_bits=6)
+    found = reasons_of(policy)
+    assert found["conv1"] == "least total increase within the budget"
+    assert found["bn2"] == "same bits as relu: they are added in add"
+    assert list(found) == list(policy.layers)
+    assert all(found.values())
+
+
 def test_schemes_methods_and_observers_are_passed_on() -> None:
     policy = make_policy(
         ranking_of(U_NET, {}),

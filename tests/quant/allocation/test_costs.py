@@ -18,7 +18,7 @@ from hessrank.quant.allocation.costs import (
 )
 from hessrank.quant.allocation.latency import latency_limit, read_latency
 from hessrank.quant.graph import Graph, Node
-from hessrank.quant.points import Points, quantization_points
+from hessrank.quant.points import Points, folded_norms, quantization_points
 
 WIDTHS = [2, 4, 8, 16]
 
@@ -53,10 +53,83 @@ def test_the_costs_of_a_small_network_are_those_worked_out_by_hand() -> None:
         {"x": 10, "relu": 6, "conv_dup1": 6, "add": 8, "matmul": 5, "square": 3, "fc": 16},
     )
     found = costs(graph, points, bits, other_parameters=11)
-    assert found.size_mib == (50 * 4 / 8 + 30 * 10 / 8 + 11 * 4) / 2**20
+    assert found.size_mib == (50 * 4 / 8 + 30 * 16 / 8 + 11 * 4) / 2**20  # 10 bits are stored in 16
     assert found.bops == 1000 * 4 * 10 + 3000 * 4 * 6 + 700 * 8 * 10 + 90 * 5 * 5 + 40 * 10 * 3
     assert found.mean_weight_bits == (50 * 4 + 30 * 10) / 80
     assert found.mean_act_bits == (100 * 10 + 200 * 6 + 200 * 6 + 200 * 8 + 10 * 5 + 10 * 3 + 5 * 16) / 725
+    assert (found.float_size, found.float_bops, found.quantized_weights) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("bits", "width"), [(2, 4), (3, 4), (4, 4), (5, 8), (8, 8), (9, 16), (10, 16), (16, 16), (32, 32)]
+)
+def test_a_weight_takes_the_narrowest_type_that_holds_it_and_a_scale_and_zero_point_a_channel(
+    bits: int, width: int
+) -> None:
+    nodes = [
+        Node("x", "input"),
+        Node("fc", "Linear", ("x",), weight="fc.weight", weight_numel=30, channels=5, reads=("fc.bias",)),
+    ]
+    graph = Graph.of(nodes, ["fc"], stored={"fc.bias": 20})
+    points = quantization_points(graph)
+    for one_scale, scales in (((), 5), (("fc.weight",), 1)):
+        found = costs(graph, points, Bits({"fc.weight": bits}, {}, one_scale))
+        own = 0 if bits == 32 else scales * (4 + width / 8)
+        graph_itself = 0 if bits == 32 else 2 * 80 + 2 * 480 + 280 + 8 * len("xfc" + "fc.weight")
+        assert found.size_mib == (30 * width / 8 + own + 20 + graph_itself) / 2**20
+
+
+def test_a_folded_batch_norm_is_gone_from_the_file_and_leaves_a_bias() -> None:
+    norm = tuple(f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var"))
+    for bias, left in (((), 6 * 4), (("conv.bias",), 24)):
+        nodes = [
+            Node("x", "input"),
+            Node("conv", "Conv2d", ("x",), (6, 2, 2), weight="w", weight_numel=50, channels=6, reads=bias),
+            Node("bn", "BatchNorm2d", ("conv",), (6, 2, 2), reads=norm),
+        ]
+        stored = dict.fromkeys(norm, 24) | dict.fromkeys(bias, 24)
+        graph = Graph.of(nodes, ["bn"], stored=stored)
+        points = quantization_points(graph)
+        assert folded_norms(graph, points) == {"bn": "conv"}
+        without = costs(graph, points, Bits({"w": 32}, {})).size_mib  # nothing but float tensors
+        assert without == (200 + left) / 2**20
+        named = quantization_points(graph, named=["conv"])  # a quantizer between the two
+        assert folded_norms(graph, named) == {}
+        assert costs(graph, named, Bits({"w": 32}, {})).size_mib == (200 + sum(stored.values())) / 2**20
+
+
+def in_part_float() -> Graph:
+    """A convolution, one that a function computes, a recurrent layer, a product of one tensor with itself."""
+    return Graph.of(
+        [
+            Node("x", "input", numel=10),
+            Node("conv", "Conv2d", ("x",), numel=10, macs=100, weight="conv.weight", weight_numel=50),
+            Node("conv2d", "conv2d", ("conv",), numel=10, macs=70, float_weights=("f.weight",), why_float="why"),
+            Node("lstm", "LSTM", ("conv2d", "x"), macs=9, float_weights=("lstm.w",), float_owner="l", why_float="?"),
+            Node("matmul", "matmul", ("lstm",), macs=5),
+            Node("times", "matmul", ("matmul",), macs=3, float_inputs={"at": "a constant"}),
+        ],
+        ["times"],
+        stored={"f.weight": 200, "lstm.w": 400},
+    )
+
+
+def test_what_stays_in_float_counts_32_bits_everywhere() -> None:
+    graph = in_part_float()
+    points = quantization_points(graph)
+    found = costs(graph, points, Bits({"conv.weight": 4}, dict.fromkeys(points.grids, 8)))
+    floating = 70 * 32 * 8 + 9 * 32 * 8 + 3 * 8 * 32
+    assert found.bops == 100 * 4 * 8 + floating + 5 * 8 * 8
+    assert found.float_bops == floating / found.bops
+    assert found.float_size * found.size_mib == pytest.approx(600 / 2**20)
+    assert 625 / 2**20 < found.size_mib < (625 + 200 * 6 + 600 * 6) / 2**20
+    assert (found.mean_weight_bits, found.mean_quantized_weight_bits) == ((50 * 4 + 150 * 32) / 200, 4)
+    assert found.quantized_weights == 0.25
+    weights, _ = mean_bits_limits(graph, points, WIDTHS)
+    assert weights.value([1] * len(decisions(points))) == found.mean_weight_bits
+    assert bops_limit(graph, points, WIDTHS).value([1, *[2] * len(points.grids)]) == found.bops
+    assert size_limit(graph, points, WIDTHS).value([1, *[2] * len(points.grids)]) == found.size_mib
+    assert points.in_float == {"weight of conv2d": "why", "weight of l": "?", "input at of times": "a constant"}
 
 
 def test_what_is_excluded_counts_32_bits() -> None:
@@ -65,7 +138,8 @@ def test_what_is_excluded_counts_32_bits() -> None:
     found = costs(graph, points, assigned(points))
     assert found.size_mib == (50 + 30 * 4) / 2**20
     assert found.bops == 1000 * 8 * 32 + 3000 * 8 * 8 + 700 * 8 * 32 + 90 * 8 * 8 + 40 * 32 * 8
-    assert (found.mean_weight_bits, found.mean_act_bits) == (8, 8)
+    assert (found.mean_weight_bits, found.mean_act_bits) == ((50 * 8 + 30 * 32) / 80, 8)
+    assert found.mean_quantized_weight_bits == 8
 
 
 def test_a_network_with_nothing_quantized_is_float() -> None:

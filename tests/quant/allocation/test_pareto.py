@@ -107,5 +107,5 @@ def test_the_picture_shows_the_frontier_and_other_policies() -> None:
     assert line.get_xydata().tolist() == [[1.0, 1e-2], [2.0, 1e-4]]
     assert mark.get_xydata().tolist() == [[2.5, 1e-3]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["least for every budget", "8 bits"]
-    assert (ax.get_yscale(), ax.get_xlabel()) == ("log", "size of the parameters, MiB")
+    assert (ax.get_yscale(), ax.get_xlabel()) == ("log", "size of the ONNX file, MiB")
     assert plot_frontier(frame, ax) is ax

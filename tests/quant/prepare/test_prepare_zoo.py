@@ -12,16 +12,19 @@ import torch
 import torch.nn.functional as F
 from field_networks import FIELD
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from zoo import ZOO, changes, state
 
 from hessrank.analysis.batches import Batch, as_samples
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.rank import rank
+from hessrank.cli.check import _coverage
 from hessrank.quant.graph import Graph
-from hessrank.quant.points import IN_KERNEL, Points, quantization_points
+from hessrank.quant.points import IN_KERNEL, folded_norms, quantization_points
 from hessrank.quant.policy import Policy, policy_points
 from hessrank.quant.prepare import QuantizedModel, graph_of, prepare
+from hessrank.quant.summary import settled, summarize
 
 LEARN_NOTHING = ("no_parameters", "identity")
 ALL = [*FIELD, *(name for name, animal in ZOO.items() if animal.traced and not animal.error)]
@@ -152,12 +155,36 @@ def test_ranking_and_preparing_agree_on_what_is_quantized_where(name: str) -> No
     prepared_from = graph_of(model, batch_of(name))
     assert list(ranked.nodes) == list(prepared_from.nodes)
     assert ranked.outputs == prepared_from.outputs
-    assert told(quantization_points(ranked)) == told(quantization_points(prepared_from))
+    assert ranked.stored == prepared_from.stored
+    assert quantization_points(ranked) == quantization_points(prepared_from)
 
 
-def told(points: Points) -> dict[str, Any]:
-    """Return all that points say, except of modules that a ranking does not list."""
-    return {name: value for name, value in vars(points).items() if name != "float_weights"}
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_policy_counts_is_what_is_prepared_and_what_check_lists(name: str) -> None:
+    model, data = build(name)
+    ranking, ours = rank(model, data, max_probes=1, bits=4), prepared(name)
+    problem, bits = settled(policy(4), ranking)
+    modules = dict(ours.named_modules())
+    weights = {id(module.weight) for _, module in ours.quantized_weights()}
+    counted = [problem.graph[layers[0]] for layers in problem.points.weights.values()]
+    assert sum(node.weight_numel for node in counted) == sum(
+        {id(m.weight): m.weight.numel() for _, m in ours.quantized_weights()}.values()
+    )
+    assert len(bits.weights) == len(counted) == len(weights)
+    layers = {layer for users in problem.points.weights.values() for layer in users}
+    assert {one.layer for one in ours.inserted if one.tensor == "weight"} <= layers
+    assert {one.layer for one in ours.inserted if one.tensor != "weight"} == set(problem.points.activations)
+    assert len({one.quantizer for one in ours.inserted if one.tensor != "weight"}) == len(bits.grids)
+    floating = {what: why for what, why in ours.unquantized.items() if not why.startswith(IN_KERNEL)}
+    assert summarize(policy(4), ranking).unquantized == floating
+    checked = _coverage(policy(4), graph_of(model, batch_of(name)))
+    assert [line.split() for line in checked[len(checked) - len(floating) :]] == [
+        f"{what} {why}".split() for what, why in floating.items()
+    ]
+    norms = sum(isinstance(module, _BatchNorm) for module in model.modules())
+    folded = [m for _, m in ours.quantized_weights() if m.batch_norm is not None]
+    left = sum(isinstance(module, _BatchNorm) for module in modules.values()) - len(folded)
+    assert len(folded_norms(problem.graph, problem.points)) == len(folded) == norms - left
 
 
 @pytest.mark.parametrize("name", ALL)
