@@ -16,6 +16,7 @@ from hessrank.quant.export.onnx_model import OPSET, OnnxModel, to_onnx
 from hessrank.quant.export.report import ExportReport
 from hessrank.quant.export.sizes import Axis, Inputs, free_axes, named_inputs, resized, run
 from hessrank.quant.export.steps import outputs_of
+from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import QuantizedModel
 
 
@@ -44,6 +45,7 @@ def export_onnx(
         model = reference(prepared)
         given = named_inputs(model, inputs)
         run(model, given)
+        _, raised = weight_grids(model)
         axes, fixed = free_axes(model, given) if dynamic else ([], [])
         captured, exported, dropped = _build(model, given, axes, check=check)
         report = ExportReport(
@@ -52,7 +54,7 @@ def export_onnx(
             len(exported.data),
             exported.float_bytes,
             captured.dynamic,
-            notes=(*fixed, *dropped, *captured.notes),
+            notes=(*fixed, *dropped, *captured.notes, *raised),
         )
         with written_whole(path) as beside:
             beside.write_bytes(exported.data)

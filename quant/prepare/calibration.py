@@ -10,6 +10,7 @@ import torch
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.feed import Feed, check_finite
 from hessrank.errors import DataError, HessrankError, ModelError
+from hessrank.quant.prepare.bias_steps import raise_weight_steps
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Quantizer
 
@@ -23,7 +24,7 @@ def calibrate(model: QuantizedModel, feed: Feed) -> None:
 
     Raises:
         DataError: the data holds NaN or infinity.
-        ModelError: an activation or a weight does; the message names the layer.
+        ModelError: an activation or a weight does, or a bias fits no int32; the message names the layer.
     """
 
     def show(batch: Batch) -> None:
@@ -44,6 +45,7 @@ def calibrate(model: QuantizedModel, feed: Feed) -> None:
     for path, quantizer in model.quantizers_by_path():
         with _named(layers[path]):
             quantizer.calibrated()
+    raise_weight_steps(model)
     model.set_quantizing(True)
     for part, training in modes.items():
         part.training = training
