@@ -9,8 +9,9 @@ from typing import Any
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.files import check_writable, written_whole
 from hessrank.quant.export.capture import Captured, capture
-from hessrank.quant.export.check import ROUNDED_BIASES, TOLERANCE, measure, measure_optimized
+from hessrank.quant.export.check import TOLERANCE, measure, measure_optimized
 from hessrank.quant.export.convert import exportable, reference
+from hessrank.quant.export.diagnosis import SATURATES_HERE, diagnose, foresee_saturation
 from hessrank.quant.export.errors import ExportError, require_onnx
 from hessrank.quant.export.onnx_model import OPSET, OnnxModel, to_onnx
 from hessrank.quant.export.report import ExportReport
@@ -109,5 +110,7 @@ def _checked(report: ExportReport, model: QuantizedModel, inputs: Inputs, export
     except ExportError as error:
         return replace(report, notes=(*report.notes, f"with its optimizations on, {error}"))
     moved = any(optimized[name].largest > max(TOLERANCE, plain.largest) for name, plain in report.outputs.items())
-    notes = (*report.notes, ROUNDED_BIASES) if moved else report.notes
-    return replace(report, optimized=optimized, notes=notes)
+    causes = diagnose(model, inputs, exported) if moved else []
+    if not any(cause.startswith(SATURATES_HERE) for cause in causes):
+        causes += foresee_saturation(model, inputs, exported)
+    return replace(report, optimized=optimized, notes=(*report.notes, *causes))

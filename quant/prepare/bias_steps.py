@@ -21,7 +21,7 @@ from torch import Tensor, fx
 from hessrank.errors import ModelError
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.modules import QuantizedWeight
-from hessrank.quant.quantizers import Quantizer
+from hessrank.quant.quantizers import Grid, Quantizer
 
 LARGEST_BIAS = 2**30
 """In units of input step × weight step: half of what int32 holds, the other half is for the products."""
@@ -105,21 +105,27 @@ def _least_steps(path: str, module: QuantizedWeight, input_step: float) -> Least
 
 
 def input_steps(model: QuantizedModel) -> dict[str, float]:
-    """Return the smallest step of the grids that each quantized weight is multiplied with, by the module's path.
+    """Return the step of each quantized weight's input: of the finest grid that it lies on, by the module's path."""
+    return {path: float(grid.scale.min()) for path, grid in input_grids(model).items()}
+
+
+def input_grids(model: QuantizedModel) -> dict[str, Grid]:
+    """Return the finest of the grids that each quantized weight is multiplied with, by the module's path.
 
     Modules whose input lies on no grid are left out.
     """
-    steps: dict[str, float] = {}
+    grids: dict[str, Grid] = {}
     modules = dict(model.named_modules())
-    names = {id(module): path for path, module in model.quantized_weights()}
+    paths = {id(module): path for path, module in model.quantized_weights()}
     for node in model.graph.nodes:
-        path = names.get(id(modules.get(str(node.target)))) if node.op == "call_module" else None
+        path = paths.get(id(modules.get(str(node.target)))) if node.op == "call_module" else None
         if path is None:
             continue
-        for quantizer in _quantizers_before(node, modules):
-            step = float(quantizer.grid().scale.min())
-            steps[path] = min(step, steps.get(path, step))
-    return steps
+        found = [quantizer.grid() for quantizer in _quantizers_before(node, modules)]
+        found += [grids[path]] if path in grids else []
+        if found:
+            grids[path] = min(found, key=lambda grid: float(grid.scale.min()))
+    return grids
 
 
 def _quantizers_before(node: fx.Node, modules: Mapping[str, torch.nn.Module]) -> list[Quantizer]:

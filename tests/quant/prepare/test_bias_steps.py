@@ -35,11 +35,11 @@ def nets() -> dict[str, tuple[nn.Module, torch.Tensor]]:
         "tokens": (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)), torch.randn(4, 3, 6)),
         "depthwise": (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4)),
-            torch.randn(4, 3, 7, 7),
+            images,
         ),
         "transposed": (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 6, 2)),
-            torch.randn(4, 3, 7, 7),
+            images,
         ),
     }
     for model, _ in made.values():
