@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from hessrank.analysis.tables import listed
 from hessrank.quant.export.check import TOLERANCE, layer_differences
@@ -58,19 +59,18 @@ def diagnose(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> list
     if not runs.is_the_same_graph():
         return [f"onnxruntime's optimizations move the outputs for a reason that is not known; {_AS_TRAINED}"]
     lines = []
-    left = runs.differences()
-    exact = runs.differences(settings=WITHOUT_SATURATION)
-    if moved := _agreeing(left, exact):
-        lines.append(f"{SATURATES_HERE}: {_told(left, moved)}; {_NARROWER}")
-        left = exact
-    settings = WITHOUT_SATURATION if moved else {}
-    biases = runs.differences(with_int32_biases(model), settings=settings)
-    sums = runs.differences(with_int32_sums(model), settings=settings)
-    rounded = _agreeing(left, biases)
-    wrapped = _agreeing(left, sums) - rounded
+    settings: Mapping[str, str] = {}
+    values = runs.values()
+    left = runs.differences(values)
+    exact = runs.values(settings=WITHOUT_SATURATION)
+    if clipped := _agreeing(left, runs.differences(exact)):
+        lines.append(f"{SATURATES_HERE}: {_told(left, clipped)}; {_NARROWER}")
+        settings, values, left = WITHOUT_SATURATION, exact, runs.differences(exact)
+    rounded = _agreeing(left, runs.differences(values, with_int32_biases(model)))
+    wrapped = _agreeing(left, runs.differences(values, with_int32_sums(model))) - rounded
     lines += _int32_lines(model, left, rounded, wrapped)
-    narrowed = _agreeing(left, runs.differences(settings=settings, disabled=[BIASES_AND_WEIGHTS])) - rounded - wrapped
-    if narrowed:
+    floating = runs.differences(runs.values(settings=settings, disabled=[BIASES_AND_WEIGHTS]))
+    if narrowed := _agreeing(left, floating) - rounded - wrapped:
         lines.append(
             f"onnxruntime's optimizations round weights that stay in float to 8 bits: {_told(left, narrowed)}; "
             f"{_AS_TRAINED}"
@@ -121,7 +121,7 @@ def _int32_lines(
 
 
 def _unexplained(left: Differences, rest: Collection[str], runs: _Runs) -> list[str]:
-    whole = runs.differences(settings=WITHOUT_INTEGERS)
+    whole = runs.differences(runs.values(settings=WITHOUT_INTEGERS))
     if all(whole[name].largest <= TOLERANCE for name in rest):
         return [
             f"onnxruntime's integer kernels compute something else, unexplained: {_told(left, rest)}; {_AS_TRAINED}"
@@ -140,20 +140,14 @@ class _Runs:
 
     def is_the_same_graph(self) -> bool:
         """Return whether the outputs are the same when inner values are asked for too."""
-        data, inputs = self._exported.data, self._inputs
-        plain = execute(data, inputs, optimized=True)
-        asked = execute(data, inputs, optimized=True, also=self._exported.inner)
+        plain, asked = execute(self._exported.data, self._inputs, optimized=True), self.values()
         return all(torch.equal(plain[name].nan_to_num(), asked[name].nan_to_num()) for name in self._exported.outputs)
 
-    def differences(
-        self,
-        model: QuantizedModel | None = None,
-        *,
-        settings: Mapping[str, str] | None = None,
-        disabled: Sequence[str] = (),
-    ) -> Differences:
-        """Return how far every layer is from ``model``, or from what was exported."""
-        values = execute(
+    def values(
+        self, *, settings: Mapping[str, str] | None = None, disabled: Sequence[str] = ()
+    ) -> Mapping[str, Tensor]:
+        """Return outputs and inner values, all optimizations on but the disabled ones."""
+        return execute(
             self._exported.data,
             self._inputs,
             also=self._exported.inner,
@@ -161,6 +155,9 @@ class _Runs:
             settings=settings,
             disabled=disabled,
         )
+
+    def differences(self, values: Mapping[str, Tensor], model: QuantizedModel | None = None) -> Differences:
+        """Return how far every layer is from ``model``, or from what was exported."""
         return layer_differences(model or self._model, self._inputs, self._exported, values)
 
 
@@ -178,4 +175,5 @@ def _told(differences: Differences, names: Collection[str]) -> str:
     first = max(names, key=lambda name: differences[name].largest)
     worst, others = differences[first], len(names) - 1
     more = f", and {others} more layer{'s' * (others > 1)}" if others else ""
-    return f"layer {first!r} is off by up to {worst.largest:.2g} steps in {worst.share:.2%} of its elements{more}"
+    share = f"{100 * worst.share:.3g} % of its elements"
+    return f"layer {first!r} is off by up to {worst.largest:.2g} steps in {share}{more}"

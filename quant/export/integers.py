@@ -87,5 +87,5 @@ def integers_of(quantizer: Quantizer, weight: Tensor, stored: Grid) -> Tensor:
     integers = (steps.round() * scale / along(stored.scale, grid.axis, weight.ndim)).round() + zero_point
     if not off < 0.01 or integers.min() < grid.quant_min or integers.max() > grid.quant_max:  # NaN included
         raise ExportError(f"its quantizer ({quantizer.method}) gives values that are not on its own grid")
-    stored: Tensor = integers.to(torch.int32)
-    return stored
+    result: Tensor = integers.to(torch.int32)
+    return result

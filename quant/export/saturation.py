@@ -75,7 +75,7 @@ def _weight_rows(module: nn.Module, weight: Tensor) -> Tensor:
 
 def _paired(rows: Tensor) -> Tensor:
     rows = F.pad(rows, (0, rows.shape[-1] % 2))
-    return rows.unflatten(-1, (-1, 2))
+    return rows.reshape(*rows.shape[:-1], -1, 2)
 
 
 def _unsigned(grid: Grid) -> tuple[int, int]:
@@ -101,8 +101,9 @@ def _saturating(
     def saturate(module: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
         x = (args[0] / grid.scale).round() + zero_point
         result = result.movedim(one.axis, -1).clone()  # samples first, channels last
+        at: tuple[Any, ...] = (...,)
         if isinstance(module, nn.Linear):
-            at, windows = (...,), x.reshape(1, 1, -1, x.shape[-1])
+            windows = x.reshape(1, 1, -1, x.shape[-1])
         else:
             assert isinstance(module, _ConvNd)
             every, windows = _windows(module, x, zero_point)
@@ -119,7 +120,8 @@ def _windows(conv: _ConvNd, x: Tensor, zero_point: int) -> tuple[int, Tensor]:
     for dim, (size, stride, dilation) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
         x = x.unfold(2 + dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
     every = -(-x.numel() // LARGEST)
-    x = x[:, :, ::every].unflatten(1, (conv.groups, -1)).movedim(2, -1)
+    x = x[:, :, ::every]
+    x = x.reshape(len(x), conv.groups, -1, *x.shape[2:]).movedim(2, -1)
     kept = len(conv.kernel_size)
     return every, x.flatten(2 + kept).flatten(2, 1 + kept)
 
@@ -129,7 +131,7 @@ def _excess(windows: Tensor, weight: Tensor, pairs: Tensor) -> Tensor:
     inputs = _paired(windows).permute(1, 3, 0, 2, 4)  # group, pair, sample, position, 2
     groups, channels = weight.shape[:2]
     found = torch.zeros(groups, channels, *inputs.shape[2:4])
-    for part in pairs.split(max(1, LARGEST // inputs[0, 0].numel())):
+    for part in torch.split(pairs, max(1, LARGEST // inputs[0, 0].numel())):
         group, channel, pair = part.T
         sums = (inputs[group, pair] * weight[group, channel, pair][:, None, None]).sum(-1)
         found.index_put_((group, channel), sums.clamp(-INT16, INT16 - 1) - sums, accumulate=True)

@@ -10,6 +10,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+from hessrank.quant.export import saturation
 from hessrank.quant.export.capture import capture
 from hessrank.quant.export.convert import exportable, reference
 from hessrank.quant.export.onnx_model import OnnxModel, to_onnx
@@ -89,6 +90,25 @@ def test_pairs_saturate_as_the_instruction_does(make, x, quantize) -> None:
         plain = model(x)
         assert (emulated(x) - plain).abs().max() > 5 * step_of_output(model)
     torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_large_result_every_so_many_rows_are_computed(quantize, monkeypatch) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 4, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.abs_()
+    model = reference(quantize(nn.Sequential(layer), IMAGES, "8 per_channel_symmetric", "8 affine"))
+    found: list[torch.Tensor] = []
+    for largest in (1 << 24, IMAGES.shape[0] * 6 * 5 * 4 * 9 // 2):
+        monkeypatch.setattr(saturation, "LARGEST", largest)
+        emulated = with_saturation(model, exported(model, IMAGES))
+        assert emulated is not None
+        emulated.get_submodule("0").register_forward_hook(lambda _module, _args, result: found.append(result))
+        with torch.no_grad():
+            emulated(IMAGES)
+    whole, part = found
+    torch.testing.assert_close(part[:, :, ::2], whole[:, :, ::2])
+    assert (part[:, :, 1::2] - whole[:, :, 1::2]).abs().max() > 5 * step_of_output(model)
 
 
 def values_on_grid(model: QuantizedModel) -> torch.Tensor:
