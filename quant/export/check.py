@@ -58,13 +58,6 @@ class Agreement:
                 )
 
 
-ROUNDED_BIASES = (
-    "onnxruntime's optimizations round biases to multiples of input scale × weight scale; to compute what was "
-    "trained, set the session option 'session.disable_quant_qdq' to '1'"
-)
-"""Said where that moves an output by more than a step."""
-
-
 def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agreement:
     """Compare a file with the model, onnxruntime's own optimizations off.
 
@@ -76,8 +69,7 @@ def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agree
     Raises:
         ExportError: onnxruntime does not run the file.
     """
-    inner = [value for value in exported.quantized.values() if value not in exported.outputs]
-    values = execute(exported.data, inputs, also=inner)
+    values = execute(exported.data, inputs, also=exported.inner)
     found = {name: values[name] for name in exported.outputs}
     expected = _outputs(exported, run(model, inputs))
     steps = output_steps(model, expected)
@@ -85,20 +77,15 @@ def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agree
         warnings.simplefilter("ignore")  # about Intel's GPUs
         with torch.backends.mkldnn.flags(enabled=False):
             other = _outputs(exported, run(model, inputs))
-    walk = _Lockstep(model, {node: values[value] for node, value in exported.quantized.items()})
-    last = _outputs(exported, walk.run(*inputs.values()))
     return Agreement(
-        {**_differences(last, found, steps), **walk.differences},
+        layer_differences(model, inputs, exported, values),
         _differences(expected, found, steps),
         _differences(expected, other, steps),
     )
 
 
 def measure_optimized(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> dict[str, Difference]:
-    """Compare the outputs with all of onnxruntime's optimizations on.
-
-    They fuse quantizers and convolutions into integer kernels, and to that end round biases to whole multiples of
-    input scale × weight scale, as many devices do: the fewer the bits, the more that changes.
+    """Compare the outputs with all of onnxruntime's optimizations on: :mod:`~hessrank.quant.export.diagnosis`.
 
     Raises:
         ExportError: onnxruntime does not run the file that way.
@@ -106,6 +93,23 @@ def measure_optimized(model: QuantizedModel, inputs: Inputs, exported: OnnxModel
     expected = _outputs(exported, run(model, inputs))
     found = execute(exported.data, inputs, optimized=True)
     return _differences(expected, found, output_steps(model, expected))
+
+
+def layer_differences(
+    model: QuantizedModel, inputs: Inputs, exported: OnnxModel, values: Mapping[str, Tensor]
+) -> dict[str, Difference]:
+    """Compare every quantizer and output, given the values that the layers before it have in the file.
+
+    Args:
+        model: on the CPU and in evaluation mode.
+        inputs: what both are given.
+        exported: the file.
+        values: what it computed: its outputs and its inner values.
+    """
+    walk = _Lockstep(model, {node: values[value] for node, value in exported.quantized.items()})
+    last = _outputs(exported, walk.run(*inputs.values()))
+    steps = output_steps(model, _outputs(exported, run(model, inputs)))
+    return {**_differences(last, values, steps), **walk.differences}
 
 
 class _Lockstep(fx.Interpreter):

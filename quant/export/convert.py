@@ -14,6 +14,7 @@ from hessrank.errors import HessrankError
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.integers import along, integer_type, integers_of, needs_clip
 from hessrank.quant.export.ops import dequantize, quantize_dequantize
+from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.modules import QUANTIZED, QuantizedWeight
 from hessrank.quant.quantizers import Grid, Quantizer
@@ -54,19 +55,20 @@ def exportable(model: QuantizedModel) -> QuantizedModel:
         ExportError: a quantizer's grid does not fit; the message names the layer.
     """
     model = copy.deepcopy(model)
+    _fold_weights(model)
     for node in [node for node in model.graph.nodes if node.op == "call_module"]:
         module = model.get_submodule(str(node.target))
         if isinstance(module, Quantizer):
             path = f"at_nodes.{node.name}"
             model.add_submodule(path, _Activation(module, node.name) if module.enabled else nn.Identity())
             node.target = path
-    _fold_weights(model)
     model.delete_all_unused_submodules()
     model.recompile()
     return model
 
 
 def _fold_weights(model: QuantizedModel) -> None:
+    grids, _ = weight_grids(model)
     stored: dict[tuple[int, int], _IntegerWeight] = {}  # a weight that modules share is stored once
     done: dict[int, nn.Module] = {}
     for path, module in list(model.named_modules(remove_duplicate=False)):
@@ -77,7 +79,8 @@ def _fold_weights(model: QuantizedModel) -> None:
             weight, bias = module.folded()
             if key not in stored:
                 try:
-                    stored[key] = _IntegerWeight(module.weight_quantizer, weight.detach())
+                    grid = grids[module.weight_quantizer]
+                    stored[key] = _IntegerWeight(module.weight_quantizer, weight.detach(), grid)
                 except HessrankError as error:
                     raise ExportError(f"weight of {path!r}: {error}") from error
             done[id(module)] = _Folded(module, bias, stored[key])
@@ -121,11 +124,10 @@ class _Activation(nn.Module):
 class _IntegerWeight(nn.Module):
     """A weight as integers."""
 
-    def __init__(self, quantizer: Quantizer, weight: Tensor) -> None:
+    def __init__(self, quantizer: Quantizer, weight: Tensor, grid: Grid) -> None:
         super().__init__()
-        grid = quantizer.grid()
         self._kind, self._axis = int(integer_type(grid)), -1 if grid.axis is None else grid.axis % weight.ndim
-        self.register_buffer("integers", integers_of(quantizer, weight))
+        self.register_buffer("integers", integers_of(quantizer, weight, grid))
         _register(self, grid)
 
     def forward(self) -> Tensor:

@@ -9,13 +9,15 @@ from typing import Any
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.files import check_writable, written_whole
 from hessrank.quant.export.capture import Captured, capture
-from hessrank.quant.export.check import ROUNDED_BIASES, TOLERANCE, measure, measure_optimized
+from hessrank.quant.export.check import TOLERANCE, measure, measure_optimized
 from hessrank.quant.export.convert import exportable, reference
+from hessrank.quant.export.diagnosis import SATURATES_HERE, diagnose, foresee_saturation
 from hessrank.quant.export.errors import ExportError, require_onnx
 from hessrank.quant.export.onnx_model import OPSET, OnnxModel, to_onnx
 from hessrank.quant.export.report import ExportReport
 from hessrank.quant.export.sizes import Axis, Inputs, free_axes, named_inputs, resized, run
 from hessrank.quant.export.steps import outputs_of
+from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.wrappers import unwrap
 
@@ -46,6 +48,7 @@ def export_onnx(
         model = reference(quantized)
         given = named_inputs(model, inputs)
         run(model, given)
+        _, raised = weight_grids(model)
         axes, fixed = free_axes(model, given) if dynamic else ([], [])
         captured, exported, dropped = _build(model, given, axes, check=check)
         report = ExportReport(
@@ -54,7 +57,7 @@ def export_onnx(
             len(exported.data),
             exported.float_bytes,
             captured.dynamic,
-            notes=(*fixed, *dropped, *captured.notes),
+            notes=(*fixed, *dropped, *captured.notes, *raised),
         )
         with written_whole(path) as beside:
             beside.write_bytes(exported.data)
@@ -109,5 +112,7 @@ def _checked(report: ExportReport, model: QuantizedModel, inputs: Inputs, export
     except ExportError as error:
         return replace(report, notes=(*report.notes, f"with its optimizations on, {error}"))
     moved = any(optimized[name].largest > max(TOLERANCE, plain.largest) for name, plain in report.outputs.items())
-    notes = (*report.notes, ROUNDED_BIASES) if moved else report.notes
-    return replace(report, optimized=optimized, notes=notes)
+    causes = diagnose(model, inputs, exported) if moved else []
+    if not any(cause.startswith(SATURATES_HERE) for cause in causes):
+        causes += foresee_saturation(model, inputs, exported)
+    return replace(report, optimized=optimized, notes=(*report.notes, *causes))

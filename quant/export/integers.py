@@ -64,10 +64,16 @@ def along(vector: Tensor, axis: int | None, ndim: int) -> Tensor:
     return vector.reshape([-1 if d == axis % ndim else 1 for d in range(ndim)])
 
 
-def integers_of(quantizer: Quantizer, weight: Tensor) -> Tensor:
+def integers_of(quantizer: Quantizer, weight: Tensor, stored: Grid) -> Tensor:
     """Return the integers (int32, shape of ``weight``) of what evaluation makes of a weight.
 
-    They are read off the quantized weight itself, so that no rounding is done a second time.
+    They are read off the quantized weight itself, so that no rounding is done a second time where the stored grid
+    is the quantizer's own.
+
+    Args:
+        quantizer: the weight's.
+        weight: in float.
+        stored: the grid to store it on, no finer than the quantizer's own.
 
     Raises:
         ExportError: the quantizer's result does not lie on its grid.
@@ -77,10 +83,9 @@ def integers_of(quantizer: Quantizer, weight: Tensor) -> Tensor:
     zero_point = along(grid.zero_point, grid.axis, weight.ndim).double()
     with torch.no_grad():
         steps = quantizer(weight).double() / scale
-    integers = steps.round()
-    off = float((steps - integers).abs().max()) if steps.numel() else 0.0
-    integers += zero_point
+    off = float((steps - steps.round()).abs().max()) if steps.numel() else 0.0
+    integers = (steps.round() * scale / along(stored.scale, grid.axis, weight.ndim)).round() + zero_point
     if not off < 0.01 or integers.min() < grid.quant_min or integers.max() > grid.quant_max:  # NaN included
         raise ExportError(f"its quantizer ({quantizer.method}) gives values that are not on its own grid")
-    stored: Tensor = integers.to(torch.int32)
-    return stored
+    result: Tensor = integers.to(torch.int32)
+    return result

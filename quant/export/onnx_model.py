@@ -43,6 +43,11 @@ class OnnxModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def inner(self) -> list[str]:
+        """The values behind quantizers that are no outputs."""
+        return [value for value in self.quantized.values() if value not in self.outputs]
+
 
 def to_onnx(captured: Captured, inputs: Sequence[str], outputs: Sequence[str]) -> OnnxModel:
     """Translate a captured model.

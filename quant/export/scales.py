@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from hessrank.files import written_whole
+from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import Inserted, QuantizedModel
-from hessrank.quant.quantizers import Quantizer
+from hessrank.quant.quantizers import Grid, Quantizer
 
 SCHEMA_VERSION = 1
 
@@ -18,8 +20,9 @@ SCHEMA_VERSION = 1
 def write_scales(prepared: QuantizedModel, path: str | Path) -> None:
     """Write the grid of every quantized tensor, in the order of execution.
 
-    An integer ``q`` stands for ``(q - zero_point) * scale``. Tensors that share a grid name the same ``quantizer``.
-    ``scale`` and ``zero_point`` are numbers, or lists along dimension ``axis`` of the tensor.
+    They are those of the ONNX file. An integer ``q`` stands for ``(q - zero_point) * scale``. Tensors that share a
+    grid name the same ``quantizer``. ``scale`` and ``zero_point`` are numbers, or lists along dimension ``axis`` of
+    the tensor.
 
     Args:
         prepared: the calibrated model.
@@ -27,16 +30,18 @@ def write_scales(prepared: QuantizedModel, path: str | Path) -> None:
 
     Raises:
         OutputError: the file cannot be written.
+        ExportError: a bias fits no int32; the message names layer and channel.
     """
     quantizers = dict(prepared.quantizers_by_path())
-    tensors = [_entry(one, quantizers[one.quantizer]) for one in prepared.inserted]
+    stored, _ = weight_grids(prepared)
+    tensors = [_entry(one, quantizers[one.quantizer], stored) for one in prepared.inserted]
     with written_whole(path) as beside:
         text = json.dumps({"schema": SCHEMA_VERSION, "tensors": tensors}, indent=2, ensure_ascii=False)
         beside.write_text(text + "\n", encoding="utf-8")
 
 
-def _entry(one: Inserted, quantizer: Quantizer) -> dict[str, Any]:
-    grid = quantizer.grid()
+def _entry(one: Inserted, quantizer: Quantizer, stored: Mapping[Quantizer, Grid]) -> dict[str, Any]:
+    grid = stored.get(quantizer) or quantizer.grid()
     return {
         "layer": one.layer,
         "tensor": one.tensor,

@@ -14,6 +14,7 @@ from hessrank.analysis.feed import Feed, check_finite
 from hessrank.analysis.padding import real_positions
 from hessrank.analysis.survey import SampleAxis, counted_elements
 from hessrank.errors import HessrankError, ModelError
+from hessrank.quant.prepare.bias_steps import raise_weight_steps
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Quantizer
 
@@ -30,7 +31,7 @@ def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis])
 
     Raises:
         DataError: the data holds NaN or infinity.
-        ModelError: an activation or a weight does; the message names the layer.
+        ModelError: an activation or a weight does, or a bias fits no int32; the message names the layer.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -44,6 +45,7 @@ def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis])
     for path, quantizer in model.quantizers_by_path():
         with _named(layers[path]):
             quantizer.calibrated()
+    raise_weight_steps(model)
     model.set_quantizing(True)
     for part, training in modes.items():
         part.training = training

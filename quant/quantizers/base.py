@@ -25,6 +25,7 @@ class Quantizer(KeepsPrecision):
 
     Attributes:
         method: name of the method.
+        fills_grid: whether it stretches values to fill the grid, so that a coarser grid would change them.
         scheme: bits and grid.
         axis: which axis counts the channels; None for one scale.
         observer: finds the range.
@@ -38,6 +39,7 @@ class Quantizer(KeepsPrecision):
     """
 
     method: ClassVar[str]
+    fills_grid: ClassVar[bool] = False
     scale: Tensor
     zero_point: Tensor
 

@@ -23,6 +23,7 @@ class DoReFa(Quantizer):
     """
 
     method = "dorefa"
+    fills_grid = True
 
     def to_grid(self, x: Tensor) -> Tensor:
         """Return c · tanh(x)/max|tanh(x)| of a weight, in float32 at least; an activation as it is."""
