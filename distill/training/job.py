@@ -155,9 +155,8 @@ def make_job(
         _, own = view(*materials.one.args, **materials.one.kwargs)
     _, wanted = taught.to(device)(materials.one)
     distillation = Distillation(hints, own, wanted, settings)
-    return Job(
-        Networks(model, graph.module, graph.nodes, taught), materials, distillation, settings, folder, facts, notes
-    )
+    networks = Networks(model, graph.module, graph.nodes, taught)
+    return Job(networks, materials, distillation, settings, folder, facts, (*notes, *graph.notes))
 
 
 def _check(model: nn.Module, task: Task, settings: Settings, distills: bool) -> None:

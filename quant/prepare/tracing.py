@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hessrank.analysis.batches import Batch, first_line
@@ -23,8 +22,8 @@ from hessrank.analysis.weights import find_weights, without_trace
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph, Node
 from hessrank.quant.prepare.inplace import hand_results_on
+from hessrank.quant.prepare.training_mode import DROPOUTS, training_notes
 
-_DROPOUTS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
 _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWalk)).parent, Path(__file__).parent}
 
 
@@ -36,11 +35,13 @@ class Traced:
         module: a graph module on a copy of the model.
         graph: its layers, as policies see them.
         nodes: the torch.fx node of every layer that is one.
+        notes: what of the model is not in the graph: what only training mode computes, parameters in no use.
     """
 
     module: fx.GraphModule
     graph: Graph
     nodes: dict[str, fx.Node]
+    notes: tuple[str, ...]
 
 
 def trace(model: nn.Module, batch: Batch) -> Traced:
@@ -63,6 +64,7 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
         nodes = {name: network.nodes[name] for name in graph.nodes if name not in network.inside}
         traced = next(iter(nodes.values())).graph
         constants = _constants(model, traced)
+    notes = training_notes(model, batch)
     vars(model).update(constants)
     module = fx.GraphModule(model, traced)
     hand_results_on(module)
@@ -73,7 +75,7 @@ def trace(model: nn.Module, batch: Batch) -> Traced:
     for node in module.graph.nodes:
         node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
-    return Traced(module, graph, nodes)
+    return Traced(module, graph, nodes, notes)
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -137,7 +139,7 @@ def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
 
 def _follow_mode(module: fx.GraphModule, node: fx.Node) -> None:
     """Make a functional dropout, which was traced as switched off, a module that knows about train and eval."""
-    kind = _DROPOUTS.get(node.target) if node.op == "call_function" else None  # type: ignore[arg-type]
+    kind = DROPOUTS.get(node.target) if node.op == "call_function" else None
     if kind is None or node.kwargs.get("training", True):
         return
     p: Any = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)

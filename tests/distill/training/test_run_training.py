@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from processes import interrupted
+from training_networks import FOUR_BITS, HINTED, Net, trained
 
 from hessrank.analysis.loading import load_model
 from hessrank.cli import main
@@ -275,6 +277,25 @@ def test_a_quantized_state_is_no_float_network(
 def test_quantized_from_random_weights_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, DIGITS, "--epochs", "0") == 0
     assert "note: the ranges are those of an untrained network" in capsys.readouterr().err
+
+
+def test_what_only_training_mode_computes_is_said_before_the_first_step(tmp_path: Path) -> None:
+    class WithAux(Net):
+        def forward(self, x: torch.Tensor) -> Any:
+            y = super().forward(x)
+            return (y, self.aux(y)) if self.training else y
+
+    model = WithAux()
+    model.aux = torch.nn.Linear(3, 3)
+    said: list[str] = []
+    trained(tmp_path / "quantized", FOUR_BITS, model, epochs=1, say=said.append)
+    told = [line for line in said if "left out: aux (12 parameters); returns 1 tensor, not 2 tensors" in line]
+    assert told[0].startswith("note: forward computes something else in training mode")
+    assert said.index(told[0]) < said.index(next(line for line in said if line.startswith("1 epochs of 6 steps")))
+    assert told[0].removeprefix("note: ") in json.loads((tmp_path / "quantized" / "result.json").read_text())["notes"]
+    said.clear()
+    trained(tmp_path / "hinted", HINTED, model, epochs=1, say=said.append)
+    assert sum("left out: aux" in line for line in said) == 1
 
 
 def test_keys_that_do_nothing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
