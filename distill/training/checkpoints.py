@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hessrank.analysis.loading.checkpoint import write_checkpoint
 from hessrank.distill.training.module import Training
-from hessrank.distill.training.trained import FACTS, as_float_checkpoint
+from hessrank.distill.training.trained import FACTS, as_float_checkpoint, knows_network
 from hessrank.files import remove_leftovers, written_whole
 
 LAST, BEST = "last", "best"
@@ -42,14 +42,33 @@ class WholeFiles(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Saves every epoch as ``last-epoch0007.ckpt`` and links the best one so far as ``best-epoch0005.ckpt``.
 
+    The state before the first step is saved as ``best-epoch0000.ckpt`` and is the best until an epoch is better.
+
     Attributes:
         best_epoch: epochs that were trained when the monitored metric was best; 0 before the first.
         best: its value then.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: Literal["max", "min"], facts: Mapping[str, Any]) -> None:
-        """Keep files in ``folder``; ``facts`` go into each."""
+    def __init__(
+        self,
+        folder: Path,
+        monitor: str,
+        mode: Literal["max", "min"],
+        facts: Mapping[str, Any],
+        start: Mapping[str, float],
+    ) -> None:
+        """Keep files in ``folder``.
+
+        Args:
+            folder: where.
+            monitor: the metric that decides.
+            mode: whether it should be large or small.
+            facts: what goes into each file.
+            start: the metrics before the first step; empty in processes that only help.
+        """
         self._folder, self._monitor, self._mode, self._facts = folder, f"val/{monitor}", mode, dict(facts)
+        self._found = {f"val/{name}": value for name, value in start.items()}
+        self._epochs = 0
         self.best_epoch, self.best = 0, math.nan
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,22 +81,28 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the facts beside the weights; of a float network also what makes the file one that is loaded as any."""
-        if self._facts["policy"] is None and self._facts["arch"]:
+        if self._facts["policy"] is None and knows_network(self._facts):
             checkpoint |= as_float_checkpoint(self._facts, checkpoint["state_dict"])
-        checkpoint[FACTS] = {**self._facts, "epoch": trainer.current_epoch + 1, "metrics": dict(_found(pl_module))}
+        checkpoint[FACTS] = {**self._facts, "epoch": self._epochs, "metrics": dict(self._found)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish what a run that was killed between two files left."""
+        """Save the state before the first step, or finish what a run that was killed between two files left."""
+        self._epochs = trainer.current_epoch
         if trainer.is_global_zero:
             remove_leftovers(self._folder)
-            if trainer.current_epoch:
-                self._tidy(trainer.current_epoch)
+        if self._epochs == 0:
+            self._found = trainer.strategy.broadcast(self._found)
+            self.best = self._found[self._monitor]
+            trainer.save_checkpoint(self._folder / file_name(BEST, 0))
+        elif trainer.is_global_zero:
+            self._tidy(self._epochs)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch."""
-        epoch, value = trainer.current_epoch + 1, _found(pl_module)[self._monitor]
-        if self.best_epoch == 0 or is_better(value, self.best, self._mode):
-            self.best_epoch, self.best = epoch, value
+        self._epochs = epoch = trainer.current_epoch + 1
+        self._found = dict(cast(Training, pl_module).found)
+        if is_better(self._found[self._monitor], self.best, self._mode):
+            self.best_epoch, self.best = epoch, self._found[self._monitor]
         trainer.save_checkpoint(self._folder / file_name(LAST, epoch))
         if trainer.is_global_zero:
             self._tidy(epoch)
@@ -111,10 +136,6 @@ def newest(folder: Path, kind: str = LAST) -> Path | None:
     """Return the checkpoint of a kind with the most epochs; None without one."""
     found = [(number, path) for path, own, number in saved(folder) if own == kind]
     return max(found)[1] if found else None
-
-
-def _found(module: LightningModule) -> dict[str, float]:
-    return cast(Training, module).found
 
 
 def is_better(value: float, best: float, mode: Literal["max", "min"]) -> bool:

@@ -37,7 +37,7 @@ class Fitted:
 
     Attributes:
         rows: one an epoch, as in ``metrics.csv``.
-        best_epoch: the best one, counted from 1.
+        best_epoch: the best one, counted from 1; 0 if none was better than the state before the first step.
     """
 
     rows: pd.DataFrame
@@ -95,7 +95,7 @@ def fit(
     Args:
         job: what to train.
         devices: where.
-        before: the number of steps, for the schedule.
+        before: the number of steps, for the schedule; the metrics that an epoch has to beat.
         resume: where to go on from.
         debug: only a few batches an epoch.
         report: is told ``(stage, done, total)``.
@@ -109,7 +109,8 @@ def fit(
     total_steps = (before.steps or 0) * settings.epochs
     module = Training(job.networks, job.materials.task, job.distillation, settings, total_steps)
     records = Records(job.folder, settings)
-    keeper = Checkpoints(job.folder, job.materials.task.monitor, job.materials.task.mode, job.facts)
+    task, start = job.materials.task, before.metrics.get(job.student_name, {})
+    keeper = Checkpoints(job.folder, task.monitor, task.mode, job.facts, start)
     interrupts = Interrupts()
     callbacks = [EpochSeeds(settings.seed), Progress(report), interrupts, *_pictures(job, devices), records, keeper]
     with quiet_lightning(), interrupts.listening():
@@ -145,7 +146,7 @@ _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-
 
 
 def load_best(job: Job) -> None:
-    """Give the student the weights of its best epoch.
+    """Give the student its best weights: of an epoch, or those before the first step.
 
     Raises:
         LoadError: there is no checkpoint of it.
