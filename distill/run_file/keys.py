@@ -31,8 +31,7 @@ class RunKeys(Settings):
     load_model: str | None = Field(None, description="weights to start from, of the float network")
     load_quant_model: str | None = Field(
         None,
-        description="a trained quantized state to start from; of a checkpoint of ours with its policy, if no policy is "
-        "given",
+        description="a trained quantized state to start from; with a checkpoint's own policy, if no policy is given",
     )
     load_teacher_model: str | None = Field(
         None, description="the teacher's weights; if layers are to be distilled and none are given, `load_model`'s"

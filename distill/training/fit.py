@@ -16,11 +16,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import Before
 from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
-from hessrank.distill.training.devices import Devices, is_main_process
+from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.folders import Resumed
 from hessrank.distill.training.interrupts import Interrupts
 from hessrank.distill.training.job import Job
 from hessrank.distill.training.loaders import Place, seed_all, training_loader, validation_loader
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.module import Training
 from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report

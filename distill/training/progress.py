@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 Report = Callable[[str, int, int], None]
+"""Is told ``(stage, done, total)``; ``total`` is 0 where the data do not say how long they are."""
+
+
+@runtime_checkable
+class ShowsLoss(Protocol):
+    """A report that is told the loss, too."""
+
+    def loss(self, value: Tensor, /) -> None:
+        """Take the loss of the step that is reported next, a scalar on its device."""
+        ...
 
 
 class Progress(Callback):
@@ -22,5 +34,7 @@ class Progress(Callback):
     ) -> None:
         """Tell it."""
         if self._report is not None and trainer.is_global_zero:
+            if isinstance(self._report, ShowsLoss):
+                self._report.loss(outputs["loss"].detach())
             total = trainer.estimated_stepping_batches
-            self._report("training", trainer.global_step, int(total))
+            self._report("training", trainer.global_step, int(total) if math.isfinite(total) else 0)

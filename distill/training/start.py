@@ -20,11 +20,12 @@ from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
 from hessrank.distill.training.before import START
-from hessrank.distill.training.devices import choose_devices, cpu_threads, is_main_process
+from hessrank.distill.training.devices import choose_devices, cpu_threads
 from hessrank.distill.training.facts import facts_of
 from hessrank.distill.training.identity import identity_of_run
 from hessrank.distill.training.job import Job, Materials, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.own_policy import with_own_policy
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
@@ -82,6 +83,8 @@ def start(
     if keys.onnx:
         require_onnx()
     devices = choose_devices(keys.gpu_id, keys.devices)
+    if is_main_process():
+        say("loads the network and the data" + (", takes ranges from training samples" if keys.quant else ""))
     with seeded(keys.seed), cpu_threads(keys.threads):
         job = job_of(run, _folder(run, out))
         result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)

@@ -10,10 +10,11 @@ import torch
 
 from hessrank.distill.training.before import Before, measure, tell
 from hessrank.distill.training.curves import plot_curves
-from hessrank.distill.training.devices import Devices, is_main_process
+from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.fit import TRIAL_STEPS, Fitted, fit, load_best
 from hessrank.distill.training.folders import open_folder
 from hessrank.distill.training.job import Job
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
 from hessrank.distill.training.trained import untrained_note
@@ -51,6 +52,8 @@ def work(
         raise OptionError("precision 16 needs a GPU: take bf16 on the CPU")
     main = is_main_process()
     last = open_folder(job.folder, job.facts, resume=resume, judge_only=judge_only or not main)
+    if main:
+        say("judges the networks on the validation data" + ("" if judge_only else ", before the first step"))
     before = measure(job, devices.first, judged=main)
     if debug and before.steps is not None:
         before = replace(before, steps=min(before.steps, TRIAL_STEPS))

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hessrank.cli.processes import first
 
-_SECONDS_BETWEEN_LINES = float(os.environ.get("HESSRANK_PROGRESS_SECONDS", "5"))
+SECONDS_BETWEEN_LINES = float(os.environ.get("HESSRANK_PROGRESS_SECONDS", "5"))
 
 Report = Callable[[str, int, int], None]
 
@@ -52,7 +52,7 @@ def _line_reporter() -> Report:
     def report(stage: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
+        if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             print(f"{stage} {done}/{total}, {now - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
