@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-Report = Callable[[str, int, int], None]
-"""Is told ``(stage, done, total)``; ``total`` is 0 where the data do not say how long they are."""
+
+class Report(Protocol):
+    """Is told how far a training is."""
+
+    def __call__(self, stage: str, done: int, total: int, /) -> None:
+        """Take in that ``done`` of ``total`` steps are over; ``total`` is 0 where the data do not say."""
+        ...
 
 
 @runtime_checkable

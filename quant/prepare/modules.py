@@ -85,9 +85,9 @@ class QuantizedWeight(nn.Module):
         weight = self.weight
         if not isinstance(self, _ConvTransposeNd):
             return weight * _along(factor, 0, weight.ndim)
-        by_group = weight.unflatten(0, (self.groups, -1))  # groups × in/groups × out/groups × kernel
+        by_group = weight.reshape(self.groups, -1, *weight.shape[1:])  # groups × in/groups × out/groups × kernel
         factor = factor.reshape(self.groups, 1, -1, *[1] * (weight.ndim - 2))
-        return (by_group * factor).flatten(0, 1)
+        return (by_group * factor).reshape(weight.shape)
 
     @contextmanager
     def _computing_with(self, **tensors: Tensor | None) -> Iterator[None]:

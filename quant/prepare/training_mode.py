@@ -185,8 +185,12 @@ def _form(model: nn.Module, batch: Batch, *, training: bool) -> _Form:
         inputs = tuple(steps[source].whole for source in _sources(node))
         steps[node] = _Step(_place(node) if constant is None else "constant", own, hash((own, inputs)))
     output, last = steps.popitem()
-    returned = fx.map_arg(output.args[0], lambda _: _TENSOR)
+    returned = fx.map_arg(output.args[0], _blank)
     return _Form(list(steps.values()), returned, last.whole, frozenset(_parameters(model, graph)))
+
+
+def _blank(node: fx.Node) -> Any:
+    return _TENSOR
 
 
 def _own(node: fx.Node) -> Hashable:
@@ -194,7 +198,7 @@ def _own(node: fx.Node) -> Hashable:
     options = dict(node.kwargs)
     if node.target in DROPOUTS:
         options.pop("training", None)
-    return node.op, node.target, repr(fx.map_arg((node.args, options), lambda _: _TENSOR))
+    return node.op, node.target, repr(fx.map_arg((node.args, options), _blank))
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:
