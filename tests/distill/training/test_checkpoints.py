@@ -240,7 +240,7 @@ class TestNoEpochIsBetter:
         assert (result.best_epoch > 0) == better
         assert result.best["top1"] == max(result.metrics["val/top1"].max(), result.before["quantized"]["top1"])
 
-    def test_a_kill_before_the_first_epoch_is_a_start(self, tmp_path: Path) -> None:
+    def test_a_kill_between_its_file_and_the_first_epochs_is_a_start(self, tmp_path: Path) -> None:
         trained(tmp_path / "whole", FOUR_BITS, **self.BROKEN)
         (tmp_path / "killed").mkdir()
         shutil.copy(tmp_path / "whole" / "best-epoch0000.ckpt", tmp_path / "killed")
@@ -250,7 +250,9 @@ class TestNoEpochIsBetter:
 
 class TestLoadTrained:
     def test_it_computes_what_the_training_gave(self, tmp_path: Path) -> None:
-        result = trained(tmp_path, HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}, epochs=2)
+        lsq = HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}
+        result = trained(tmp_path, lsq, epochs=2, learning_rate=0.1)
+        assert result.best_epoch
         loaded = load_trained(newest(tmp_path, "best"), arch=Net)  # type: ignore[arg-type]
         x, _ = points(20, seed=1)
         assert torch.equal(loaded(x), result.model(x))
