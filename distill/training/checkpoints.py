@@ -90,7 +90,7 @@ class Checkpoints(Checkpoint):
         self._epochs = trainer.current_epoch
         if self._epochs == 0:
             self._found = trainer.strategy.broadcast(self._found)
-            self.best = self._found[self._monitor]
+            self.best = self._found.get(self._monitor, math.nan)
         if not trainer.is_global_zero:
             return
         remove_leftovers(self._folder)

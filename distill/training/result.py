@@ -58,6 +58,7 @@ class TrainResult:
         if self.best_epoch:
             rows[f"{self.student}, epoch {self.best_epoch}"] = self.best
         elif not self.metrics.empty:
+            rows[f"{self.student}, epoch 0, the best"] = self.best
             rows[f"{self.student}, epoch {self.metrics['epoch'].iloc[-1]}, the last"] = self.last
         return pd.DataFrame(rows).T
 

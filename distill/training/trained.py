@@ -95,14 +95,15 @@ def load_trained(
     load_weights(prepared, held["state_dict"], source=str(path))
     prepared.set_quantizing(True)
     if facts["epoch"] == 0:
-        prepared.meta[META]["warnings"].append(f"{path}: {untrained_note(facts['monitor'])}")
+        prepared.meta[META]["warnings"].append(f"{path}: {'; '.join(untrained_notes(facts['monitor']))}")
     return prepared.eval()
 
 
-def untrained_note(monitor: str) -> str:
+def untrained_notes(monitor: str) -> tuple[str, ...]:
     """Return what to say of a best state that is the one before the first step."""
     return (
-        f"no epoch was better, by {monitor}, than the network before the first step: this is that network, untrained"
+        f"no epoch was better than before the first step, by {monitor}",
+        "the best state is therefore the untrained network, as it was before the first step",
     )
 
 

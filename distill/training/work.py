@@ -17,7 +17,7 @@ from hessrank.distill.training.job import Job
 from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
-from hessrank.distill.training.trained import untrained_note
+from hessrank.distill.training.trained import untrained_notes
 from hessrank.errors import OptionError
 from hessrank.files import written_whole
 
@@ -81,7 +81,7 @@ def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:
     student.to(torch.device("cpu")).eval()
     rows = pd.DataFrame() if done is None else done.rows
     epoch = 0 if done is None else done.best_epoch
-    untrained = () if done is None or epoch else (untrained_note(job.materials.task.monitor),)
+    untrained = () if done is None or epoch else untrained_notes(job.materials.task.monitor)
     notes = (*job.notes, *untrained)
     return TrainResult(student, rows, before.metrics, epoch, job.folder, job.student_name, notes)
 
