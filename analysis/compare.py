@@ -120,11 +120,17 @@ class Comparison:
         return plot_comparison(self, ax)
 
     def table(self, top: int = 20) -> Table:
-        """Return what moved, the first ``top`` layers, as a rich table."""
+        """Return what moved, the first ``top`` layers, as a rich table; if nothing did, one that only says so."""
         moved = self.moved()
+        agreement = f"{len(self)} layers by {self.by}: Spearman {self.spearman}, Kendall {self.kendall}"
+        if moved.empty and not self.swapped:
+            made = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
+            made.add_column(min_width=len(agreement))
+            made.title = f"{agreement}\nnothing moved: no layer beyond its error bars, no pair swapped for certain"
+            return made
         made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
         made.title = (
-            f"{len(self)} layers by {self.by}: Spearman {self.spearman}, Kendall {self.kendall}\n"
+            f"{agreement}\n"
             f"{len(moved)} layers moved beyond their error bars, {len(self.swapped)} pairs swapped for certain"
         )
         for heading in ("layer", "rank a", "rank b", "value a", "value b", "sigmas apart"):

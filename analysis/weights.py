@@ -80,8 +80,15 @@ def computed_by(module: nn.Module) -> str:
 
 
 def channel_axis(module: nn.Module) -> int:
-    """Return which axis of ``module.weight`` counts the output channels."""
-    return 1 if isinstance(module, _ConvTransposeNd) or _is_transposed_linear(module) else 0
+    """Return which axis of ``module.weight`` counts the output channels.
+
+    A transposed convolution's weight is inputs × outputs/groups × kernel: with groups, an entry of axis 1 stands for
+    one output channel of every group, which share a scale then. Where every group has a single input (depthwise),
+    axis 0 counts the groups, and is taken if there are more of them.
+    """
+    if isinstance(module, _ConvTransposeNd):
+        return 0 if module.in_channels == module.groups > module.out_channels // module.groups else 1
+    return 1 if _is_transposed_linear(module) else 0
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -16,10 +16,11 @@ from hessrank.quant.prepare.tracing import trace
 
 
 class Traced(NamedTuple):
-    """A network as a graph, and the node of every layer."""
+    """A network as a graph, the node of every layer, and what of the network is not in the graph."""
 
     module: fx.GraphModule
     nodes: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def as_graph(model: nn.Module, batch: Batch) -> Traced:
@@ -35,7 +36,7 @@ def as_graph(model: nn.Module, batch: Batch) -> Traced:
     if isinstance(model, QuantizedModel):
         return Traced(model, dict(model.layer_nodes))
     traced = trace(model, batch)
-    return Traced(traced.module, {name: node.name for name, node in traced.nodes.items()})
+    return Traced(traced.module, {name: node.name for name, node in traced.nodes.items()}, traced.notes)
 
 
 class Teacher:

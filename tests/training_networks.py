@@ -70,6 +70,13 @@ def trained(folder: Path, policy: Any = HINTED, model: nn.Module | None = None, 
     return train(model, read, data, out=folder, say=settings.pop("say", lambda line: None), **settings)
 
 
+def last_state(folder: Path) -> dict[str, Any]:
+    """Return the weights after the last epoch, whether or not it was the best."""
+    (last,) = folder.glob("last-*.ckpt")
+    state: dict[str, Any] = torch.load(last, weights_only=True)["state_dict"]
+    return state
+
+
 def in_child(work: Callable[[], None], *, kill_after: float | None = None) -> int:
     """Run ``work`` in a process of its own; kill it with SIGKILL after some seconds. Return its exit status."""
     child = os.fork()

@@ -68,6 +68,8 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
     Raises:
         LoadError: it is none of ours; the user has to repeat it as ``--arch``.
     """
+    if not arch:
+        raise LoadError(f"{source}: the file does not say what builds its network: add --arch file.py:factory")
     remedy = f"if you trust it, repeat it: --arch {printable(arch)}"
     if not _OURS.fullmatch(arch):
         raise LoadError(

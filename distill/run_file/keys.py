@@ -30,7 +30,10 @@ class RunKeys(Settings):
     debug: bool = Field(False, description="a trial: two epochs of four batches, in a folder of its own (…-debug)")
     pdb_debug: bool = Field(False, description="open the debugger where an exception was raised")
     load_model: str | None = Field(None, description="weights to start from, of the float network")
-    load_quant_model: str | None = Field(None, description="a trained quantized state to start from")
+    load_quant_model: str | None = Field(
+        None,
+        description="a trained quantized state to start from; with a checkpoint's own policy, if no policy is given",
+    )
     load_teacher_model: str | None = Field(
         None, description="the teacher's weights; if layers are to be distilled and none are given, `load_model`'s"
     )

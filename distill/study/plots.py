@@ -18,7 +18,7 @@ def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = 
 
     Args:
         rows: one a training.
-        metric: which; the first if not given.
+        metric: which; the monitored one, or the first, if not given.
         ax: where to draw; a figure of its own if not given.
     """
     metric = metrics_of(rows)[0] if metric is None else metric

@@ -85,7 +85,8 @@ def run_study(
             continue
         say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
         start(one.run, resume=True, say=lambda line: None, report=report, out=one.folder)
-    return pd.DataFrame([_row(one) for one in plan if finished(one)])
+    monitor = monitor_of(study)
+    return pd.DataFrame([_row(one, monitor) for one in plan if finished(one)])
 
 
 def ranking_of(study: Study, say: Say) -> Ranking:
@@ -164,10 +165,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _row(one: Planned) -> dict[str, Any]:
+def _row(one: Planned, monitor: str) -> dict[str, Any]:
     result, costs = _read(one.folder / RESULT), one.costs
     before = result["before"].get("quantized", result["before"]["float"])
     row: dict[str, Any] = {"experiment": one.experiment, "seed": one.seed, "policy": one.policy}
+    row |= {"monitor": monitor}
     row |= {"bops": costs and costs.bops, "size_mib": costs and costs.size_mib, "best_epoch": result["best_epoch"]}
     for when, found in (("before", before), ("last", result["last"]), ("best", result["best"])):
         row |= {f"{when}_{name}": value for name, value in found.items()}

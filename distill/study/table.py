@@ -8,8 +8,10 @@ import pandas as pd
 
 
 def metrics_of(rows: pd.DataFrame) -> list[str]:
-    """Return the names of the metrics in a study's rows."""
-    return [str(column).removeprefix("last_") for column in rows if str(column).startswith("last_")]
+    """Return the names of the metrics in a study's rows, the monitored one first."""
+    found = [str(column).removeprefix("last_") for column in rows if str(column).startswith("last_")]
+    monitored = set(rows["monitor"]) if "monitor" in rows else set()
+    return sorted(found, key=lambda name: name not in monitored)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -19,13 +21,13 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         rows: one a training, as :func:`hessrank.distill.study.run.run_study` gives them.
 
     Returns:
-        ``experiment, seeds, bops, size_mib``, and for each metric its mean ``before_…`` and ``last_…`` over the seeds
-        and ``sem_…``, the standard error of the last; NaN from one seed.
+        ``experiment, seeds, monitor, bops, size_mib``, and for each metric its mean ``before_…`` and ``last_…`` over
+        the seeds and ``sem_…``, the standard error of the last; NaN from one seed.
     """
     found = []
     for name, group in rows.groupby("experiment", sort=False):
         row: dict[str, object] = {"experiment": name, "seeds": len(group)}
-        row |= {column: group[column].iloc[0] for column in ("bops", "size_mib")}
+        row |= {column: group[column].iloc[0] for column in ("monitor", "bops", "size_mib") if column in rows}
         for metric in metrics_of(rows):
             row[f"before_{metric}"] = group[f"before_{metric}"].mean()
             row[f"last_{metric}"] = group[f"last_{metric}"].mean()
@@ -35,14 +37,19 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return a study as a markdown table: mean ± standard error over the seeds after the last epoch."""
+    """Return a study as a markdown table: mean ± standard error over the seeds after the last epoch.
+
+    The first metric is the monitored one, which decides which epoch is best; the last column names it.
+    """
     table, metrics = summary(rows), metrics_of(rows)
-    head = ["experiment", "seeds", "GBOPs", "MiB", *(f"{name} before" for name in metrics[:1]), *metrics]
+    monitored = ["monitored"] if "monitor" in rows else []
+    head = ["experiment", "seeds", "GBOPs", "MiB", *(f"{name} before" for name in metrics[:1]), *metrics, *monitored]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for row in table.to_dict("records"):
         cells = [str(row["experiment"]), str(row["seeds"]), _number(row["bops"], 1e-9), _number(row["size_mib"])]
         cells += [f"{row[f'before_{name}']:.4g}" for name in metrics[:1]]
         cells += [_with_error(row[f"last_{name}"], row[f"sem_{name}"]) for name in metrics]
+        cells += [str(row["monitor"]) for _ in monitored]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -37,11 +37,13 @@ def find_task(name: str) -> type[Task]:
     return found
 
 
-def make_task(name: str, data: str | None, folder: Path, seed: int, arguments: Mapping[str, Any]) -> Task:
+def make_task(
+    name: str | type[Task], data: str | None, folder: Path, seed: int, arguments: Mapping[str, Any]
+) -> Task:
     """Make a task.
 
     Args:
-        name: as for :func:`find_task`.
+        name: as for :func:`find_task`, or the class itself.
         data: a path or a name; None for the task's default.
         folder: where relative paths start.
         seed: of the data's randomness.
@@ -51,7 +53,7 @@ def make_task(name: str, data: str | None, folder: Path, seed: int, arguments: M
         UnknownNameError: it takes no such argument; the nearest is named.
         HessrankError: the data are not there.
     """
-    kind = find_task(name)
+    kind = find_task(name) if isinstance(name, str) else name
     parameters = inspect.signature(kind).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for argument in arguments:

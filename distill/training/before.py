@@ -65,8 +65,9 @@ def _first(loader: Any) -> Any:
 def networks_of(job: Job, device: torch.device) -> dict[str, Network]:
     """Return what there is to judge, by name, on a device and in evaluation mode."""
     networks: dict[str, Network] = {}
-    for name, module in (("float", job.networks.signature), (job.student_name, job.networks.student)):
-        networks[name] = _evaluating(module, device)  # in a float training, both are the same as yet
+    if job.has_float:
+        networks["float"] = _evaluating(job.networks.signature, device)
+    networks[job.student_name] = _evaluating(job.networks.student, device)  # "float", too, in a float training
     teacher = job.networks.teacher
     if teacher is not None:
         teacher.to(device)

@@ -17,10 +17,11 @@ from typing import Any, Literal, cast
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from hessrank.analysis.loading.checkpoint import write_checkpoint
 from hessrank.distill.training.module import Training
-from hessrank.distill.training.trained import FACTS, as_float_checkpoint
+from hessrank.distill.training.trained import FACTS, as_float_checkpoint, knows_network
 from hessrank.files import remove_leftovers, written_whole
 
 LAST, BEST = "last", "best"
@@ -42,14 +43,34 @@ class WholeFiles(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Saves every epoch as ``last-epoch0007.ckpt`` and links the best one so far as ``best-epoch0005.ckpt``.
 
+    The state before the first step counts: if the first epoch is no better, it becomes ``best-epoch0000.ckpt``.
+
     Attributes:
         best_epoch: epochs that were trained when the monitored metric was best; 0 before the first.
         best: its value then.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: Literal["max", "min"], facts: Mapping[str, Any]) -> None:
-        """Keep files in ``folder``; ``facts`` go into each."""
+    def __init__(
+        self,
+        folder: Path,
+        monitor: str,
+        mode: Literal["max", "min"],
+        facts: Mapping[str, Any],
+        start: Mapping[str, float],
+    ) -> None:
+        """Keep files in ``folder``.
+
+        Args:
+            folder: where.
+            monitor: the metric that decides.
+            mode: whether it should be large or small.
+            facts: what goes into each file.
+            start: the metrics before the first step; empty in processes that only help.
+        """
         self._folder, self._monitor, self._mode, self._facts = folder, f"val/{monitor}", mode, dict(facts)
+        self._found = {f"val/{name}": value for name, value in start.items()}
+        self._epochs = 0
+        self._start: dict[str, Any] | None = None
         self.best_epoch, self.best = 0, math.nan
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,27 +82,42 @@ class Checkpoints(Checkpoint):
         self.best_epoch, self.best = state_dict["best_epoch"], state_dict["best"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the facts beside the weights; of a float network also what makes the file one that is loaded as any."""
-        if self._facts["policy"] is None and self._facts["arch"]:
-            checkpoint |= as_float_checkpoint(self._facts, checkpoint["state_dict"])
-        checkpoint[FACTS] = {**self._facts, "epoch": trainer.current_epoch + 1, "metrics": dict(_found(pl_module))}
+        """Put the facts beside the weights."""
+        checkpoint |= self._described(checkpoint["state_dict"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish what a run that was killed between two files left."""
-        if trainer.is_global_zero:
-            remove_leftovers(self._folder)
-            if trainer.current_epoch:
-                self._tidy(trainer.current_epoch)
+        """Keep the state before the first step, or finish what a run that was killed between two files left."""
+        self._epochs = trainer.current_epoch
+        if self._epochs == 0:
+            self._found = trainer.strategy.broadcast(self._found)
+            self.best = self._found.get(self._monitor, math.nan)
+        if not trainer.is_global_zero:
+            return
+        remove_leftovers(self._folder)
+        if self._epochs:
+            self._tidy(self._epochs)
+        else:
+            self._start = {name: _copied(value) for name, value in pl_module.state_dict().items()}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch."""
-        epoch, value = trainer.current_epoch + 1, _found(pl_module)[self._monitor]
-        if self.best_epoch == 0 or is_better(value, self.best, self._mode):
-            self.best_epoch, self.best = epoch, value
+        """Save the epoch, and before it the state before the first one, if that is better."""
+        epoch, found = trainer.current_epoch + 1, dict(cast(Training, pl_module).found)
+        if is_better(found[self._monitor], self.best, self._mode):
+            self.best_epoch, self.best = epoch, found[self._monitor]
+        elif self._start is not None:
+            content = {"state_dict": self._start, **self._described(self._start)}
+            write_checkpoint(self._folder / file_name(BEST, 0), content)
+        self._start, self._epochs, self._found = None, epoch, found
         trainer.save_checkpoint(self._folder / file_name(LAST, epoch))
         if trainer.is_global_zero:
             self._tidy(epoch)
         trainer.strategy.barrier("the best epoch is linked")
+
+    def _described(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the facts of a state; of a float network also what makes the file one that is loaded as any."""
+        facts = {**self._facts, "epoch": self._epochs, "metrics": dict(self._found)}
+        as_float = facts["policy"] is None and knows_network(facts)
+        return {**(as_float_checkpoint(facts, state) if as_float else {}), FACTS: facts}
 
     def _tidy(self, epoch: int) -> None:
         """Link the best epoch if it is this one, then remove all but one last and one best."""
@@ -113,8 +149,9 @@ def newest(folder: Path, kind: str = LAST) -> Path | None:
     return max(found)[1] if found else None
 
 
-def _found(module: LightningModule) -> dict[str, float]:
-    return cast(Training, module).found
+def _copied(value: Any) -> Any:
+    """Return a copy on the CPU of a tensor; whatever else a state dict holds is plain."""
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
 def is_better(value: float, best: float, mode: Literal["max", "min"]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,12 +36,6 @@ class Devices:
     def count(self) -> int:
         """How many there are on one machine."""
         return len(self.devices) if isinstance(self.devices, list) else self.devices
-
-
-def is_main_process() -> bool:
-    """Return whether this process is the first of all that train together, by what their launcher set."""
-    ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")]
-    return all(rank in {"0", ""} for rank in ranks)
 
 
 @contextmanager

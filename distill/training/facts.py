@@ -26,8 +26,9 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return plain values that go into every checkpoint of a training.
 
-    They are ``version``, ``arch``, ``arch_args``, ``policy`` (its YAML, or None), ``bits`` by tensor,
-    ``settings``, ``identity`` (what the training is of), and ``example``, one sample to trace the network with.
+    They are ``version``, ``arch`` (empty where a task of the user's own builds the network), ``arch_args``,
+    ``policy`` (its YAML, or None), ``bits`` by tensor, ``settings``, ``identity`` (what the training is of),
+    ``monitor`` (the metric that decides which epoch is best), and ``example``, one sample to trace the network with.
     """
     bits = {}
     if isinstance(student, QuantizedModel):
@@ -41,5 +42,6 @@ def facts_of(
         "bits": bits,
         "settings": settings.model_dump(mode="json"),
         "identity": dict(identity),
+        "monitor": materials.task.monitor,
         "example": plain(materials.one),
     }

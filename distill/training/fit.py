@@ -16,11 +16,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import Before
 from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
-from hessrank.distill.training.devices import Devices, is_main_process
+from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.folders import Resumed
 from hessrank.distill.training.interrupts import Interrupts
 from hessrank.distill.training.job import Job
 from hessrank.distill.training.loaders import Place, seed_all, training_loader, validation_loader
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.module import Training
 from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
@@ -37,7 +38,7 @@ class Fitted:
 
     Attributes:
         rows: one an epoch, as in ``metrics.csv``.
-        best_epoch: the best one, counted from 1.
+        best_epoch: the best one, counted from 1; 0 if none was better than the state before the first step.
     """
 
     rows: pd.DataFrame
@@ -95,7 +96,7 @@ def fit(
     Args:
         job: what to train.
         devices: where.
-        before: the number of steps, for the schedule.
+        before: the number of steps, for the schedule; the metrics that an epoch has to beat.
         resume: where to go on from.
         debug: only a few batches an epoch.
         report: is told ``(stage, done, total)``.
@@ -109,7 +110,8 @@ def fit(
     total_steps = (before.steps or 0) * settings.epochs
     module = Training(job.networks, job.materials.task, job.distillation, settings, total_steps)
     records = Records(job.folder, settings)
-    keeper = Checkpoints(job.folder, job.materials.task.monitor, job.materials.task.mode, job.facts)
+    task, start = job.materials.task, before.metrics.get(job.student_name, {})
+    keeper = Checkpoints(job.folder, task.monitor, task.mode, job.facts, start)
     interrupts = Interrupts()
     callbacks = [EpochSeeds(settings.seed), Progress(report), interrupts, *_pictures(job, devices), records, keeper]
     with quiet_lightning(), interrupts.listening():
@@ -145,7 +147,7 @@ _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-
 
 
 def load_best(job: Job) -> None:
-    """Give the student the weights of its best epoch.
+    """Give the student its best weights: of an epoch, or those before the first step.
 
     Raises:
         LoadError: there is no checkpoint of it.

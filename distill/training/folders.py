@@ -11,8 +11,8 @@ from typing import Any
 
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.checkpoints import newest
-from hessrank.distill.training.devices import is_main_process
 from hessrank.distill.training.identity import changed
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.result import RESULT
 from hessrank.distill.training.trained import FACTS
 from hessrank.errors import OptionError, OutputError

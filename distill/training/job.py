@@ -55,6 +55,7 @@ class Job:
         folder: where to write.
         facts: what every checkpoint says of the network: architecture, policy, bits.
         notes: what the user should know before the first step.
+        has_float: whether the weights of the float network are known; without, it is not judged.
     """
 
     networks: Networks
@@ -64,6 +65,7 @@ class Job:
     folder: Path
     facts: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
+    has_float: bool = True
 
     @property
     def student_name(self) -> str:
@@ -155,9 +157,8 @@ def make_job(
         _, own = view(*materials.one.args, **materials.one.kwargs)
     _, wanted = taught.to(device)(materials.one)
     distillation = Distillation(hints, own, wanted, settings)
-    return Job(
-        Networks(model, graph.module, graph.nodes, taught), materials, distillation, settings, folder, facts, notes
-    )
+    networks = Networks(model, graph.module, graph.nodes, taught)
+    return Job(networks, materials, distillation, settings, folder, facts, (*notes, *graph.notes))
 
 
 def _check(model: nn.Module, task: Task, settings: Settings, distills: bool) -> None:

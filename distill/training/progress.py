@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
-Report = Callable[[str, int, int], None]
+
+class Report(Protocol):
+    """Is told how far a training is."""
+
+    def __call__(self, stage: str, done: int, total: int, /) -> None:
+        """Take in that ``done`` of ``total`` steps are over; ``total`` is 0 where the data do not say."""
+        ...
+
+
+@runtime_checkable
+class ShowsLoss(Protocol):
+    """A report that is told the loss, too."""
+
+    def loss(self, value: Tensor, /) -> None:
+        """Take the loss of the step that is reported next, a scalar on its device."""
+        ...
 
 
 class Progress(Callback):
@@ -22,5 +38,7 @@ class Progress(Callback):
     ) -> None:
         """Tell it."""
         if self._report is not None and trainer.is_global_zero:
+            if isinstance(self._report, ShowsLoss):
+                self._report.loss(outputs["loss"].detach())
             total = trainer.estimated_stepping_batches
-            self._report("training", trainer.global_step, int(total))
+            self._report("training", trainer.global_step, int(total) if math.isfinite(total) else 0)

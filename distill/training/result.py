@@ -20,13 +20,14 @@ class TrainResult:
     """A trained network and how it came to be; ``print(result)`` shows the metrics before and after.
 
     Attributes:
-        model: the network with the weights of its best epoch, in evaluation mode on the CPU: a
-            :class:`hessrank.QuantizedModel`, or a float network.
+        model: the network with its best weights, in evaluation mode on the CPU: a :class:`hessrank.QuantizedModel`,
+            or a float network.
         metrics: one row an epoch, as ``metrics.csv``: ``epoch``, ``step``, ``learning_rate``, ``train/…``, ``val/…``.
         before: the metrics before the first step by network (``float``, ``quantized``, ``teacher``) and name.
-        best_epoch: the best epoch, counted from 1; 0 if none was trained.
+        best_epoch: the best epoch, counted from 1; 0 if none was trained, or none was better than the state before.
         folder: where everything was written.
         student: what the trained network is called in ``before``.
+        notes: what a user should know, a sentence each.
     """
 
     model: nn.Module
@@ -39,7 +40,7 @@ class TrainResult:
 
     @property
     def best(self) -> dict[str, float]:
-        """The metrics of the best epoch, by name; those before the first step if none was trained."""
+        """The metrics of the best weights, by name: after the best epoch, or before the first step."""
         if self.best_epoch == 0:
             return dict(self.before[self.student])
         return _validation(self.metrics.loc[self.metrics["epoch"] == self.best_epoch].iloc[0])
@@ -52,10 +53,13 @@ class TrainResult:
         return _validation(self.metrics.iloc[-1])
 
     def table(self) -> pd.DataFrame:
-        """Return one row a network, one column a metric: before, and the student after its best epoch."""
+        """Return one row a network, one column a metric: before, and the student after its best (or last) epoch."""
         rows = {f"{name}, before": dict(found) for name, found in self.before.items()}
         if self.best_epoch:
             rows[f"{self.student}, epoch {self.best_epoch}"] = self.best
+        elif not self.metrics.empty:
+            rows[f"{self.student}, epoch 0, the best"] = self.best
+            rows[f"{self.student}, epoch {self.metrics['epoch'].iloc[-1]}, the last"] = self.last
         return pd.DataFrame(rows).T
 
     def __str__(self) -> str:

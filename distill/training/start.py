@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,17 @@ from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
 from hessrank.distill.training.before import START
-from hessrank.distill.training.devices import choose_devices, cpu_threads, is_main_process
+from hessrank.distill.training.devices import choose_devices, cpu_threads
 from hessrank.distill.training.facts import facts_of
 from hessrank.distill.training.identity import identity_of_run
 from hessrank.distill.training.job import Job, Materials, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
+from hessrank.distill.training.main_process import is_main_process
+from hessrank.distill.training.own_policy import with_own_policy
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
-from hessrank.distill.training.trained import holds_trained, load_trained, peek
+from hessrank.distill.training.trained import holds_trained, is_trained, load_trained, peek
 from hessrank.distill.training.work import work
 from hessrank.errors import DataError, HessrankError
 from hessrank.quant.export import export_onnx, require_onnx
@@ -46,7 +48,7 @@ class Float:
 
     Attributes:
         model: the network.
-        arch: what builds it, as a checkpoint names it.
+        arch: what builds it, as a checkpoint names it; empty if a task that is not hessrank's does.
         arch_args: its arguments.
         notes: what was done on the way.
     """
@@ -81,6 +83,8 @@ def start(
     if keys.onnx:
         require_onnx()
     devices = choose_devices(keys.gpu_id, keys.devices)
+    if is_main_process():
+        say("loads the network and the data" + (", takes ranges from training samples" if keys.quant else ""))
     with seeded(keys.seed), cpu_threads(keys.threads):
         job = job_of(run, _folder(run, out))
         result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)
@@ -107,6 +111,7 @@ def job_of(run: RunFile, folder: Path) -> Job:
     Raises:
         HessrankError: something is not there, or does not fit.
     """
+    run, known = with_own_policy(run)
     keys, settings = run.keys, settings_of(run)
     if keys.debug:
         settings = settings.model_copy(update={"epochs": min(settings.epochs, TRIAL_EPOCHS)})
@@ -122,14 +127,19 @@ def job_of(run: RunFile, folder: Path) -> Job:
         policy,
         settings,
         materials,
-        arch=network.arch if keys.arch is None else keys.arch,
+        arch=network.arch,
         arch_args=network.arch_args,
         identity=identity_of_run(run),
     )
+    alone = keys.test and bool(loaded) and keys.load_model is None
+    if alone and keys.load_teacher_model is None:
+        run = replace(run, policy=run.policy.model_copy(update={"distill_config": (), "distill_coeff": ()}))
     teacher, taught = _teacher(run, network, materials, settings)
-    notes = (*network.notes, *task.notes, *loaded, *taught, *notes_of(student), *_unused(run))
+    first = ("no load_model: no float network is judged beside it",) if alone else network.notes
+    notes = (*first, *task.notes, *known, *loaded, *taught, *notes_of(student), *_unused(run))
     with _at(run, "distill_config", "distill_loss"):
-        return make_job(network.model, student, teacher, run.policy, materials, settings, folder, facts, notes)
+        job = make_job(network.model, student, teacher, run.policy, materials, settings, folder, facts, notes)
+    return replace(job, has_float=not alone)
 
 
 def task_of(run: RunFile) -> Task:
@@ -186,7 +196,8 @@ def float_network(run: RunFile, task: Task) -> Float:
     held = None if path is None else peek(path)
     if holds_trained(held):
         raise run.error(
-            f"load_model: {path} is a trained quantized network: give its float network, this as load_quant_model",
+            f"load_model: {path} is a trained quantized network: give its float network, this as load_quant_model "
+            "(or test: true, to judge it)",
             "load_model",
         )
     if path is None:
@@ -195,9 +206,17 @@ def float_network(run: RunFile, task: Task) -> Float:
             model = build(arch, arguments, source=arch_name(arch))
         task.initialize(model)
         note = "no load_model: the network starts from random weights"
-        return Float(model, arch_name(arch), arguments, (note,))
+        return Float(model, _recorded(run, arch), arguments, (note,))
     loaded = _loaded(run, path, task, keys.arch_args, keys.weights_key, ours=is_checkpoint(held))
-    return Float(loaded.model, loaded.arch or arch_name(arch), loaded.arch_args, _told("load_model", loaded))
+    return Float(loaded.model, _recorded(run, arch), loaded.arch_args, _told("load_model", loaded))
+
+
+def _recorded(run: RunFile, arch: Architecture) -> str:
+    """Return what builds the network as others can name it: the file's ``arch``, or a class of hessrank."""
+    if run.keys.arch is not None:
+        return run.keys.arch
+    ours = isinstance(arch, type) and arch.__module__.startswith("hessrank.")
+    return arch_name(arch) if ours else ""
 
 
 def _loaded(
@@ -233,7 +252,11 @@ def _student(
     if path is None:
         untrained = run.keys.load_model is None
         return student, ((_UNTRAINED,) if untrained else ())
-    load_state(student, path)
+    try:
+        load_state(student, path)
+    except HessrankError as error:
+        remedy = "; leave the policy's keys out: the checkpoint has its own" if is_trained(path) else ""
+        raise run.error(f"load_quant_model: {error}{remedy}", "load_quant_model") from error
     return student, (f"load_quant_model {path}: all {len(student.state_dict())} keys loaded, none left over",)
 
 

@@ -22,6 +22,7 @@ from hessrank.distill.training.folders import shared_folder
 from hessrank.distill.training.identity import identity_in_memory
 from hessrank.distill.training.job import first_sample, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
@@ -96,6 +97,8 @@ def train(
     reference = copied(model)
     if teacher is not None and not (read and read.distill_config):
         notes = (*notes, "the teacher does nothing: the policy distills no layer")
+    if is_main_process():
+        say("reads the data" + ("" if read is None else ", takes ranges from training samples"))
     with seeded(chosen.seed), cpu_threads(chosen.threads):
         materials = materials_of(task, reference, chosen)
         student = copy.deepcopy(reference) if read is None else quantized(reference, read, materials, chosen)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.loading.architecture import Architecture, build, import_ours
 from hessrank.analysis.loading.checkpoint import CHECKPOINT, CHECKPOINT_VERSION
-from hessrank.analysis.loading.files import readable_file
+from hessrank.analysis.loading.files import printable, readable_file
 from hessrank.analysis.loading.matching import load_weights
 from hessrank.analysis.loading.pickles import read_pickle
-from hessrank.errors import LoadError
+from hessrank.errors import LoadError, OptionError
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.reading import read_text
 from hessrank.quant.prepare import QuantizedModel, prepare
+from hessrank.quant.prepare.model import META
+
+if TYPE_CHECKING:
+    from hessrank.distill.tasks.base import Task
 
 FACTS = "hessrank_training"
 """Key of what hessrank itself has to say in a checkpoint: policy, bits, architecture, settings."""
@@ -45,35 +50,118 @@ def holds_trained(held: object) -> bool:
 
 
 def load_trained(
-    path: str | Path, *, arch: Architecture | None = None, arch_args: Mapping[str, Any] | None = None
+    path: str | Path,
+    *,
+    arch: Architecture | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    task: str | type[Task] | Task | None = None,
 ) -> QuantizedModel:
     """Return the quantized network of a training's checkpoint, with its policy and its trained state.
 
+    Code is imported only if the user names it here, or if it is a network of hessrank's own.
+
     Args:
         path: ``best-epoch….ckpt`` or ``last-epoch….ckpt``.
-        arch: what builds the float network; needed unless it is one of hessrank's own.
+        arch: what builds the float network; needed, if not a task, unless it is one of hessrank's own.
         arch_args: its arguments, if not those in the checkpoint.
+        task: the task whose network it is, as the run file had it (``file.py:Class``), or the class; it is made with
+            the run's ``data`` and ``task_args``. Or a task that is made already.
 
     Returns:
-        the network in evaluation mode, on the CPU.
+        the network in evaluation mode, on the CPU; what a user should know of it is among its ``warnings``.
 
     Raises:
-        LoadError: no such file, no checkpoint of a quantized training, or a state that does not fit.
+        LoadError: no such file, no checkpoint of a quantized training, a network whose code the user has to name
+            (the message says how), or a state that does not fit.
+        OptionError: both ``arch`` and ``task`` are given.
     """
     held, facts = read_trained(path)
     if facts["policy"] is None:
         raise LoadError(f"{path}: a network trained in float: load it with hessrank.load_model")
-    if arch is None and not facts["arch"]:
-        raise LoadError(f"{path}: the checkpoint does not say what builds its network: give arch (--arch)")
+    if arch is not None and task is not None:
+        raise OptionError("give what builds the network (arch), or its task, not both")
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
-    network = build(import_ours(facts["arch"], source=str(path)) if arch is None else arch, arguments)
+    if task is not None:
+        network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
+    else:
+        network = build(_own_network(path, facts) if arch is None else arch, arguments)
     prepared = prepare(
-        network, Policy.part_of(read_text(facts["policy"], str(path))), _one_sample(example_of(facts)), num_samples=1,
+        network,
+        policy_of(facts, path),
+        _one_sample(example_of(facts)),
+        num_samples=1,
         freeze_bn=bool(facts["settings"]["freeze_bn"]),
-    )  # fmt: skip
+    )
     load_weights(prepared, held["state_dict"], source=str(path))
     prepared.set_quantizing(True)
+    if facts["epoch"] == 0:
+        prepared.meta[META]["warnings"].append(f"{path}: {'; '.join(untrained_notes(facts['monitor']))}")
     return prepared.eval()
+
+
+def untrained_notes(monitor: str) -> tuple[str, ...]:
+    """Return what to say of a best state that is the one before the first step."""
+    return (
+        f"no epoch was better than before the first step, by {monitor}",
+        "the best state is therefore the untrained network, as it was before the first step",
+    )
+
+
+def _own_network(path: str | Path, facts: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    """Return the class of hessrank that a checkpoint names; of others, say what the user has to name.
+
+    Raises:
+        LoadError: it is none of hessrank's; the remedy works in the folder that the user is in.
+    """
+    asked = str(facts["identity"].get("arch") or facts["arch"])
+    if asked.startswith("hessrank."):
+        return import_ours(asked, source=str(path))
+    task = str(facts["identity"].get("task"))
+    if facts["identity"].get("arch") is None and ":" in task:
+        who, option, name = f"the task {printable(task)}", "task", _from_here(task, path)
+    elif asked:
+        who, option, name = f"{printable(asked)}, which is not part of hessrank", "arch", _from_here(asked, path)
+    else:
+        raise LoadError(f"{path}: the checkpoint does not say what builds its network: add --arch file.py:factory")
+    raise LoadError(
+        f"{path}: its network is built by {who}; no code is imported on a file's word: if you trust it, add "
+        f"--{option} {shlex.quote(printable(name))} ({option}= in Python)"
+    )
+
+
+def _from_here(reference: str, checkpoint: str | Path) -> str:
+    """Return ``file.py:name``, which a run file took from its own folder, as it is named from the current one.
+
+    A run's folder lies below its run file's if nothing else was asked for; elsewhere it stays as it is.
+    """
+    place, _, attribute = reference.rpartition(":")
+    folders = [Path(), *Path(checkpoint).parents, *Path(checkpoint).resolve().parents]
+    found = [folder / place for folder in folders if place.endswith(".py") and (folder / place).is_file()]
+    return f"{found[0]}:{attribute}" if found else reference
+
+
+def _task_of(facts: Mapping[str, Any], task: str | type[Task] | Task) -> Task:
+    """Return the task that the user names, made with what the training's run file gave it."""
+    if not isinstance(task, str | type):
+        return task
+    from hessrank.distill.tasks.find import make_task  # noqa: PLC0415 - torchmetrics takes a second
+
+    ran = facts["identity"]
+    folder = _run_folder(task, ran.get("task", "")) if isinstance(task, str) else Path()
+    return make_task(task, ran.get("data"), folder, facts["settings"]["seed"], ran.get("task_args", {}))
+
+
+def _run_folder(named: str, ran: str) -> Path:
+    """Return the folder of the run file, where relative data start, from the task's name now and then."""
+    here, there = (Path(reference.rpartition(":")[0]) for reference in (named, ran))
+    if here.suffix != ".py":
+        return Path()
+    is_same = not there.is_absolute() and here.resolve().parts[-len(there.parts) :] == there.parts
+    return here.resolve().parents[len(there.parts) - 1] if is_same else here.parent
+
+
+def _name_of(task: str | type[Task] | Task) -> str:
+    return task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
 
 
 def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -91,6 +179,11 @@ def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]
     return held, facts
 
 
+def policy_of(facts: Mapping[str, Any], path: str | Path) -> Policy:
+    """Return the policy that a checkpoint of a quantized training carries; ``path`` is for error messages."""
+    return Policy.part_of(read_text(facts["policy"], str(path)))
+
+
 def example_of(facts: Mapping[str, Any]) -> Batch:
     """Return the sample that a checkpoint carries, to trace the network with."""
     example = facts["example"]
@@ -99,6 +192,11 @@ def example_of(facts: Mapping[str, Any]) -> Batch:
 
 def _one_sample(example: Batch) -> Any:
     return dict(example.kwargs) if example.kwargs else tuple(example.args)
+
+
+def knows_network(facts: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint says what builds its network, by itself or by the name of a task."""
+    return bool(facts["arch"]) or "task" in facts["identity"]
 
 
 def as_float_checkpoint(facts: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:

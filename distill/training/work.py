@@ -9,14 +9,15 @@ import pandas as pd
 import torch
 
 from hessrank.distill.training.before import Before, measure, tell
-from hessrank.distill.training.checkpoints import is_better
 from hessrank.distill.training.curves import plot_curves
-from hessrank.distill.training.devices import Devices, is_main_process
+from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.fit import TRIAL_STEPS, Fitted, fit, load_best
 from hessrank.distill.training.folders import open_folder
 from hessrank.distill.training.job import Job
+from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import TrainResult
+from hessrank.distill.training.trained import untrained_notes
 from hessrank.errors import OptionError
 from hessrank.files import written_whole
 
@@ -51,6 +52,8 @@ def work(
         raise OptionError("precision 16 needs a GPU: take bf16 on the CPU")
     main = is_main_process()
     last = open_folder(job.folder, job.facts, resume=resume, judge_only=judge_only or not main)
+    if main:
+        say("judges the networks on the validation data" + ("" if judge_only else ", before the first step"))
     before = measure(job, devices.first, judged=main)
     if debug and before.steps is not None:
         before = replace(before, steps=min(before.steps, TRIAL_STEPS))
@@ -65,15 +68,9 @@ def work(
     result = _finished(job, before, done)
     if main and not judge_only:
         _write(result)
-        if trains and _worse(result, job):
-            say(f"note: no epoch was better than before the first step, by {job.materials.task.monitor}")
+        for note in result.notes[len(job.notes) :]:
+            say(f"note: {note}")
     return result
-
-
-def _worse(result: TrainResult, job: Job) -> bool:
-    """Return whether the best epoch is no better than the network was before it was trained."""
-    task, start = job.materials.task, result.before[result.student]
-    return not is_better(result.best[task.monitor], start[task.monitor], task.mode)
 
 
 def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:
@@ -84,7 +81,9 @@ def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:
     student.to(torch.device("cpu")).eval()
     rows = pd.DataFrame() if done is None else done.rows
     epoch = 0 if done is None else done.best_epoch
-    return TrainResult(student, rows, before.metrics, epoch, job.folder, job.student_name, job.notes)
+    untrained = () if done is None or epoch else untrained_notes(job.materials.task.monitor)
+    notes = (*job.notes, *untrained)
+    return TrainResult(student, rows, before.metrics, epoch, job.folder, job.student_name, notes)
 
 
 def _write(result: TrainResult) -> None:

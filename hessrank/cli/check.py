@@ -87,9 +87,10 @@ def check(
     for note in inputs.loaded.notes:
         typer.echo(f"note: {note}", err=True)
     one = make_batch(as_samples(inputs.data, 1), [0], inputs.loaded.model, needs_target=False)
-    graph = trace(inputs.loaded.model, one).graph
+    traced = trace(inputs.loaded.model, one)
+    graph = traced.graph
     findings = find(read, graph)
-    for line in (*_coverage(read, graph), *map(str, findings)):
+    for line in (*_coverage(read, graph), *(f"note: {note}" for note in traced.notes), *map(str, findings)):
         typer.echo(line)
     if findings:
         typer.echo(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")

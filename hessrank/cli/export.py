@@ -9,6 +9,7 @@ import typer
 
 from hessrank.cli.options import (
     HOW,
+    MODEL,
     OUTPUT,
     Arch,
     ArchArgs,
@@ -47,6 +48,13 @@ def export(
     ] = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a checkpoint of a training: the task that builds the network, file.py:Class.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     trust_pickle: TrustPickle = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
@@ -65,7 +73,8 @@ def export(
     """
     from hessrank.cli.output import check_outputs
 
-    read = (model, policy, state, data, arch and arch.partition(":")[0])
+    code = (reference.rpartition(":")[0] for reference in (arch, task) if reference)
+    read = (model, policy, state, data, *code)
     check_outputs(out, inputs=read, ending=".onnx", beside={scales: ".json"})
 
     from hessrank.quant.export import export_onnx, require_onnx, write_scales
@@ -84,8 +93,12 @@ def export(
             raise OptionError("--state goes with --policy; a checkpoint of a training is given as MODEL")
         if weights_key is not None or ignore_keys:
             raise OptionError("--weights-key and --ignore-keys go with --policy; a checkpoint of a training is whole")
-        prepared, one = _trained(model, threads=threads, **options)
+        prepared, one = _trained(model, task=task, threads=threads, **options)
     else:
+        if task is not None:
+            raise OptionError(
+                "--task goes with a checkpoint of a training, not with --policy: give --arch file.py:factory"
+            )
         options |= {"trust_pickle": trust_pickle, "num_samples": num_samples, "seed": seed, "threads": threads}
         options |= {"weights_key": weights_key, "ignore_keys": ignore_keys}
         prepared, one = _calibrated(model, policy, state, batch_size, **options)
@@ -122,6 +135,7 @@ def _trained(
     *,
     arch: str | None,
     arch_args: str | None,
+    task: str | None,
     data: str | None,
     input_shape: str | None,
     gain: float | None,
@@ -142,7 +156,7 @@ def _trained(
 
     if threads:
         torch.set_num_threads(threads)
-    prepared = load_trained(model, arch=arch, arch_args=read_json(arch_args))
+    prepared = load_trained(model, arch=arch, arch_args=read_json(arch_args), task=task)
     if data is None:
         return prepared, example_of(read_trained(model)[1])
     samples = as_samples(load_data(data, input_shape=read_shape(input_shape), num_samples=1, gain=gain), 1)

@@ -18,8 +18,14 @@ def study(
 ) -> None:
     """Run every experiment of FILE with every seed; what is finished already is only read.
 
-    Writes results.csv (one row a training), results.md (mean ± standard error) and results.png.
+    Writes results.csv (one row a training), results.md (mean ± standard error) and results.png; the tables name the
+    monitored metric, which decides which epoch is best.
     """
+    from hessrank.distill.training.main_process import is_main_process
+
+    if is_main_process():
+        typer.echo(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
+
     from hessrank.distill.study import read_study
 
     read = read_study(file)
@@ -29,14 +35,13 @@ def study(
     require_lightning()
 
     from hessrank.cli.output import save_plot
-    from hessrank.cli.progress import reporter
+    from hessrank.cli.training_progress import training_reporter
     from hessrank.distill.study.plots import plot_study
     from hessrank.distill.study.run import monitor_of, run_study, write_rows
     from hessrank.distill.study.table import markdown
-    from hessrank.distill.training.devices import is_main_process
     from hessrank.quant.policy.writing import write_text
 
-    with resumable(read.out), reporter() as report:
+    with resumable(read.out), training_reporter() as report:
         rows = run_study(read, only=only or (), say=lambda line: typer.echo(line, err=True), report=report)
     if not is_main_process() or rows.empty:
         return

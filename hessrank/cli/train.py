@@ -33,6 +33,11 @@ def train(
     Before the first step it judges the float, the quantized and the teacher network, and stops if a checkpoint was
     not loaded completely or no data come. Every epoch is saved.
     """
+    from hessrank.distill.training.main_process import is_main_process
+
+    if is_main_process():
+        _say(f"reads {run}, loads torch and Lightning (some seconds)")
+
     from hessrank.distill.run_file import read_run
 
     read = _with(read_run(run), epochs=epochs, devices=devices, num_nodes=num_nodes)
@@ -41,12 +46,11 @@ def train(
 
     require_lightning()
 
-    from hessrank.cli.progress import reporter
-    from hessrank.distill.training.devices import is_main_process
+    from hessrank.cli.training_progress import training_reporter
     from hessrank.distill.training.start import start
 
     folder = read.out if out is None else out
-    with debugger(read.keys.pdb_debug), resumable(folder), reporter() as report:
+    with debugger(read.keys.pdb_debug), resumable(folder), training_reporter() as report:
         result = start(read, resume=resume, say=_say, report=report, out=out)
     if is_main_process():
         typer.echo(str(result))

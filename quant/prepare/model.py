@@ -63,7 +63,7 @@ class QuantizedModel(fx.GraphModule):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Entries of the policy that did nothing."""
+        """Entries of the policy that did nothing, and what of the float model is left out."""
         return tuple(self.meta[META]["warnings"])
 
     @property

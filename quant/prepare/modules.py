@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
-from hessrank.analysis.weights import channel_axis
 from hessrank.quant.quantizers import Quantizer
 
 
@@ -81,7 +81,13 @@ class QuantizedWeight(nn.Module):
         return deviation if norm.weight is None else norm.weight * deviation
 
     def _scaled(self, factor: Tensor) -> Tensor:
-        return self.weight * _along(factor, channel_axis(self), self.weight.ndim)
+        """Return the weight times a factor for each output channel, shape (output channels,)."""
+        weight = self.weight
+        if not isinstance(self, _ConvTransposeNd):
+            return weight * _along(factor, 0, weight.ndim)
+        by_group = weight.reshape(self.groups, -1, *weight.shape[1:])  # groups × in/groups × out/groups × kernel
+        factor = factor.reshape(self.groups, 1, -1, *[1] * (weight.ndim - 2))
+        return (by_group * factor).reshape(weight.shape)
 
     @contextmanager
     def _computing_with(self, **tensors: Tensor | None) -> Iterator[None]:

@@ -100,7 +100,7 @@ def prepare(
             "inserted": [asdict(one) for one in insertion.inserted],
             "unquantized": insertion.unquantized,
             "layer_nodes": insertion.layer_nodes,
-            "warnings": [str(finding) for finding in idle],
+            "warnings": [*(str(finding) for finding in idle), *traced.notes],
             "freeze_bn": freeze_bn,
         }
         calibrate(prepared, feed, traced.axes)

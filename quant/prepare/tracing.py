@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hessrank.analysis.batches import Batch, first_line
@@ -25,9 +24,9 @@ from hessrank.analysis.weights import find_weights
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
+from hessrank.quant.prepare.training_mode import DROPOUTS, training_notes
 from hessrank.wrappers import unwrap
 
-_DROPOUTS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
 _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWalk)).parent, Path(__file__).parent}
 
 
@@ -40,12 +39,14 @@ class Traced:
         graph: its layers, as policies see them.
         nodes: the torch.fx node of every layer that is one.
         axes: where each layer keeps its samples and their positions.
+        notes: what of the model is not in the graph: what only training mode computes, parameters in no use.
     """
 
     module: fx.GraphModule
     graph: Graph
     nodes: dict[str, fx.Node]
     axes: dict[str, SampleAxis]
+    notes: tuple[str, ...]
 
 
 def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
@@ -70,6 +71,7 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
         nodes = {name: network.nodes[name] for name in graph.nodes if name not in network.inside}
         traced = next(iter(nodes.values())).graph
         constants = _constants(model, traced)
+    notes = training_notes(model, batch)
     vars(model).update(constants)
     module = fx.GraphModule(model, traced)
     hand_results_on(module)
@@ -80,7 +82,7 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
     for node in module.graph.nodes:
         node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
-    return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()})
+    return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()}, notes)
 
 
 def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
@@ -149,7 +151,7 @@ def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
 
 def _follow_mode(module: fx.GraphModule, node: fx.Node) -> None:
     """Make a functional dropout, which was traced as switched off, a module that knows about train and eval."""
-    kind = _DROPOUTS.get(node.target) if node.op == "call_function" else None  # type: ignore[arg-type]
+    kind = DROPOUTS.get(node.target) if node.op == "call_function" else None
     if kind is None or node.kwargs.get("training", True):
         return
     p: Any = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)

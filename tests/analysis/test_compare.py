@@ -42,6 +42,22 @@ def test_equal_rankings_agree() -> None:
     assert (found.to_frame()["sigmas"] == 0).all()
 
 
+def test_it_says_that_nothing_moved() -> None:
+    """In place of an empty table; not where a layer moved, or a pair is swapped though no layer moved."""
+    one = ranking(TRUTH, 0.01 * TRUTH)
+    lines = str(hessrank.compare(one, one)).strip().splitlines()
+    assert lines[0].startswith("6 layers by trace: Spearman 1.000")
+    assert lines[1:] == ["nothing moved: no layer beyond its error bars, no pair swapped for certain"]
+    other = TRUTH.copy()
+    other[[0, 5]] = 0.5, 9.0
+    assert "nothing moved" not in str(hessrank.compare(one, ranking(other, 0.01 * TRUTH)))
+    sure = ranking(np.array([2.0, 1.0]), np.array([0.1, 0.1]))
+    swapped = hessrank.compare(sure, ranking(np.array([1.0, 2.0]), np.array([0.1, 0.1])))
+    assert swapped.swapped
+    assert "nothing moved" not in str(swapped)
+    assert "2 layers moved" in str(swapped)
+
+
 def test_what_moved_beyond_its_error_bars_is_told_from_what_did_not() -> None:
     other = TRUTH.copy()
     other[[0, 5]] = 0.5, 9.0  # far beyond the errors

@@ -162,7 +162,9 @@ def test_the_ranking_predicts_for_the_bits_that_the_policies_have(done: Path) ->
 def test_the_table_and_the_picture(done: Path) -> None:
     text = (done / "results.md").read_text()
     lines = text.splitlines()
-    assert lines[0].startswith("| experiment | seeds | GBOPs | MiB | top1 before | top1 | loss |")
+    assert lines[0] == "| experiment | seeds | GBOPs | MiB | top1 before | top1 | loss | monitored |"
+    assert all(line.endswith("| top1 |") for line in lines[2:])
+    assert set(pd.read_csv(done / "results.csv")["monitor"]) == {"top1"}
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["float", "low", "low/tail 0.1", "ours"]
     assert all(" ± " in line for line in lines[2:])
     assert (done / "results.png").stat().st_size > 1000
@@ -189,6 +191,14 @@ def test_as_many_digits_as_the_error_needs() -> None:
     assert lines[2] == "| b | 2 | 2 | 0.5 | 10 | 21.143 ± 0.020 |"
     assert lines[3] == "| a | 1 | 2 | 0.5 | 10 | 5 |"
     assert lines[4] == "| c | 2 | 2 | 0.5 | 10 | 7.00 ± 0.00 |"
+
+
+def test_the_monitored_metric_comes_first_and_is_named() -> None:
+    found = rows({"b": [1.0, 2.0]}).assign(before_loss=0.5, last_loss=0.25, monitor="loss")
+    lines = markdown(found).splitlines()
+    assert lines[0] == "| experiment | seeds | GBOPs | MiB | loss before | loss | psnr | monitored |"
+    assert lines[2] == "| b | 2 | 2 | 0.5 | 0.5 | 0.25 ± 0.00 | 1.50 ± 0.50 | loss |"
+    assert plot_study(found).get_xlabel() == "loss, validation"
 
 
 def test_the_picture_names_every_experiment() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
+import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -16,10 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from training_networks import FOUR_BITS, HINTED, Net, in_child, network, points, trained
 
+from hessrank.distill.tasks.classification.metrics import Top1
 from hessrank.distill.training.checkpoints import newest, saved
 from hessrank.distill.training.trained import FACTS, is_trained, load_trained
 from hessrank.errors import HessrankError, LoadError, OptionError
 from hessrank.quant.policy import Policy
+from hessrank.quant.prepare import QuantizedModel, prepare
 
 _DRAWN = random.Random(0)
 RANDOM_MOMENTS = [round(_DRAWN.uniform(0.05, 1.1), 3) for _ in range(10)]
@@ -146,10 +150,12 @@ def test_files_that_a_kill_left_are_put_in_order(tmp_path: Path) -> None:
 
 
 def test_the_names_hold_the_epoch(tmp_path: Path) -> None:
-    result = trained(tmp_path, epochs=3)
+    result = trained(tmp_path, epochs=3, learning_rate=0.1)
     found = {kind: number for _, kind, number in saved(tmp_path)}
     assert found == {"last": 3, "best": result.best_epoch}
     assert result.metrics["val/loss"].idxmin() + 1 == result.best_epoch
+    assert result.best["loss"] < result.before["quantized"]["loss"]
+    assert not result.notes
     assert newest(tmp_path, "best") == tmp_path / f"best-epoch{result.best_epoch:04d}.ckpt"
 
 
@@ -168,6 +174,7 @@ def test_a_checkpoint_holds_policy_and_bits_and_settings(tmp_path: Path) -> None
 
 def test_the_best_weights_are_the_ones_returned(tmp_path: Path) -> None:
     result = trained(tmp_path, epochs=3, learning_rate=0.1)
+    assert result.best_epoch
     x, y = points(20, seed=1)
     with torch.no_grad():
         loss = float(nn.functional.cross_entropy(result.model(x), y))
@@ -176,9 +183,80 @@ def test_the_best_weights_are_the_ones_returned(tmp_path: Path) -> None:
     assert not result.model.training
 
 
+class TestNoEpochIsBetter:
+    """A rate that breaks the network: the state before the first step is the best."""
+
+    BROKEN: ClassVar[dict[str, Any]] = {"learning_rate": 30.0, "epochs": 3}
+    SAID = (
+        "no epoch was better than before the first step, by loss",
+        "the best state is therefore the untrained network, as it was before the first step",
+    )
+
+    def prepared(self) -> QuantizedModel:
+        """What a training starts with."""
+        with torch.random.fork_rng():
+            return prepare(network(), Policy.of(FOUR_BITS), points(), batch_size=8).eval()
+
+    def test_it_is_returned_saved_and_said(self, tmp_path: Path) -> None:
+        said: list[str] = []
+        result = trained(tmp_path, FOUR_BITS, say=said.append, **self.BROKEN)
+        assert result.best_epoch == 0
+        assert result.best == result.before["quantized"]
+        assert result.last["loss"] > result.best["loss"]
+        assert "quantized, epoch 0, the best" in str(result)
+        assert "quantized, epoch 3, the last" in str(result)
+        assert said[-2:] == [f"note: {text}" for text in self.SAID]
+        record = json.loads((tmp_path / "result.json").read_text())
+        assert record["best_epoch"] == 0
+        assert tuple(record["notes"][-2:]) == self.SAID
+        assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best-epoch0000.ckpt", "last-epoch0003.ckpt"}
+        x, _ = points(20, seed=1)
+        expected = self.prepared()(x)
+        assert torch.equal(result.model(x), expected)
+        loaded = load_trained(tmp_path / "best-epoch0000.ckpt", arch=Net)
+        assert torch.equal(loaded(x), expected)
+        assert "; ".join(self.SAID) in loaded.warnings[-1]
+        assert not load_trained(tmp_path / "last-epoch0003.ckpt", arch=Net).warnings
+        facts = read(tmp_path / "best-epoch0000.ckpt")[FACTS]
+        assert facts["epoch"] == 0
+        assert facts["metrics"] == {"val/loss": result.best["loss"]}
+
+    def test_on_resume_too(self, tmp_path: Path) -> None:
+        trained(tmp_path / "whole", FOUR_BITS, **self.BROKEN)
+        for epochs in (1, 3):
+            result = trained(tmp_path / "parts", FOUR_BITS, resume=True, **(self.BROKEN | {"epochs": epochs}))
+            assert result.best_epoch == 0
+            assert result.notes[-2:] == self.SAID
+        assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+
+    def test_in_float_too(self, tmp_path: Path) -> None:
+        model = network()
+        result = trained(tmp_path, None, model, **self.BROKEN)
+        assert result.best_epoch == 0
+        x, _ = points(20, seed=1)
+        assert torch.equal(result.model(x), model.eval()(x))
+        assert result.notes[-2:] == self.SAID
+
+    def test_a_metric_that_should_be_large(self, tmp_path: Path) -> None:
+        metrics = {"top1": Top1()}
+        result = trained(tmp_path, FOUR_BITS, metrics=metrics, monitor="top1", mode="max", **self.BROKEN)
+        better = result.metrics["val/top1"].max() > result.before["quantized"]["top1"]
+        assert (result.best_epoch > 0) == better
+        assert result.best["top1"] == max(result.metrics["val/top1"].max(), result.before["quantized"]["top1"])
+
+    def test_a_kill_between_its_file_and_the_first_epochs_is_a_start(self, tmp_path: Path) -> None:
+        trained(tmp_path / "whole", FOUR_BITS, **self.BROKEN)
+        (tmp_path / "killed").mkdir()
+        shutil.copy(tmp_path / "whole" / "best-epoch0000.ckpt", tmp_path / "killed")
+        trained(tmp_path / "killed", FOUR_BITS, **self.BROKEN)
+        assert_same_runs(tmp_path / "killed", tmp_path / "whole")
+
+
 class TestLoadTrained:
     def test_it_computes_what_the_training_gave(self, tmp_path: Path) -> None:
-        result = trained(tmp_path, HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}, epochs=2)
+        lsq = HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}
+        result = trained(tmp_path, lsq, epochs=2, learning_rate=0.1)
+        assert result.best_epoch
         loaded = load_trained(newest(tmp_path, "best"), arch=Net)  # type: ignore[arg-type]
         x, _ = points(20, seed=1)
         assert torch.equal(loaded(x), result.model(x))

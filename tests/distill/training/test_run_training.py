@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from processes import interrupted
+from training_networks import FOUR_BITS, HINTED, Net, trained
 
 from hessrank.analysis.loading import load_model
 from hessrank.cli import main
@@ -22,6 +25,8 @@ from hessrank.distill.tasks.classification import DigitNet
 from hessrank.distill.tasks.lowlight import LowLight
 from hessrank.distill.training.start import job_of, start
 from hessrank.distill.training.trained import load_trained
+from hessrank.errors import LoadError, OptionError
+from hessrank.plugins import import_attribute
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel
 
@@ -162,6 +167,42 @@ class TestDigits:
         assert told["before"]["quantized"] == pytest.approx(trained["best"])
         assert (tmp_path / "next" / "runs" / "run" / "model.onnx").exists()
 
+    def test_a_checkpoint_brings_its_policy(
+        self, trained_in_float: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """With or without its float network; under either key; and not if the file has a policy of its own."""
+        (best,) = trained_in_float.glob("best-*.ckpt")
+        policy = (
+            "extra_quantizer_dict: {special_layer: {input_layer: 8}}\ndistill_config: [add]\ndistill_coeff: [1]\n"
+        )
+        assert run(tmp_path, DIGITS + policy + f"load_model: {best}\n", "--epochs", "1") == 0
+        (state,) = (tmp_path / "runs" / "run").glob("best-*.ckpt")
+        trained = json.loads((tmp_path / "runs" / "run" / "result.json").read_text())
+        bare = "task: classification\nthreads: 1\ntest: true\n"
+        texts = {
+            "beside": (f"load_model: {best}\nload_quant_model: {state}\n", {"float", "quantized", "teacher"}),
+            "alone": (f"load_quant_model: {state}\n", {"quantized"}),
+            "moved": (f"load_model: {state}\n", {"quantized"}),
+        }
+        for name, (text, networks) in texts.items():
+            (tmp_path / f"{name}.yaml").write_text(bare + text)
+            assert main(["train", str(tmp_path / f"{name}.yaml")]) == 0
+            told = json.loads((tmp_path / "runs" / name / "test.json").read_text())
+            assert set(told["before"]) == networks
+            assert told["before"]["quantized"] == pytest.approx(trained["best"])
+            assert f"note: the policy is that of {state}" in capsys.readouterr().err
+            assert "input_layer: 8" in told["policy"]
+        (tmp_path / "other.yaml").write_text(DIGITS + f"test: true\nload_quant_model: {state}\n")
+        assert main(["train", str(tmp_path / "other.yaml")]) == 2
+        error = capsys.readouterr().err
+        assert "other.yaml:11:19: load_quant_model: " in error
+        assert "leave the policy's keys out: the checkpoint has its own" in error
+
+    def test_a_checkpoint_brings_its_networks_width(self, tmp_path: Path) -> None:
+        assert run(tmp_path, DIGITS + "arch_args: {width: 4}\n", "--epochs", "1") == 0
+        (state,) = (tmp_path / "runs" / "run").glob("best-*.ckpt")
+        assert run(tmp_path, f"task: classification\ntest: true\nload_quant_model: {state}\n") == 0
+
     def test_a_quantized_teacher(self, trained_in_float: Path, tmp_path: Path) -> None:
         (best,) = trained_in_float.glob("best-*.ckpt")
         hints = "quant_teacher: true\ndistill_config: [stem.conv]\ndistill_coeff: [1.0]\n"
@@ -210,6 +251,14 @@ class Sum(Task):
 '''
 
 
+OWN_NETWORK = """
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
+"""
+
+
 def test_a_task_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text(OWN_TASK)
     text = "task: mine.py:Sum\ntask_args: {terms: 3}\narch_args: {width: 8}\nepochs: 2\nlearning_rate: 1e-2\n"
@@ -217,6 +266,99 @@ def test_a_task_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "note: sums of 3" in capsys.readouterr().err
     metrics = pd.read_csv(tmp_path / "runs" / "run" / "metrics.csv")
     assert list(metrics)[-1] == "val/error"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "code").mkdir()
+    (folder / "code" / "mine.py").write_text(OWN_TASK)
+    (folder / "nets.py").write_text(OWN_NETWORK)
+    text = "task: code/mine.py:Sum\ntask_args: {terms: 3}\nepochs: 2\nlearning_rate: 1e-2\n"
+    assert run(folder, text + "arch_args: {width: 8}\n") == 0
+    assert run(folder, text + "arch_args: {width: 8}\nquant: false\n", "--out", str(folder / "float")) == 0
+    assert run(folder, text + "arch: nets.py:net\n", "--out", str(folder / "nets")) == 0
+    return folder
+
+
+class TestACheckpointOfATaskOfOnesOwn:
+    """It names no code that only existed while it was trained; the user does, and the message says how."""
+
+    @pytest.mark.parametrize("where", [".", "..", "runs"])
+    def test_the_message_works_as_printed(
+        self, project: Path, where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(project / where)
+        for runs, option in ((project / "runs" / "run", "--task"), (project / "nets", "--arch")):
+            (best,) = runs.glob("best-*.ckpt")
+            command = ["export", os.path.relpath(best), "--out", "model.onnx"]
+            assert main(command) == 2
+            error = capsys.readouterr().err
+            assert "no code is imported on a file's word" in error
+            added = re.search(rf"add ({option} \S+) ", error)
+            assert added, error
+            assert main([*command, *added[1].split()]) == 0
+            Path("model.onnx").unlink()
+
+    def test_load_trained_takes_the_task_the_class_or_the_network(self, project: Path) -> None:
+        (best,) = (project / "runs" / "run").glob("best-*.ckpt")
+        file = project / "code" / "mine.py"
+        kind = import_attribute(f"{file}:Sum", what="task")
+        made = kind(None, folder=project, seed=0, terms=3)
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+        found = [load_trained(best, task=task) for task in (f"{file}:Sum", kind, made)]
+        found.append(load_trained(best, arch=made.model))
+        assert all(torch.equal(model(x), found[0](x)) for model in found)
+        with torch.no_grad():
+            error = float((found[0](made.x) - made.x.sum(1, keepdim=True)).square().mean())
+        record = json.loads((project / "runs" / "run" / "result.json").read_text())
+        assert error == pytest.approx(record["best"]["error"], rel=1e-5)
+        with pytest.raises(OptionError, match="not both"):
+            load_trained(best, task=kind, arch=made.model)
+        with pytest.raises(LoadError, match=r"add --task \S+mine.py:Sum"):
+            load_trained(best)
+
+    def test_no_file_of_the_project_is_imported_without_being_named(
+        self, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(project, tmp_path / "copy")
+        for file in (tmp_path / "copy" / "code" / "mine.py", tmp_path / "copy" / "nets.py"):
+            file.write_text("from pathlib import Path\nPath(__file__).with_suffix('.imported').touch()\n")
+        monkeypatch.chdir(tmp_path / "copy")
+        for best in (tmp_path / "copy").rglob("best-*.ckpt"):
+            for command in (["export", str(best), "--out", "m.onnx"], ["rank", str(best), "--data", "random"]):
+                assert main(command) == 2
+        assert not list((tmp_path / "copy").rglob("*.imported"))
+        assert main(["export", str(best), "--arch", "nets.py:net", "--out", "m.onnx"]) == 2
+        assert list((tmp_path / "copy").rglob("*.imported"))  # the user named it
+
+    def test_a_float_checkpoint_too(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (best,) = (project / "float").glob("best-*.ckpt")
+        with pytest.raises(LoadError, match="does not say what builds its network: add --arch"):
+            load_model(best)
+        kind = import_attribute(f"{project / 'code' / 'mine.py'}:Sum", what="task")
+        made = kind(None, folder=project, seed=0, terms=3)
+        assert load_model(best, arch=made.model).arch_args == {"width": 8}
+        text = "task: code/mine.py:Sum\ntask_args: {terms: 3}\nepochs: 1\n" + f"load_model: {best}\n"
+        (project / "next.yaml").write_text(text)
+        assert main(["train", str(project / "next.yaml")]) == 0
+        assert "load_model" in capsys.readouterr().err
+
+    def test_the_run_file_that_is_started_names_it(self, project: Path) -> None:
+        (best,) = (project / "runs" / "run").glob("best-*.ckpt")
+        text = f"task: code/mine.py:Sum\ntask_args: {{terms: 3}}\ntest: true\nonnx: true\nload_quant_model: {best}\n"
+        (project / "judge.yaml").write_text(text)
+        assert main(["train", str(project / "judge.yaml")]) == 0
+        told = json.loads((project / "runs" / "judge" / "test.json").read_text())
+        trained = json.loads((project / "runs" / "run" / "result.json").read_text())
+        assert told["before"] == {"quantized": pytest.approx(trained["best"])}
+        assert (project / "runs" / "judge" / "model.onnx").exists()
+
+
+def test_a_task_is_for_checkpoints_of_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", "m.pth", "--policy", "p.yaml", "--task", "mine.py:Sum", "--out", str(tmp_path / "m.onnx")]
+    assert main(command) == 2
+    assert "--task goes with a checkpoint of a training" in capsys.readouterr().err
 
 
 MISTAKES = {
@@ -275,6 +417,25 @@ def test_a_quantized_state_is_no_float_network(
 def test_quantized_from_random_weights_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, DIGITS, "--epochs", "0") == 0
     assert "note: the ranges are those of an untrained network" in capsys.readouterr().err
+
+
+def test_what_only_training_mode_computes_is_said_before_the_first_step(tmp_path: Path) -> None:
+    class WithAux(Net):
+        def forward(self, x: torch.Tensor) -> Any:
+            y = super().forward(x)
+            return (y, self.aux(y)) if self.training else y
+
+    model = WithAux()
+    model.aux = torch.nn.Linear(3, 3)
+    said: list[str] = []
+    trained(tmp_path / "quantized", FOUR_BITS, model, epochs=1, say=said.append)
+    told = [line for line in said if "left out: aux (12 parameters); returns 1 tensor, not 2 tensors" in line]
+    assert told[0].startswith("note: forward computes something else in training mode")
+    assert said.index(told[0]) < said.index(next(line for line in said if line.startswith("1 epochs of 6 steps")))
+    assert told[0].removeprefix("note: ") in json.loads((tmp_path / "quantized" / "result.json").read_text())["notes"]
+    said.clear()
+    trained(tmp_path / "hinted", HINTED, model, epochs=1, say=said.append)
+    assert sum("left out: aux" in line for line in said) == 1
 
 
 def test_keys_that_do_nothing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

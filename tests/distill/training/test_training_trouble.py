@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchmetrics.classification import MulticlassAccuracy
-from training_networks import FOUR_BITS, HINTED, Net, network, points, trained
+from training_networks import FOUR_BITS, HINTED, Net, last_state, network, points, trained
 from zoo import changes, state
 
 from hessrank.distill.training.devices import Devices, choose_devices
@@ -290,7 +290,8 @@ def test_frozen_layers_stay_frozen(tmp_path: Path) -> None:
     model = network()
     model.first.requires_grad_(False)
     for name, policy in {"quantized": HINTED, "float": None}.items():
-        state = trained(tmp_path / name, policy, model, epochs=1).model.state_dict()
+        trained(tmp_path / name, policy, model, epochs=1)
+        state = last_state(tmp_path / name)
         assert torch.equal(state["first.weight"], model.first.weight)
         assert not torch.equal(state["last.weight"], model.last.weight)
 
@@ -336,7 +337,8 @@ class TestFrozen:
         for name, policy in {"quantized": FOUR_BITS, "float": None}.items():
             model = network(norm=True)
             model.norm.requires_grad_(False)
-            state = trained(tmp_path / name, policy, model, epochs=1).model.state_dict()
+            trained(tmp_path / name, policy, model, epochs=1)
+            state = last_state(tmp_path / name)
             (mean,) = (value for key, value in state.items() if key.endswith("running_mean"))
             assert bool((mean == 0).all())
 
@@ -344,7 +346,8 @@ class TestFrozen:
         model = network()
         model.first.requires_grad_(False)
         lsq = {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}
-        state = trained(tmp_path, lsq, model, epochs=1).model.state_dict()
+        trained(tmp_path, lsq, model, epochs=1)
+        state = last_state(tmp_path)
         assert bool((state["first.weight_quantizer.log_gain"] == 0).all())
         assert not bool((state["last.weight_quantizer.log_gain"] == 0).all())
 

@@ -24,6 +24,9 @@ from hessrank.quant.prepare import prepare  # noqa: E402
 CHECKPOINT = Path(__file__).parents[3] / "examples" / "lowlight" / "model.pth"
 
 
+POLICY = Policy.of({"extra_qconfig_dict": {"w_qscheme": {"bit": 8}, "a_qscheme": {"bit": 8}}})
+
+
 def noise(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
@@ -147,6 +150,36 @@ def test_shared_weights_are_stored_once(tmp_path, quantize) -> None:
     matrices = sorted(tuple(t.dims) for t in graph.initializer if len(t.dims) == 2)
     assert len(matrices) == 2
     assert dict(report.dynamic_axes["tokens"]) == {0: "batch", 1: "dim_1"}
+
+
+@pytest.mark.parametrize(("groups", "outputs"), [(1, 4), (2, 6), (4, 4)])
+def test_transposed_convolutions_in_groups_with_a_batch_norm(groups: int, outputs: int, tmp_path: Path) -> None:
+    """In torch, in float64 and in onnxruntime; the batch norm shifts and scales every channel by another amount."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.ConvTranspose2d(4, outputs, 4, 2, 1, groups=groups),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+    norm = model[3]
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.3, 2)
+    norm.weight.data.normal_(1, 0.5)
+    inputs = noise(4, 3, 6, 6)
+    prepared = prepare(model.eval(), POLICY, inputs)
+    off = copy.deepcopy(prepared).double()
+    off.set_quantizing(False)
+    expected = copy.deepcopy(model).double()(inputs.double())
+    torch.testing.assert_close(off(inputs.double()), expected, rtol=1e-10, atol=1e-10)
+    export_onnx(prepared, tmp_path / "model.onnx", inputs)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0])
+    step = float(prepared.table()["scale"].iloc[-1])
+    with torch.no_grad():
+        assert float((found - prepared(inputs)).abs().max()) < 2.01 * step  # 1, and where a value lies on an edge 2
+        assert float((found - model(inputs)).abs().max()) < 6 * step
 
 
 def test_exported_model_is_left_as_it_was(linear, tmp_path) -> None:
