@@ -104,7 +104,7 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
     if _mask(feed.batch(0)) is None:
         return  # no need to read all samples
     masks = [_mask(feed.batch(index)) for index in range(len(feed))]
-    shares = torch.tensor([1.0 if m is None else float((m != 0).double().mean()) for m in masks]).double()
+    shares = torch.tensor([1.0 if m is None else float((m != 0).double().mean()) for m in masks], dtype=torch.float64)
     lengths = torch.tensor([0 if m is None else m.shape[1] for m in masks])
     if bool((shares == 1).all()):
         return
@@ -114,7 +114,7 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
         fact = facts[name]
         fact.axis = replace(fact.axis, positions=positions)
         counted = torch.tensor(fact.numels) * shares ** len(positions) if len(fact.numels) == len(shares) else None
-        fact.numel = fact.numel if counted is None else float(counted.mean())
+        fact.numel = fact.numel if counted is None else round(float(counted.mean()), 6)
     padding = round(float(((1 - shares) * lengths).sum()))
     yield f"padding ({FIELD} is 0) is left out: {padding} of {int(lengths.sum())} positions"
     if not places:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from hessrank.analysis.damage import quantize, quantize_weight
 from hessrank.analysis.rank import rank
 from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.verify.verify import verify
 from hessrank.errors import OptionError
 
-FEW = [f"act_increase_b{b}" for b in (4, 6, 8)]
-FEW_OF_WEIGHTS = [f"weight_increase_b{b}" for b in (4, 6, 8)]
-MANY = ["act_increase_b10", "weight_increase_b10"]
+FEW = [f"act_increase_b{b}" for b in (4, 6, 8, 10)]
+FEW_OF_WEIGHTS = [f"weight_increase_b{b}" for b in (4, 6, 8, 10)]
 BITS = (4, 6, 8, 10)
 
 
@@ -49,14 +49,18 @@ def table(ranking: Ranking) -> pd.DataFrame:
 
 
 def test_errors_that_add_up_are_predicted_as_they_are_measured() -> None:
-    """The network is linear and its loss quadratic, so ½ eᵀHe is the increase itself."""
+    """The network is linear and its loss quadratic, so ½ eᵀHe is the increase itself.
+
+    One gray value rounds better to 8 bits than to 10; no width is predicted to hurt less than a wider one.
+    """
     torch.manual_seed(0)
     model, x = Means(), flat_images()
     found = table(rank(model, x, loss="self-mse", bits=BITS))
     by_trace = table(rank(model, x, loss="self-mse", bits=BITS, increase_probes=0))
-    for bits in (4, 6, 8):
+    measured = 0.0
+    for bits in (10, 8, 6, 4):
         with torch.no_grad():
-            measured = float((model(quantize(x, 0, 1, bits)) - model(x)).square().mean())
+            measured = max(measured, float((model(quantize(x, 0, 1, bits)) - model(x)).square().mean()))
         assert found.loc["x", f"act_increase_b{bits}"] == pytest.approx(measured, rel=1e-3)
         assert by_trace.loc["x", f"act_increase_b{bits}"] < measured / 20
 
@@ -71,24 +75,44 @@ def test_the_error_of_a_weight_is_the_one_that_it_has() -> None:
         assert found.loc["0", f"weight_increase_b{bits}"] == pytest.approx(measured, rel=1e-3)
 
 
-def test_above_eight_bits_it_is_the_formula() -> None:
+def test_all_widths_are_predicted_by_one_method() -> None:
     model, x = chain()
     found, by_trace = (table(rank(model, x, bits=BITS, increase_probes=n, max_probes=4)) for n in (40, 0))
-    pd.testing.assert_frame_equal(found[MANY], by_trace[MANY])
     for columns in (FEW, FEW_OF_WEIGHTS):
         assert (found[columns].dropna() != by_trace[columns].dropna()).all(axis=None)
     changed = FEW + FEW_OF_WEIGHTS
     pd.testing.assert_frame_equal(found.drop(columns=changed), by_trace.drop(columns=changed))
 
 
+def test_values_that_are_one_constant_are_predicted_at_every_width() -> None:
+    """Behind ReLU and batch norm most values are one constant a channel, and all of these round alike."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(1, 8, 9), nn.ReLU(), nn.BatchNorm1d(8), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    with torch.no_grad():
+        model[0].bias.fill_(-0.6)
+        model[2].running_var.fill_(0.02)
+        model[2].bias.copy_(torch.linspace(-1, 1, 8))
+    torch.manual_seed(1)
+    x = torch.randn(8, 1, 64)
+    found = verify(model, x, rank(model.eval(), x, loss="self-mse"), bits=range(4, 13), weights=False).to_frame()
+    constant = found[found["layer"] == "2"]
+    below = constant["predicted"] < 0.8 * constant["measured"]
+    assert not below.any()
+    assert (constant["predicted"].to_numpy() >= constant["predicted"].shift(-1).fillna(0).to_numpy()).all()
+
+
 def test_the_record_says_how_the_increases_came_about() -> None:
     model, x = chain()
     assert rank(model, x, bits=BITS, max_probes=2).info["increases"] == {
         "method": "rounding errors",
-        "bits": [4, 6, 8],
-        "draws": 100,  # 20 for each of five samples: 96, rounded up
+        "bits": [4, 6, 8, 10],
+        "draws": 256,
         "exact": False,
         "from_trace": {"layers": [], "weights": [], "why": ""},
+        "measured": 0,
+        "not_trusted": [],
     }
     none = rank(model, x, bits=BITS, max_probes=2, increase_probes=0).info["increases"]
     assert (none["method"], none["bits"], none["draws"]) == ("trace", [], 0)
@@ -97,7 +121,7 @@ def test_the_record_says_how_the_increases_came_about() -> None:
     assert none["from_trace"]["why"] == "no probes were asked for"
 
 
-@pytest.mark.parametrize(("samples", "asked", "draws"), [(5, 1, 5), (5, 11, 15), (1, 1, 2), (1, 7, 7)], ids=str)
+@pytest.mark.parametrize(("samples", "asked", "draws"), [(5, 1, 5), (5, 11, 11), (1, 1, 2), (1, 7, 7)], ids=str)
 def test_probes_are_spread_over_the_samples(samples: int, asked: int, draws: int) -> None:
     model, x = chain()
     assert rank(model, x[:samples], max_probes=2, increase_probes=asked).info["increases"]["draws"] == draws
@@ -189,10 +213,6 @@ class TestWhereAPlainBackwardPassDoesNotTell:
         found = rank(model, x, estimator="pyhessian", max_probes=2, bits=BITS)
         assert table(found)[FEW_OF_WEIGHTS].isna().all(axis=None)
         assert table(found)[FEW].notna().all(axis=None)
-
-    def test_no_width_of_eight_bits_or_less(self) -> None:
-        model, x = chain()
-        assert rank(model, x, bits=(9, 10), max_probes=2).info["increases"]["method"] == "trace"
 
 
 class TestRankingByAnIncrease:

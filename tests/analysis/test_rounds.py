@@ -87,7 +87,7 @@ def _other_shapes() -> tuple[nn.Module, Any]:
 LONELY = {
     "loops of other lengths": (lambda: (_Loop(), torch.tensor([[1.0], [-1.0]]) * torch.rand(2, 6)), "layer '"),
     "one at a time only": (lambda: (_OneAtATime(), torch.randn(3, 6)), "two samples at once do not work"),
-    "other shapes": (_other_shapes, "two samples at once do not work (samples [0, 1] do not stack"),
+    "other shapes": (_other_shapes, "the samples are of several sizes"),
 }
 
 
