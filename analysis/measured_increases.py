@@ -27,10 +27,10 @@ from hessrank.analysis.team import Team
 
 WIPED_OUT = 0.6  # share of a tensor's elements that round to 0, above which a prediction is doubted
 NOISY = 0.5  # relative standard error of the draws, likewise
-CHECKED = 2  # samples that a doubt is checked on
+CHECKED = 4  # samples that a doubt is checked on
 AGREE, AGREE_EACH = 1.6, 4.0  # factors within which a prediction holds there, for all of them together and for each
 SAMPLES = 16  # that a measurement takes, at most
-PASSES = 2  # forward passes of a sample in all, for each draw that was asked for
+PASSES = 2  # forward passes of a sample for each draw that was asked for, to check and again to measure
 _FIRST = (4, 6, 8, 10)  # widths that policies take by default come first
 
 
@@ -72,17 +72,18 @@ def measure_increases(
     count, passes = predicted.shape[2], PASSES * draws
     ordered = sorted(doubts, key=lambda doubt: (doubt.what.bits not in _FIRST, -doubt.size, doubt.row, doubt.column))
     order = np.argsort(-np.abs(predicted).sum((0, 1)), kind="stable")
-    telling = [int(order[place * count // CHECKED]) for place in range(min(CHECKED, count))]
-    checked = ordered[: passes // 2 // len(telling)]
+    some = min(CHECKED, count)
+    telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large ones and small ones
+    checked = ordered[: passes // len(telling)]
     found = _measured(rounds, "checked", checked, telling, progress)
     apart = [
         doubt
         for doubt, values in zip(checked, found, strict=True)
         if not _holds(predicted[doubt.row, doubt.column, telling], values)
     ]
-    some = range(0, count, math.ceil(count / SAMPLES))
-    chosen = apart[: passes // 2 // len(some)]
-    means = _measured(rounds, "measured", chosen, some, progress).mean(1)
+    spread = range(0, count, math.ceil(count / SAMPLES))
+    chosen = apart[: passes // len(spread)]
+    means = _measured(rounds, "measured", chosen, spread, progress).mean(1)
     left = [*apart[len(chosen) :], *ordered[len(checked) :]]
     return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
 
