@@ -9,6 +9,7 @@ from hessrank.quant.allocation.costs import FLOAT_BITS, Bits, Costs, costs
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.predicted import predict
 from hessrank.quant.strategies import Problem
+from hessrank.sizes import size_text
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Summary:
 
     def __str__(self) -> str:
         size, bops = self.costs.size_mib / self.in_float.size_mib, self.costs.bops / self.in_float.bops
+        own, of_float = (size_text(found.size_mib * 2**20) for found in (self.costs, self.in_float))
         return "\n".join(
             [
-                f"size       {self.costs.size_mib:.4g} MiB, {size:.3g} of float ({self.in_float.size_mib:.4g} MiB)",
+                f"size       {own}, {size:.3g} of float ({of_float})",
                 f"BOPs       {self.costs.bops:.4g} for one sample, {bops:.3g} of float (32 × 32 bits)",
                 f"mean bits  weights {self.costs.mean_weight_bits:.3g}, activations {self.costs.mean_act_bits:.3g}",
                 f"increase   {self.increase:.3g} of the loss {self.loss!r}, predicted",
