@@ -9,7 +9,7 @@ KINDS = {
     "convolution": "Conv1d Conv2d ConvTranspose3d conv2d conv_transpose1d Conv1D",
     "matrix product": "Linear linear Bilinear matmul bmm einsum Embedding",
     "norm": "BatchNorm2d batch_norm LayerNorm layer_norm GroupNorm InstanceNorm3d RMSNorm LlamaRMSNorm",
-    "pooling, reshaping": "MaxPool2d max_pool2d AdaptiveAvgPool1d adaptive_avg_pool2d flatten Flatten PixelShuffle mean",
+    "pooling, reshaping": "MaxPool2d max_pool2d AdaptiveAvgPool1d adaptive_avg_pool2d flatten PixelShuffle mean",
     "activation": "ReLU relu_ LeakyReLU leaky_relu GELU silu Softmax softmax MultiheadAttention GELUActivation",
     "sum, product, concatenation": "add iadd mul cat stack sub truediv",
     "other": "LSTM MyGate Dropout",
