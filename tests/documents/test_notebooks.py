@@ -9,8 +9,8 @@ import nbformat
 import pytest
 from notebook_runs import NOTEBOOKS, difference, executed, pictures, texts
 
-# What a processor's arithmetic changes: sums of floating-point numbers in another order, then roundings that flip, in
-# trainings step after step. Traces and increases differ by 1e-4 or less; what forty steps of training lead to by some percent.
+# Between processors, sums of floating-point numbers differ in their last digits, and roundings flip. Traces and
+# increases then differ by a few parts in 10,000; what forty steps of training lead to, by some percent.
 TOLERANCE = 0.2
 MOST_BYTES = 300 * 1024
 PLOTS = re.compile(r"^(?!def |from |import ).*(?:\bplot\w*\(|\bplt\.subplots\(|\bImage\(|\bsmall\()", re.MULTILINE)
