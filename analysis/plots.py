@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from hessrank.analysis.layer_families import FAMILY_COLORS, layer_family
@@ -139,6 +139,7 @@ def plot_ranking(ranking: Ranking, ax: Axes | None = None, *, top: int | None = 
     ax.set_xlim(left=bars.start)
     if ax.get_xlim()[1] < 100 * bars.start:  # few decades: numbers between them, not so many that they overlap
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(_axis_label(ranking))
     ax.set_ylabel("layer")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from adjustText import adjust_text
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
@@ -44,7 +45,7 @@ def add_labels(
     """
     style |= {"in_layout": False, "path_effects": [withStroke(linewidth=2, foreground="white")]}
     texts = [ax.text(x, y, label, ha="center", **style) for x, y, label in labels]
-    figure = ax.get_figure(root=True)
+    figure = _figure(ax)
     figure.draw_without_rendering()  # sizes and limits are known from here on
     covered = np.array([*points, *((x, y) for x, y, _ in labels)], dtype=np.float64).reshape(-1, 2)
     around = _MARKER / 72 * figure.dpi * np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)])
@@ -106,9 +107,15 @@ def _draw_legend_below(ax: Axes, numbered: Mapping[str, str]) -> None:
     ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=at, fontsize=8, frameon=False)
 
 
+def _figure(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
 def below(ax: Axes, points: float) -> Transform:
     """Return the shift to ``points`` below where one would be."""
-    return ScaledTranslation(0, -points / 72, ax.get_figure(root=True).dpi_scale_trans)
+    return ScaledTranslation(0, -points / 72, _figure(ax).dpi_scale_trans)
 
 
 def draw_extents(ax: Axes, extents: Iterable[Extent]) -> float:

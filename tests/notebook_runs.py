@@ -24,6 +24,8 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 _VOLATILE = (
     (re.compile(r"0x[0-9a-f]+"), "0x…"),  # addresses
     (re.compile(r"(?:/[\w.-]+)*/tmp\w*[\w./-]*"), "…"),  # temporary folders
+    (re.compile(r"\b[0-9a-f]{12,}"), "…"),  # checksums of numbers
+    (re.compile(r"(?<=epoch)\d+"), "…"),  # in names of files: which epoch was the best
     (re.compile(r"\bT_[0-9a-f]{5}"), "T_…"),  # a styled table's identity
     (re.compile(r"\d+(?:\.\d+)?(?= (?:s|seconds|ms|it/s)\b)"), "…"),
 )
@@ -32,7 +34,8 @@ _VOLATILE = (
 def executed(path: Path) -> NotebookNode:
     """Return a notebook with the outputs that it has here and now; it is not written to."""
     notebook = nbformat.read(path, as_version=4)
-    os.environ.pop("COLUMNS", None)  # tables are as wide as they are for everybody
+    # Tables are as wide, and pictures are shown, as they are for everybody.
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "MPLBACKEND")}
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -40,7 +43,7 @@ def executed(path: Path) -> NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(FOLDER)}},
     )
-    client.execute()
+    client.execute(env=environment)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -65,8 +68,13 @@ def texts(cell: NotebookNode) -> list[str]:
             found["printed"] = found.get("printed", "") + output.text
         for kind in _TEXTS:
             if kind in output.get("data", {}):
-                found[kind] = found.get(kind, "") + output.data[kind]
+                found[kind] = found.get(kind, "") + _a_line_a_row(output.data[kind])
     return [reduce(lambda text, rule: rule[0].sub(rule[1], text), _VOLATILE, text) for text in found.values()]
+
+
+def _a_line_a_row(text: str) -> str:
+    """Return HTML with each row of its tables in a line; other text as it is."""
+    return re.sub(r"\s*\n\s*", " ", text).replace("</tr>", "</tr>\n") if "<tr" in text else text
 
 
 def difference(stored: str, now: str, tolerance: float) -> str | None:
@@ -95,7 +103,7 @@ def _by_words(text: str) -> list[tuple[str, list[str], str]]:
         numbers = _NUMBER.findall(line)
         words = " ".join(_NUMBER.sub("#", line).replace("─", "").replace("█", "").replace("·", "").split())
         lines.append((words, numbers, line))
-    return sorted(lines)
+    return sorted(lines, key=lambda line: (line[0], [float(number) for number in line[1]]))
 
 
 def _close(one: str, other: str, tolerance: float) -> bool:

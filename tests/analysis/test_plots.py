@@ -101,3 +101,20 @@ def test_a_ranking_without_its_graph_is_drawn_without_brackets() -> None:
 def test_nothing_but_zeros_is_drawn() -> None:
     for draw in (plot_ranking, plot_depth):
         draw(ranking_of(TWO_STAGES, {})).figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("span", [1.5, 20.0, 1e4])
+def test_numbers_on_the_axis_do_not_overlap(span: float) -> None:
+    names = list(TWO_STAGES.nodes)
+    ax = plot_ranking(ranking_of(TWO_STAGES, {name: span ** (-i / len(names)) for i, name in enumerate(names)}))
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_xlim()
+    shown = [
+        label.get_window_extent()
+        for which in ("major", "minor")
+        for at, label in zip(ax.get_xticks(minor=which == "minor"), ax.get_xticklabels(which=which), strict=True)
+        if label.get_text() and low <= at <= high
+    ]
+    assert shown
+    for one, other in combinations(shown, 2):
+        assert not one.overlaps(other)

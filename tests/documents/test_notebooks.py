@@ -10,8 +10,11 @@ import pytest
 from notebook_runs import NOTEBOOKS, difference, executed, pictures, texts
 
 # Between processors, sums of floating-point numbers differ in their last digits, and roundings flip. Traces and
-# increases then differ by a few parts in 10,000; what forty steps of training lead to, by some percent.
+# increases then differ by a few parts in 10,000, medians of error bars by some percent. A training amplifies that
+# step by step: between AVX2 and AVX-512 a last loss differed by a factor of 2, and another epoch was the best. What
+# must be so, the notebook asserts itself; here a factor of 5 is a difference.
 TOLERANCE = 0.2
+TOLERANCE_OF_TRAINING = 0.8
 MOST_BYTES = 300 * 1024
 PLOTS = re.compile(r"^(?!def |from |import ).*(?:\bplot\w*\(|\bplt\.subplots\(|\bImage\(|\bsmall\()", re.MULTILINE)
 
@@ -24,13 +27,15 @@ def test_there_are_notebooks() -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_shows_what_is_stored_in_it(path: Path) -> None:
     stored, now = nbformat.read(path, as_version=4), executed(path)
+    tolerance = TOLERANCE_OF_TRAINING if "train" in path.stem else TOLERANCE
+    found = []
     for number, (before, after) in enumerate(zip(stored.cells, now.cells, strict=True)):
-        if before.cell_type != "code":
-            continue
-        assert before.execution_count == after.execution_count, number
-        assert len(pictures(before)) == len(pictures(after)), number
-        for old, new in zip(texts(before), texts(after), strict=True):
-            assert difference(old, new, TOLERANCE) is None, (number, difference(old, new, TOLERANCE))
+        if before.cell_type == "code":
+            assert before.execution_count == after.execution_count, number
+            assert len(pictures(before)) == len(pictures(after)), number
+            pairs = zip(texts(before), texts(after), strict=True)
+            found += [(number, change) for pair in pairs if (change := difference(*pair, tolerance))]
+    assert found == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
