@@ -1,11 +1,12 @@
 # make demo   install into .venv, rank the shipped low-light network, give its layers bits: demo/ranking.*, demo/policy.yaml
 # make test   install into .venv, lint, run every test (a quarter of an hour on two cores)
+# make notebooks   run the notebooks and store what they show, which a test compares with what they then show
 PYTHON ?= python3
 BIN    := .venv/bin
 export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
 
-.PHONY: demo test lint format clean
+.PHONY: demo test notebooks lint format clean
 
 # The demo needs hessrank alone, the tests need all that it can work with: what is installed, a stamp says.
 .venv/installed: EXTRAS := [dev]
@@ -21,7 +22,9 @@ demo: .venv/installed-demo
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --nbmake --nbmake-timeout=300 notebooks
+
+notebooks: .venv/installed
+	$(BIN)/python tests/notebook_runs.py
 
 # Type checkers cannot see through the editable install: .typing has the shape of the installed package.
 lint: .venv/installed

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.table import Table
+from rich.text import Text
 from scipy.stats import kendalltau, rankdata
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.statistics import Array
-from hessrank.analysis.tables import listed, printed, write_csv
+from hessrank.analysis.tables import listed, plain_table, printed, write_csv
 from hessrank.errors import ModelError, unknown_name
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ class Comparison:
             made.add_column(min_width=len(agreement))
             made.title = f"{agreement}\nnothing moved: no layer beyond its error bars, no pair swapped for certain"
             return made
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-        made.title = (
+        made = plain_table(
             f"{agreement}\n"
             f"{len(moved)} layers moved beyond their error bars, {len(self.swapped)} pairs swapped for certain"
         )
@@ -138,7 +137,7 @@ class Comparison:
         for _, row in moved.head(top).iterrows():
             places = (f"{row[f'rank_{x}']} ({row[f'rank_low_{x}']}–{row[f'rank_high_{x}']})" for x in "ab")
             made.add_row(
-                row["layer"], *places, f"{row['value_a']:.2e}", f"{row['value_b']:.2e}", f"{row['sigmas']:.1f}"
+                Text(row["layer"]), *places, f"{row['value_a']:.2e}", f"{row['value_b']:.2e}", f"{row['sigmas']:.1f}"
             )
         if len(moved) > top:
             made.caption = f"… and {len(moved) - top} more"

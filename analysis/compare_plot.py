@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from hessrank.figures import new_axes
+from hessrank.labels import number_points
 
 if TYPE_CHECKING:
     from hessrank.analysis.compare import Comparison
@@ -22,7 +24,7 @@ _STYLES = {
 def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw the second ranking's values against the first's, with error bars and the diagonal; return the axes."""
     if ax is None:
-        ax = Figure(figsize=(7, 6.5), layout="constrained", dpi=150).add_subplot()
+        ax = new_axes(7, 8)
     frame = comparison.to_frame()
     drawn = frame[(frame["value_a"] > 0) & (frame["value_b"] > 0)]
     for verdict, (color, marker, label) in _STYLES.items():
@@ -38,17 +40,6 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
         both = drawn[["value_a", "value_b"]].to_numpy()
         ends = [both.min() / 1.5, both.max() * 1.5]
         ax.plot(ends, ends, color="#333333", linewidth=0.9)
-    lines = []
-    moved = comparison.moved()
-    shown = moved[moved["layer"].isin(drawn["layer"])].head(_LABELS)
-    for number, (_, row) in enumerate(shown.iterrows(), start=1):
-        ax.annotate(
-            f"{number}", (row["value_a"], row["value_b"]), xytext=(6, 4), textcoords="offset points", fontsize=8
-        )
-        lines.append(f"{number}  {row['layer']}: {row['rank_a']} → {row['rank_b']}")
-    if lines:
-        box = {"facecolor": "white", "edgecolor": "#cccccc", "alpha": 0.9}
-        ax.text(0.985, 0.015, "\n".join(lines), transform=ax.transAxes, ha="right", va="bottom", fontsize=7, bbox=box)
     left = len(frame) - len(drawn)
     ax.set(
         xscale="log",
@@ -61,5 +52,11 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     )
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(fontsize=8, loc="upper left")
+    moved = comparison.moved()
+    shown = moved[moved["layer"].isin(drawn["layer"])].head(_LABELS)
+    numbered = [
+        (row["value_a"], row["value_b"], f"{row['layer']}: {row['rank_a']} → {row['rank_b']}")
+        for _, row in shown.iterrows()
+    ]
+    number_points(ax, numbered, drawn[["value_a", "value_b"]].to_numpy())
     return ax

@@ -26,6 +26,7 @@ REARRANGEMENTS = frozenset(
     swapaxes swapdims unfold to type type_as float double half bfloat16 cpu cuda detach adjoint T mT
     """.split()
 )
+CONCATENATIONS = frozenset("cat concat concatenate stack hstack vstack dstack".split())
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def measure_increases(
     ordered = sorted(doubts, key=lambda doubt: (doubt.what.bits not in _FIRST, -doubt.size, doubt.row, doubt.column))
     order = np.argsort(-np.abs(predicted).sum((0, 1)), kind="stable")
     some = min(CHECKED, count)
-    telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large ones and small ones
+    telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large and small
     checked = ordered[: passes // len(telling)]
     found = _measured(rounds, "checked", checked, telling, progress)
     apart = [

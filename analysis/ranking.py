@@ -176,14 +176,14 @@ class Ranking:
             raise OutputError(f"{path}: incomplete ({len(frame)} rows): write it again with hessrank rank")
         return cls(frame, info)
 
-    def plot(self, ax: Axes | None = None, *, top: int | None = None) -> Axes:
-        """Draw the traces as bars with their 95 % intervals, most sensitive on top; return the axes."""
+    def plot(self, ax: Axes | None = None, *, top: int | None = 40) -> Axes:
+        """Draw the first ``top`` layers (None: all) as bars, most sensitive on top; return the axes."""
         from hessrank.analysis.plots import plot_ranking  # noqa: PLC0415 - matplotlib takes a second to import
 
         return plot_ranking(self, ax, top=top)
 
     def plot_depth(self, ax: Axes | None = None) -> Axes:
-        """Draw the traces along the order of execution; return the axes."""
+        """Draw the layers along the order of execution; return the axes."""
         from hessrank.analysis.plots import plot_depth  # noqa: PLC0415
 
         return plot_depth(self, ax)

@@ -17,7 +17,8 @@ from hessrank.quant.allocation.costs import Bits, Costs, decisions
 from hessrank.quant.policy import Policy
 from hessrank.quant.strategies import Problem
 from hessrank.quant.strategies.budget import DEFAULT_BITS, WidthProgram
-from hessrank.quant.summary import cost_of, settled, size_text
+from hessrank.quant.summary import cost_of, settled
+from hessrank.sizes import size_text
 
 _UNIFORM = 8
 _TOLERANCE = 1e-3  # of the integer program: a fraction of the time that the exact answer takes
@@ -73,7 +74,7 @@ class Alternatives:
                 continue
             bits = (f"{mean:.3g}" for mean in (told.mean_weight_bits, told.mean_act_bits))
             table.add_row(
-                Text(row.policy), size_text(told.size_mib), f"{told.bops:.4g}", *bits, f"{row.increase:.3g}"
+                Text(row.policy), size_text(told.size_mib * 2**20), f"{told.bops:.4g}", *bits, f"{row.increase:.3g}"
             )
         impossible = [f"{row.policy}: {row.why_not}" for row in self.rows if row.why_not]
         table.caption, table.caption_justify = Text("\n".join(impossible)) if impossible else None, "left"

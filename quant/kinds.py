@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hessrank.analysis.layers import REARRANGEMENTS
+from hessrank.analysis.layers import CONCATENATIONS, REARRANGEMENTS
 from hessrank.quant.graph import Node
 
 
@@ -19,7 +19,6 @@ FUSED_ACTIVATIONS = _words("""
 FOLDED_NORMS = _words("BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm")
 BATCH_NORMS = FOLDED_NORMS | {"batch_norm"}
 ADDITIONS = _words("add add_ iadd sub sub_ isub")
-CONCATENATIONS = _words("cat concat concatenate stack hstack vstack dstack")
 # They move or select values, so their result lies on the grid of what they are given.
 RESHUFFLES = REARRANGEMENTS | _words("""
     MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d

@@ -11,6 +11,7 @@ from hessrank.quant.allocation.costs import Bits, Costs, costs
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.scheme import FLOAT_BITS
 from hessrank.quant.strategies import Problem
+from hessrank.sizes import size_text
 
 _KINDS = ("weight", "input", "activation")  # how what stays in float begins, in the order in which it is listed
 
@@ -38,14 +39,14 @@ class Summary:
     def __str__(self) -> str:
         found = self.costs
         size, bops = found.size_mib / self.in_float.size_mib, found.bops / self.in_float.bops
-        file = f"{size_text(found.size_mib)} in the ONNX file"
+        own, of_float = (size_text(one.size_mib * 2**20) for one in (found, self.in_float))
         weights = f"weights {found.mean_weight_bits:.3g}"
         if found.quantized_weights < 1:
             share = f"{100 * found.quantized_weights:.3g} % that are quantized"
             weights += f" ({found.mean_quantized_weight_bits:.3g} for the {share})"
         return "\n".join(
             [
-                f"size       {file}, {size:.3g} of float ({size_text(self.in_float.size_mib)})",
+                f"size       {own} in the ONNX file, {size:.3g} of float ({of_float})",
                 f"BOPs       {found.bops:.4g} for one sample, {bops:.3g} of float (32 × 32 bits)",
                 f"mean bits  {weights}, activations {found.mean_act_bits:.3g}",
                 *self._floating(),
@@ -64,11 +65,6 @@ class Summary:
             grouped.setdefault((what, why), []).append(layer)
         for (what, why), layers in grouped.items():
             yield f"           {what} of {listed(layers)}: {why}"
-
-
-def size_text(mib: float) -> str:
-    """Return a size, given in MiB, as text."""
-    return f"{mib:.4g} MiB" if mib >= 1 else f"{1024 * mib:.4g} KiB"
 
 
 def summarize(policy: Policy, ranking: Ranking) -> Summary:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from hessrank.figures import new_axes
+from hessrank.labels import number_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +23,11 @@ _LABELS = 6
 def plot_verification(verification: Verification, ax: Axes | None = None) -> Axes:
     """Draw predicted against measured increases on logarithmic axes, with the diagonal; return the axes.
 
-    A marker for each bit-width, filled for weights; the tensors that are farthest off have names. What is not
-    positive on either axis cannot be drawn, and is counted in the title.
+    A marker for each bit-width, filled for weights; the tensors that are farthest off have numbers, and names
+    below. What is not positive on either axis cannot be drawn, and is counted in the title.
     """
     if ax is None:
-        ax = Figure(figsize=(7.5, 7), layout="constrained", dpi=150).add_subplot()
+        ax = new_axes(7.5, 9)
     frame = verification.to_frame()
     drawn = frame[(frame["predicted"] > 0) & (frame["measured"] > 0)]
     widths = sorted(frame["bits"].unique())
@@ -41,7 +43,6 @@ def plot_verification(verification: Verification, ax: Axes | None = None) -> Axe
             part["measured"], part["predicted"], s=22, marker=marker, facecolors=face, edgecolors=color, label=label
         )
     _diagonal(ax, drawn)
-    _name(ax, drawn)
     left = len(frame) - len(drawn)
     ax.set(
         xscale="log", yscale="log", xlabel="measured increase of the loss", ylabel="predicted increase of the loss"
@@ -51,7 +52,13 @@ def plot_verification(verification: Verification, ax: Axes | None = None) -> Axe
     )
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(fontsize=8, loc="upper left", framealpha=0.9)
+    off = drawn[drawn["reason"] != ""]
+    far = off.loc[np.log(off["ratio"]).abs().sort_values(ascending=False, kind="stable").index].head(_LABELS)
+    numbered = [
+        (row["measured"], row["predicted"], f"{row['layer']}, {row['tensor']}, {row['bits']} bits: {row['reason']}")
+        for _, row in far.iterrows()
+    ]
+    number_points(ax, numbered, drawn[["measured", "predicted"]].to_numpy())
     return ax
 
 
@@ -68,26 +75,3 @@ def _diagonal(ax: Axes, drawn: pd.DataFrame) -> None:
     ends = np.array([both.min() / 1.5, both.max() * 1.5])
     ax.plot(ends, ends, color="#333333", linewidth=0.9)
     ax.fill_between(ends, ends / 1.5, ends * 1.5, color="#000000", alpha=0.06, linewidth=0)
-
-
-def _name(ax: Axes, drawn: pd.DataFrame) -> None:
-    """Number the tensors that are farthest from the diagonal, and name them where there is room."""
-    off = drawn[drawn["reason"] != ""]
-    far = off.loc[np.log(off["ratio"]).abs().sort_values(ascending=False, kind="stable").index].head(_LABELS)
-    lines = []
-    for number, (_, row) in enumerate(far.iterrows(), start=1):
-        above = row["ratio"] > 1
-        ax.annotate(
-            f"{number}",
-            (row["measured"], row["predicted"]),
-            xytext=(-7 if above else 7, 5 if above else -5),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=8,
-            fontweight="bold",
-        )
-        lines.append(f"{number}  {row['layer']}, {row['tensor']}, {row['bits']} bits: {row['reason']}")
-    if lines:
-        box = {"facecolor": "white", "edgecolor": "#cccccc", "alpha": 0.9}
-        ax.text(0.985, 0.015, "\n".join(lines), transform=ax.transAxes, ha="right", va="bottom", fontsize=7, bbox=box)

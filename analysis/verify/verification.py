@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich import box
 from rich.table import Table
+from rich.text import Text
 from scipy.stats import spearmanr
 
 from hessrank.analysis.statistics import critical
-from hessrank.analysis.tables import printed, write_csv
+from hessrank.analysis.tables import plain_table, printed, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ class Verification:
 
     def tables(self, top: int = 12) -> list[Table]:
         """Return the summary, and the first ``top`` rows that are off, as rich tables."""
-        summary = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="predicted against measured", title_justify="left")
+        summary = plain_table("predicted against measured")
         for heading in ("tensor", "bits", "tensors", "Spearman, 95 % interval", "predicted / measured", "off"):
             summary.add_column(heading, justify="left" if heading == "tensor" else "right")
         for one in self.agreement:
@@ -119,13 +119,12 @@ class Verification:
         off = self.disagreeing()
         if off.empty:
             return [summary]
-        rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-        rows.title = f"{len(off)} of {len(self)} off by more than a factor of 1.5"
+        rows = plain_table(f"{len(off)} of {len(self)} off by more than a factor of 1.5")
         for heading in ("layer", "tensor", "bits", "predicted", "measured", "because"):
             rows.add_column(heading, justify="right" if heading in ("bits", "predicted", "measured") else "left")
         for _, row in off.head(top).iterrows():
             numbers = (f"{row['predicted']:.2e}", f"{row['measured']:.2e}")
-            rows.add_row(row["layer"], row["tensor"], f"{row['bits']}", *numbers, row["reason"])
+            rows.add_row(Text(row["layer"]), row["tensor"], f"{row['bits']}", *numbers, Text(row["reason"]))
         if len(off) > top:
             rows.caption = f"… and {len(off) - top} more"
         return [summary, rows]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from hessrank.distill.study.table import metrics_of, summary
+from hessrank.figures import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = 
     metric = metrics_of(rows)[0] if metric is None else metric
     table = summary(rows)[::-1].reset_index(drop=True)
     if ax is None:
-        ax = Figure(figsize=(8, 1.6 + 0.3 * len(table)), layout="constrained").subplots()
+        ax = new_axes(8, 1.6 + 0.3 * len(table))
     ax.plot(
         table[f"before_{metric}"], table.index, "|", color="0.4", markersize=11, zorder=4, label="before training"
     )

@@ -28,12 +28,14 @@ class Task(Protocol):
         mode: whether the best is its largest (``max``) or smallest (``min``) value.
         validation_batch_size: samples that validation runs together; 1 where they differ in size.
         notes: what was done to the data that a user may want to know, a sentence each.
+        picture_candidates: validation samples to choose from which to draw pictures of; 0 for no choice.
     """
 
     monitor: str
     mode: Literal["max", "min"] = "max"
     validation_batch_size: int = 1
     notes: tuple[str, ...] = ()
+    picture_candidates: int = 0
 
     def __init__(self, data: str | None, *, folder: Path, seed: int) -> None:
         """Find the data.
@@ -91,6 +93,15 @@ class Task(Protocol):
             outputs: what networks made of it, by name (``float``, ``quantized``).
         """
         return {}
+
+    def picture_interest(self, target: Any, outputs: Mapping[str, Any]) -> float:
+        """Return how much a picture of one sample tells; those that tell most are drawn, the first among equals.
+
+        Args:
+            target: the target, with a batch dimension of 1.
+            outputs: what networks made of the sample, by name, the one in training last.
+        """
+        return 0.0
 
 
 class EndlessSamples(Protocol):

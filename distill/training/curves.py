@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from hessrank.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Before = Mapping[str, Mapping[str, float]]
 
@@ -29,7 +31,7 @@ def plot_curves(frame: pd.DataFrame, before: Before | None = None) -> Figure:
     count = 1 + len(metrics)
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
+    figure = new_figure(4.2 * columns, 3.8 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     _draw_losses(panels[0], frame)
     for axes, column in zip(panels[1:count], metrics, strict=True):

@@ -163,10 +163,11 @@ def _pictures(job: Job, devices: Devices) -> list[Callback]:
     if not is_main_process():
         return []
     task, settings = job.materials.task, job.settings
-    samples = chosen_samples(job.materials.validation, job.networks.signature, settings.pictures)
+    count = settings.pictures and max(settings.pictures, task.picture_candidates)
+    samples = chosen_samples(job.materials.validation, job.networks.signature, count)
     floats = answers(job.networks.signature.to(devices.first).eval(), samples, devices.first)
     name = "trained" if job.student_name == "float" else job.student_name
-    return [Pictures(job.folder, task, samples, floats, name)] if samples else []
+    return [Pictures(job.folder, task, samples, floats, name, settings.pictures)] if samples else []
 
 
 @contextmanager

@@ -63,3 +63,6 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda.", rich_h
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.", rich_help_panel=HOW)
 ]
+PlotTop = Annotated[
+    int, typer.Option(min=1, help="Layers in --plot; a large number for all.", rich_help_panel=OUTPUT)
+]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
+from rich.text import Text
 
 from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
@@ -79,7 +81,9 @@ def check_outputs(
             raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
 
 
-def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int, depth: Path | None = None) -> None:
+def present(
+    ranking: Ranking, out: Path | None, plot: Path | None, top: int, *, plot_top: int, depth: Path | None = None
+) -> None:
     """Write the files, then print the table, the warnings and what was written."""
     from hessrank.analysis.tables import as_table
 
@@ -87,7 +91,7 @@ def present(ranking: Ranking, out: Path | None, plot: Path | None, top: int, dep
     if out is not None:
         ranking.to_csv(out)
         written += [out, out.with_suffix(".json")]
-    for path, draw in ((plot, ranking.plot), (depth, ranking.plot_depth)):
+    for path, draw in ((plot, partial(ranking.plot, top=plot_top)), (depth, ranking.plot_depth)):
         if path is not None:
             save_plot(draw, path)
             written.append(path)
@@ -107,11 +111,13 @@ def save_result(found: Result, out: Path | None, plot: Path | None) -> list[Path
 
 def print_notes(notes: Sequence[str], written: Sequence[Path]) -> None:
     """Print what a reader should know, and what was written, on stderr."""
+    from hessrank.analysis.tables import note_lines
+
     stderr = Console(stderr=True)
-    for note in notes:
-        stderr.print(f"note: {note}", markup=False, highlight=False)
+    if notes:
+        stderr.print(note_lines(notes))
     if written:
-        stderr.print(f"wrote {', '.join(map(str, written))}", markup=False, highlight=False)
+        stderr.print(Text(f"wrote {', '.join(map(str, written))}"))
 
 
 def save_plot(draw: Callable[[], Axes], path: Path) -> None:

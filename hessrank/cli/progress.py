@@ -1,4 +1,4 @@
-"""How far a ranking is: a bar with the time left on a terminal, plain lines elsewhere; on stderr.
+"""How far a ranking is: one bar over all of it on a terminal, plain lines elsewhere; on stderr.
 
 The plain lines come every five seconds, or every HESSRANK_PROGRESS_SECONDS.
 """
@@ -11,12 +11,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hessrank.cli.environment import read_seconds
 from hessrank.cli.processes import first
 
 Report = Callable[[str, int, int], None]
+
+# What each stage does, and about from where to where it takes the whole.
+STAGES = {
+    "ranges": ("measuring the range of every tensor", 0.0, 0.1),
+    "probes": ("estimating the traces, probes", 0.1, 0.6),
+    "increases": ("predicting the increases of the loss", 0.6, 0.9),
+    "checked": ("checking doubtful predictions", 0.9, 0.95),
+    "measured": ("measuring what predictions missed", 0.95, 1.0),
+    "verify": ("quantizing one tensor at a time", 0.0, 1.0),
+}
 
 
 @contextmanager
@@ -35,16 +45,33 @@ def reporter() -> Iterator[Report]:
     if not console.is_terminal:
         yield _line_reporter(between_lines)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
-        tasks = {}
+        task, whole = bar.add_task("", total=1.0), 0.0
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
+            nonlocal whole
+            whole = max(whole, share_done(stage, done, total))
+            bar.update(task, description=describe(stage, done, total), completed=whole)
 
         yield report
+
+
+def describe(stage: str, done: int, total: int) -> str:
+    """Return what a stage does, in words, and how far it is."""
+    words, *_ = STAGES.get(stage, (stage,))
+    return f"{words} {done}/{total}"
+
+
+def share_done(stage: str, done: int, total: int) -> float:
+    """Return which share of all stages is done; 0 if the stage is none of :data:`STAGES`."""
+    _, begin, end = STAGES.get(stage, (stage, 0.0, 0.0))
+    return begin + (end - begin) * done / max(total, 1)
 
 
 def _line_reporter(between_lines: float) -> Report:
@@ -55,6 +82,6 @@ def _line_reporter(between_lines: float) -> Report:
         now = time.monotonic()
         if now - last >= between_lines:
             last = now
-            print(f"{stage} {done}/{total}, {now - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{describe(stage, done, total)}, {now - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
     return report

@@ -24,6 +24,7 @@ from hessrank.cli.options import (
     InputShape,
     ModelPath,
     NumSamples,
+    PlotTop,
     Seed,
     Threads,
     TrustPickle,
@@ -101,6 +102,7 @@ def rank(
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=OUTPUT)
     ] = None,
+    plot_top: PlotTop = 40,
     top: Annotated[int, typer.Option(min=1, help="Rows to print.", rich_help_panel=OUTPUT)] = 20,
 ) -> None:
     """Rank the layers of MODEL by how much quantizing them hurts."""
@@ -157,7 +159,7 @@ def rank(
             )
         _record(ranking, inputs.loaded)
         if first():
-            present(ranking, out, plot, top)
+            present(ranking, out, plot, top, plot_top=plot_top)
 
 
 @contextmanager

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from hessrank.cli.options import PlotTop
+
 
 def show(
     ranking: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
     by: Annotated[str | None, typer.Option(help="Order by another column, as act_increase_b4.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.")] = None,
+    plot_top: PlotTop = 40,
     depth: Annotated[Path | None, typer.Option(help="Picture of the traces from input to output.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
 ) -> None:
@@ -21,4 +24,4 @@ def show(
 
     check_outputs(None, plot, depth, inputs=(ranking, ranking.with_suffix(".json")))
     found = Ranking.read(ranking)
-    present(found.sorted_by(by) if by else found, None, plot, top, depth)
+    present(found.sorted_by(by) if by else found, None, plot, top, plot_top=plot_top, depth=depth)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from hessrank.errors import OptionError
+from hessrank.figures import new_axes
 from hessrank.quant.allocation.allocate import Allocation, Limit, allocate, least_possible
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_AXES = {"size_mib": ("size of the ONNX file, MiB", 1.0), "bops": ("GBOPs for one sample", 1e9)}  # and the unit
 _TOLERANCE = 0.01  # of the damage, which spans many orders of magnitude
 _LINE = "#0072B2"
 _MARKS = (("D", "#D55E00"), ("s", "#009E73"), ("^", "#CC79A7"), ("v", "#E69F00"), ("P", "#56B4E9"), ("X", "#000000"))
@@ -106,15 +107,16 @@ def plot_frontier(
     Args:
         frame: from :func:`frontier`; its first two columns are drawn.
         ax: where to draw; None makes a figure.
-        marks: other policies, name to cost and damage, to compare with.
+        marks: other policies, name to cost (BOPs, not GBOPs) and damage, to compare with.
 
     Returns:
         the axes; ``ax.figure.savefig(path)`` saves the picture.
     """
     if ax is None:
-        ax = Figure(figsize=(7, 4.5), layout="constrained", dpi=150).add_subplot()
+        ax = new_axes(7, 4.5)
     name = str(frame.columns[0])
-    cost, damage = (frame[column].to_numpy(dtype=np.float64) for column in (name, "damage"))
+    axis_label, unit = _AXES.get(name, (name.replace("_", " "), 1.0))
+    cost, damage = frame[name].to_numpy(dtype=np.float64) / unit, frame["damage"].to_numpy(dtype=np.float64)
     positive = damage > 0
     ax.plot(
         cost[positive],
@@ -126,16 +128,11 @@ def plot_frontier(
         label="least for every budget",
     )
     for (label, (at, value)), (marker, color) in zip((marks or {}).items(), cycle(_MARKS), strict=False):
-        ax.plot([at], [value], color=color, marker=marker, markersize=6, linestyle="none", label=label)
+        ax.plot([at / unit], [value], color=color, marker=marker, markersize=6, linestyle="none", label=label)
     ax.set_yscale("log")
-    ax.set_xlabel(_axis_label(name))
+    ax.set_xlabel(axis_label)
     ax.set_ylabel("predicted increase of the loss")
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.legend(fontsize=8, framealpha=0.9)
     return ax
-
-
-def _axis_label(column: str) -> str:
-    known = {"size_mib": "size of the ONNX file, MiB", "bops": "BOPs for one sample"}
-    return known.get(column, column.replace("_", " "))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hessrank.quant.export.steps import Difference
+from hessrank.sizes import size_text
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ExportReport:
         return max((difference.largest for difference in self.layers.values()), default=0.0)
 
     def __str__(self) -> str:
-        size = f"{_size(self.file_bytes)}, {self.ratio:.3f} of the float model's {_size(self.float_bytes)}"
+        size = f"{size_text(self.file_bytes)}, {self.ratio:.3f} of the float model's {size_text(self.float_bytes)}"
         lines = [f"{self.path}: {size}; opset {self.opset}", f"varying sizes: {self._axes()}", *self._checked()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -70,7 +71,3 @@ class ExportReport:
             more = f"; with its optimizations {optimized}" if optimized else ""
             lines.append(f"output {name}, end to end: {difference}; torch's other kernels {self.own[name]}{more}")
         return lines
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

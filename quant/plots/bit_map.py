@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation, Transform
 
 from hessrank.analysis.ranking import Ranking
+from hessrank.figures import new_axes
+from hessrank.labels import Extent, below, draw_extents
 from hessrank.quant.ends import SubNetwork, sub_networks
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
@@ -27,7 +27,6 @@ Marks = tuple[tuple[int, int], ...]
 _WEIGHT, _ACTIVATION, _HINT, _LEADER = "#D55E00", "#0072B2", "#F0E442", "#777777"
 _NAME_SIZE, _LINE_HEIGHT = 6.5, 1.25  # points; of that
 _AT_MOST = 1.5  # lines that a name is moved aside
-_FIRST_ROW, _ROW = 26.0, 14.0  # points below the axis, of the extents of sub-networks
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class BitMap:
     weights: Marks
     activations: Marks
     floats: tuple[int, ...]
-    parts: tuple[tuple[str, int, int], ...]
+    parts: tuple[Extent, ...]
     names: tuple[tuple[int, int, str], ...]
     hints: Marks
 
@@ -182,7 +181,7 @@ def plot_bits(policy: Policy, ranking: Ranking, ax: Axes | None = None) -> Axes:
     """
     drawn = bit_map(policy, ranking)
     if ax is None:
-        ax = Figure(figsize=(10, 4.2), layout="constrained", dpi=150).add_subplot()
+        ax = new_axes(10, 4.2)
     _draw_marks(ax, drawn)
     ticks = {bits: str(bits) for bits in drawn.widths}
     if drawn.floats:
@@ -197,15 +196,11 @@ def plot_bits(policy: Policy, ranking: Ranking, ax: Axes | None = None) -> Axes:
     ax.grid(axis="y", color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
     _draw_names(ax, drawn)
-    lowest = _draw_parts(ax, drawn)
+    lowest = draw_extents(ax, drawn.parts)
     ax.set_xlabel("order of execution", loc="left", labelpad=lowest - 14)
-    at = ax.transAxes + _down(ax, lowest)
+    at = ax.transAxes + below(ax, lowest)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=at, ncols=4, fontsize=8, frameon=False)
     return ax
-
-
-def _down(ax: Axes, points: float) -> Transform:
-    return ScaledTranslation(0, -points / 72, ax.figure.dpi_scale_trans)
 
 
 def _draw_marks(ax: Axes, drawn: BitMap) -> None:
@@ -218,20 +213,6 @@ def _draw_marks(ax: Axes, drawn: BitMap) -> None:
         if marks:
             places, bits = zip(*marks, strict=True)
             ax.plot(places, bits, linestyle="none", label=label, markeredgewidth=0.9, **style)
-
-
-def _draw_parts(ax: Axes, drawn: BitMap) -> float:
-    """Draw each sub-network's extent below the axis, overlapping ones in rows; return how many points that takes."""
-    ends: list[int] = []  # where the last one in each row ends
-    for name, first, last in drawn.parts:
-        row = next((i for i, end in enumerate(ends) if end < first), len(ends))
-        ends[row : row + 1] = [last]
-        at = ax.get_xaxis_transform() + _down(ax, _FIRST_ROW + _ROW * row)
-        extent = [first - 0.4, last + 0.4]
-        ax.plot(extent, [0, 0], transform=at, color="black", linewidth=1.2, marker="|", clip_on=False)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        ax.text(sum(extent) / 2, 0, name, transform=at, ha="center", va="center", fontsize=8, bbox=box)
-    return _FIRST_ROW + _ROW * (len(ends) - 0.5)
 
 
 def _draw_names(ax: Axes, drawn: BitMap) -> None:

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.errors import OptionError, unknown_name
+from hessrank.figures import new_axes
 from hessrank.quant.graph import Graph
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
@@ -137,8 +137,7 @@ def plot_increase(
     drawn = increase_map(ranking, bits, what=what, policy=policy)
     rows, columns = drawn.values.shape
     if ax is None:
-        size = (3.6 + 0.4 * columns, max(3.4, 1.4 + 0.135 * rows))
-        ax = Figure(figsize=size, layout="constrained", dpi=150).add_subplot()
+        ax = new_axes(3.6 + 0.4 * columns, max(3.4, 1.4 + 0.135 * rows))
     shades = LogNorm(drawn.low, drawn.high if drawn.high > drawn.low else 10 * drawn.low)
     visible = np.ma.masked_less_equal(drawn.values, 0)
     image = ax.imshow(visible, norm=shades, cmap="magma_r", aspect="auto", interpolation="none")

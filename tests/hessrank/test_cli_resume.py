@@ -111,7 +111,7 @@ def test_torchrun_writes_the_same_bytes_and_speaks_once(folder: Path) -> None:
     assert (folder / "r.csv").read_bytes() == whole["r.csv"]
     assert done.stdout.count("5 layers by trace") + done.stdout.count("4 layers by trace") == 1
     assert done.stderr.count("wrote r.csv, r.json") == 1
-    lines = re.findall(r"^probes (\d+)/64", done.stderr, re.MULTILINE)
+    lines = re.findall(r"^estimating the traces, probes (\d+)/64", done.stderr, re.MULTILINE)
     assert [int(line) for line in lines] == sorted(map(int, lines))  # one progress, not two
     assert not list(folder.glob("*partial*"))
 

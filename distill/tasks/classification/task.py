@@ -39,6 +39,7 @@ class ClassificationTask(Task):
     monitor: str = "top1"
     mode: Literal["max", "min"] = "max"
     validation_batch_size: int = 64
+    picture_candidates: int = 64
     model: Callable[..., nn.Module] = DigitNet
 
     def __init__(
@@ -108,6 +109,11 @@ class ClassificationTask(Task):
         guesses = [f"{name}: {self._named(class_logits(output).argmax(1))}" for name, output in outputs.items()]
         title = "\n".join((f"label: {self._named(target)}", *guesses))
         return {title: picture.squeeze(2) if picture.shape[2] == 1 else picture}
+
+    def picture_interest(self, target: Any, outputs: Mapping[str, Any]) -> float:
+        """Return 2 if the network in training is wrong where another is right, 1 if all are wrong, else 0."""
+        *others, own = [bool(class_logits(output).argmax(1) == target) for output in outputs.values()]
+        return 0.0 if own else 1.0 + any(others)
 
     def _named(self, labels: Tensor) -> str:
         """Return the class of a batch of one; its number if a network knows more classes than the data."""

@@ -186,6 +186,17 @@ def test_outputs_and_labels_that_do_not_go_together(digits, output, target, word
         assert "\n" not in str(caught.value)
 
 
+def test_a_picture_tells_most_where_only_the_network_in_training_is_wrong(digits):
+    right, wrong = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    label = torch.tensor([1])
+    found = [
+        digits.picture_interest(label, {"float": one, "quantized": other})
+        for one in (right, wrong)
+        for other in (right, wrong)
+    ]
+    assert found == [0.0, 2.0, 0.0, 1.0]
+
+
 def test_panel_says_what_each_network_took_it_for(run_folder, digits):
     task = ClassificationTask("pictures", folder=run_folder, seed=0)
     picture, label = task.validation_data()[1]

@@ -109,3 +109,10 @@ def test_the_picture_shows_the_frontier_and_other_policies() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["least for every budget", "8 bits"]
     assert (ax.get_yscale(), ax.get_xlabel()) == ("log", "size of the ONNX file, MiB")
     assert plot_frontier(frame, ax) is ax
+
+
+def test_bops_are_drawn_in_billions() -> None:
+    ax = plot_frontier(pd.DataFrame({"bops": [1e9, 2.5e9], "damage": [2.0, 1.0]}), marks={"8 bits": (2e9, 1.5)})
+    line, mark = ax.get_lines()
+    assert ax.get_xlabel() == "GBOPs for one sample"
+    assert (list(line.get_xdata()), list(mark.get_xdata())) == ([1.0, 2.5], [2.0])

@@ -1,0 +1,44 @@
+"""Figures that a notebook shows without pyplot, which would keep each of them until it is closed.
+
+IPython looks for ``_repr_png_`` on what stands last in a cell; ``%matplotlib inline`` is not needed, and changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DPI = 150
+_MOST_PIXELS = 2**16 - 1  # on a side, for matplotlib's renderer
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows as a picture, with ``rcParams["figure.dpi"]``."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=min(rcParams["figure.dpi"], self.dpi))
+        return buffer.getvalue()
+
+
+class NotebookAxes(Axes):
+    """Axes that a notebook shows as the picture of their figure."""
+
+    def _repr_png_(self) -> bytes | None:
+        figure = self.get_figure(root=True)
+        return figure._repr_png_() if isinstance(figure, NotebookFigure) else None
+
+
+def new_figure(width: float, height: float) -> NotebookFigure:
+    """Make an empty figure outside pyplot, of a size in inches, that lays out its own contents."""
+    dpi = min(DPI, _MOST_PIXELS / max(width, height))
+    return NotebookFigure(figsize=(width, height), layout="constrained", dpi=dpi)
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Make axes in a figure of their own, of a size in inches."""
+    return new_figure(width, height).add_subplot(axes_class=NotebookAxes)
