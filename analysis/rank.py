@@ -69,10 +69,11 @@ def rank(
         seed: all random numbers follow from it.
         bits: bit-widths, 2 to 16, to predict the damage for.
         weights: estimate the traces of the weights too, in the same backward passes.
-        increase_probes: random probes in all, spread over the samples, for the increases at up to 8 bits, which are
-            ½ eᵀHe of the rounding errors e themselves; their relative standard error is √(2/increase_probes) at
-            most, the difference of the samples apart. 0 predicts from the traces, as above 8 bits and where the
-            Hessian takes more than a backward pass: ½ · trace/n · ‖e‖².
+        increase_probes: random probes in all, spread over the samples, for the increases, which are ½ eᵀHe of the
+            rounding errors e themselves; their relative standard error is about √(2/increase_probes), the difference
+            of the samples apart. Where rounding wipes most of a tensor out they are checked, and measured where they
+            do not hold. 0 predicts from the traces, as where the Hessian takes more than a backward pass:
+            ½ · trace/n · ‖e‖².
         precision: ``32``, or half precision, ``bf16`` or ``16`` (float16), for the passes of `gauss-newton` and
             `exact` where torch's autocast has it; sums are in float32. Less memory, and faster on hardware made for
             it; traces differ by a percent or so. The increases are not computed in it: half precision is as coarse

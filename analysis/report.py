@@ -77,9 +77,9 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
 
 def _shape_text(shapes: Sequence[tuple[int, ...]]) -> str:
     """Return a shape as ``8x3x3``; where samples differ in a dimension, the smallest and the largest: ``8x3-5``."""
-    seen = {shape for shape in shapes if shape}
+    seen = [shape for shape in shapes if shape]
     if len({len(shape) for shape in seen}) != 1:
-        return "x".join(map(str, max(shapes, key=len))) or "1"
+        return "x".join(map(str, seen[0])) if seen else "1"
     spans = [(min(sizes), max(sizes)) for sizes in zip(*seen, strict=True)]
     return "x".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
 

@@ -163,7 +163,7 @@ class _Products:
         assert given is not None
         given = given.movedim(axis.dim, 0)
 
-        rows = given.unique() if isinstance(module, nn.Embedding) else None  # no gradient reaches the others
+        rows = torch.unique(given) if isinstance(module, nn.Embedding) else None  # no gradient reaches the others
         used = weight if rows is None else weight[rows]
 
         def round_off() -> Iterator[Tensor]:

@@ -30,6 +30,7 @@ FLOATS = "%.9g"  # enough to tell two float32 numbers apart
 _BAR = 10  # characters for the largest value
 _LAYER = 36  # characters that a name may have before it is folded for the sake of another column
 _LEAST = 6  # the same for the sake of the column that sorts
+_MEASURED = "*"  # stands before an increase that was measured
 _INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
 
 
@@ -67,6 +68,8 @@ def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
     if detail := ranking.info.get("loss_detail"):
         caption.append(f"loss {ranking.info['loss']}: {detail}")
     caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval")
+    if any(_MEASURED in cell.plain for column in columns for cell in column.cells):
+        caption.append(f"{_MEASURED} measured: so few bits round most of the tensor to 0")
     table.caption = Text("\n".join(caption), "table.caption")
     return table
 
@@ -92,7 +95,7 @@ def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> 
 def _sorting_column(shown: pd.DataFrame, by: str) -> TableColumn:
     """Return the column that the layers are sorted by; traces have their intervals."""
     known = by in ("trace", "mean_trace")
-    texts = [_trace(row, by) if known else _number(row[by]) for _, row in shown.iterrows()]
+    texts = [_trace(row, by) if known else _value(row, by) for _, row in shown.iterrows()]
     return TableColumn(_heading(by), list(map(Text, texts)), by)
 
 
@@ -105,7 +108,7 @@ def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
     for increase in _shown_increases(list(shown.columns)):
         if increase != by:
             heading = _heading(increase)
-            cells = [Text(_number(row[increase])) for row in rows]
+            cells = [Text(_value(row, increase)) for row in rows]
             columns.append(TableColumn(heading, cells, heading.replace("\n", " ")))
     return [*columns, TableColumn("kind", [Text(row["kind"]) for row in rows], "kind", "left")]
 
@@ -142,6 +145,13 @@ def _trace(row: pd.Series[Any], column: str) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2g} %" if fraction < 9.95 else "over 10×"
+
+
+def _value(row: pd.Series[Any], column: str) -> str:
+    """Return a number of the table; an increase that was measured, not predicted, is marked."""
+    found = _INCREASE.fullmatch(column)
+    marked = found is not None and found[2] in str(row.get(f"{found[1]}_measured", "")).split()
+    return f"{_MEASURED if marked else ''}{_number(row[column])}"
 
 
 def _number(value: Any) -> str:

@@ -112,8 +112,8 @@ def main() -> None:
         ranking = rank(model, seen, loss=one.loss, seed=options.seed)
         print(f"{name}: {rising(ranking)} increases rise with bits", *ranking.warnings, sep="\n  ")
         together += whole(name, one, model, seen, unseen, ranking)
-        report("whole policies, on samples that were not ranked", together)
         single += tensors(name, model, seen, ranking)
+    report("whole policies, on samples that were not ranked", together)
     report("single tensors, predicted against measured", single, options.out)
 
 

@@ -155,12 +155,12 @@ def make_minilm(where: Path) -> MiniLM:
     held = load_file(where / "model" / "model.safetensors")
     model = MiniLM()
     for name, own in model.named_parameters():
-        own.data.copy_(held[_published(name)])
+        own.data.copy_(held[published_name(name)])
     return model.eval()
 
 
-def _published(name: str) -> str:
-    """Return what the published file calls a parameter of :class:`MiniLM`."""
+def published_name(name: str) -> str:
+    """Return what published files call a parameter of :class:`MiniLM`."""
     path, _, leaf = name.rpartition(".")
     if not path.startswith("blocks."):
         theirs = {own: theirs for theirs, own in _EMBEDDINGS.items()} | {"norm": "LayerNorm"}

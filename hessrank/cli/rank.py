@@ -69,7 +69,7 @@ def rank(
     max_probes: Annotated[int, typer.Option(help="Most probes a sample.", rich_help_panel=HOW)] = 64,
     weights: Annotated[bool, typer.Option(help="Traces of the weights too.", rich_help_panel=HOW)] = True,
     increase_probes: Annotated[
-        int, typer.Option(help="Probes for the increases at up to 8 bits; 0: from the traces.", rich_help_panel=HOW)
+        int, typer.Option(help="Probes for the increases; 0: from the traces.", rich_help_panel=HOW)
     ] = 256,
     precision: Annotated[
         str, typer.Option(help="32, bf16 or 16: of the passes; sums are in float32.", rich_help_panel=HOW)

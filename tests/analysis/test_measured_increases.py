@@ -64,6 +64,9 @@ def test_what_was_measured_is_said() -> None:
     assert "8" not in widths
     (note,) = (note for note in ranking.warnings if "measured, not predicted" in note)
     assert note.startswith(f"{ranking.info['increases']['measured']} increases")
+    (line,) = (line for line in str(ranking).splitlines() if " add " in line)
+    assert f"*{ranking['add']['act_increase_b4']:.2e}" in line
+    assert "* measured: so few bits" in str(ranking)
     measured = verify(model, x, ranking, layers=["add"], bits=4, weights=False).to_frame()["measured"][0]
     assert ranking["add"]["act_increase_b4"] == pytest.approx(measured, rel=1e-6)  # of all 16 samples
 

@@ -34,9 +34,16 @@ def padded(data: dict[str, Tensor], by: int, *, left: bool = False) -> dict[str,
 
 
 def same(one: Ranking, other: Ranking, layers: set[str], rel: float) -> None:
+    """Compare two rankings.
+
+    Where activations agree to float32 only, one of them may lie on the other side of the edge between two integers.
+    Its error is then a whole step away, which changes eᵀHe by 6/n if H is like the identity (2 · (½)² against n/12,
+    in squared steps). Two such flips are allowed for.
+    """
     for layer in sorted(layers):
         for column in COLUMNS:
-            expected = pytest.approx(other[layer][column], rel=rel, abs=1e-13, nan_ok=True)
+            flips = 12 / other[layer]["numel"] if column.startswith("act_increase") and rel > 1e-6 else 0.0
+            expected = pytest.approx(other[layer][column], rel=rel + flips, abs=1e-13, nan_ok=True)
             assert one[layer][column] == expected, (layer, column)
 
 
