@@ -15,7 +15,7 @@ those of a softmax that is only very sure, are no masks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -62,8 +62,15 @@ class Judged(NamedTuple):
 class ScoreWatch:
     """Keeps the scores of one run until what reads them tells which of them it does not see."""
 
-    def __init__(self, network: Network) -> None:
-        """Find the layers that lead to nothing but a softmax or the like."""
+    def __init__(self, network: Network, without_padding: Callable[[str, Tensor, bool], Tensor]) -> None:
+        """Find the layers that lead to nothing but a softmax or the like.
+
+        Args:
+            network: the network.
+            without_padding: returns the elements of a layer's scores that are no padding, in one dimension. If its
+                last argument is true, padding stays along the last dimension of positions, which masks are for.
+        """
+        self._without_padding = without_padding
         self._before = score_layers(network)
         self._watched = {name for names in self._before.values() for name in names}
         self._kind = {layer.name: layer.kind for layer in network.layers}
@@ -80,14 +87,15 @@ class ScoreWatch:
 
     def judged(self, layer: Layer, call: Call, value: Tensor) -> Iterator[Judged]:
         """Yield the scores that ``layer`` was made of, once it is there; each once."""
-        unseen = None
-        for name in [name for name in self._before.get(layer.name, ()) if name in self._kept]:
-            scores = self._kept.pop(name)
-            count = int((scores <= FAR).sum())
-            if self._may_mask(name) and call.input is not None and call.input.numel() == scores.numel():
-                unseen = _unseen(layer.kind, call.input, value) if unseen is None else unseen
-                count = max(count, unseen)
-            masked = _largest_masked(scores, count)
+        names = [name for name in self._before.get(layer.name, ()) if name in self._kept]
+        unseen = _unseen(layer.kind, call.input, value) if names and call.input is not None else None
+        for name in names:
+            scores, may_mask = self._kept.pop(name), self._may_mask(name)
+            counted = self._without_padding(name, scores, may_mask)
+            count = int((counted <= FAR).sum())
+            if may_mask and unseen is not None and unseen.numel() == scores.numel():
+                count = max(count, int(self._without_padding(name, unseen.reshape(scores.shape), may_mask).sum()))
+            masked = _largest_masked(counted, count)
             if masked is not None:
                 self._masked.add(name)
             yield Judged(name, scores, masked)
@@ -145,21 +153,21 @@ def without_masked(value: Tensor, masked: float | None) -> Tensor:
     return value if masked is None else torch.where(value <= masked, 0.0, value)
 
 
-def _unseen(kind: str, scores: Tensor, value: Tensor) -> int:
-    """Return how many scores have no part in what was made of them."""
+def _unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
+    """Return which scores have no part in what was made of them."""
     unseen = scores <= FAR
     if kind in _SOFTMAXES:
         unseen |= value < torch.finfo(value.dtype).tiny
     elif kind in _LOG_SOFTMAXES:
         unseen |= value.exp() < torch.finfo(value.dtype).tiny
-    return int(unseen.sum())
+    return unseen
 
 
 def _largest_masked(scores: Tensor, count: int) -> float | None:
     """Return the ``count``-th smallest score if it lies farther below the next than that lies below the largest."""
-    flat = scores.flatten().nan_to_num(neginf=torch.finfo(scores.dtype).min)
     if not count:
         return None
+    flat = scores.nan_to_num(neginf=torch.finfo(scores.dtype).min)
     if count == len(flat):
         return float(flat.max())
     masked, lowest, highest = (float(v) for v in (*(flat.kthvalue(k)[0] for k in (count, count + 1)), flat.max()))

@@ -281,7 +281,14 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
         ModelError: an activation is NaN or +inf; the message names the first such layer.
     """
     positions = real_positions(batch)
-    watch = ScoreWatch(network)
+
+    def unpadded(name: str, scores: Tensor, keep_last: bool) -> Tensor:
+        axis = facts[name].axis
+        axis = replace(axis, positions=axis.positions[:-1]) if keep_last else axis
+        real = real_elements(scores, axis, positions)
+        return scores.flatten() if real is None else scores[real.expand_as(scores)]
+
+    watch = ScoreWatch(network, unpadded)
 
     def widen(known: Facts, value: Tensor, low: float, high: float) -> None:
         if low <= LEAST:

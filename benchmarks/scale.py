@@ -24,7 +24,6 @@ from benchmarks.common import Row, interleaved, parsed, parser, report, seconds
 from benchmarks.networks import Example
 from benchmarks.transformer import Block
 from hessrank.analysis.damage import quantized_weights, rounding_error
-from hessrank.analysis.increases import MOST_BITS
 from hessrank.analysis.options import DEFAULT_BITS
 from hessrank.analysis.rank import rank
 from hessrank.analysis.ranking import Ranking
@@ -32,7 +31,6 @@ from hessrank.analysis.rounds import PROBES_A_FORWARD
 
 SHIPPED = Path("examples/lowlight/model.pth")
 SAMPLES, PROBES = 2, 16
-FEW = [bits for bits in DEFAULT_BITS if bits <= MOST_BITS]
 
 
 def blocks(count: int, width: int, length: int) -> Example:
@@ -80,12 +78,12 @@ def rounding_an_element(activation: int, weight: int) -> tuple[float, float]:
 
     def of_weight() -> float:
         return seconds(
-            lambda: [quantized_weights(matrix, 0, FEW).sub_(matrix).flatten(1) @ gradient for _ in range(20)]
+            lambda: [quantized_weights(matrix, 0, DEFAULT_BITS).sub_(matrix).flatten(1) @ gradient for _ in range(20)]
         )
 
     taken = interleaved({"activation": of_activation, "weight": of_weight}, 5)
     whole = {name: statistics.median(some) / 20 for name, some in taken.items()}
-    return whole["activation"] / activation, whole["weight"] / len(FEW) / matrix.numel()
+    return whole["activation"] / activation, whole["weight"] / len(DEFAULT_BITS) / matrix.numel()
 
 
 def stages(model: nn.Module, x: Tensor) -> tuple[Ranking, dict[str, float]]:
@@ -113,11 +111,11 @@ def cost_row(name: str, example: Example) -> Row:
     activations, weights = int(frame["numel"].sum()), sum(matrices)
     element, weight_element = rounding_an_element(activations // len(frame), weights // len(matrices))
     probes = int(frame["num_probes"].max())
-    runs = PROBES / PROBES_A_FORWARD * forward
+    runs, widths = PROBES / PROBES_A_FORWARD * forward, len(DEFAULT_BITS)
     predicted = {
-        "ranges": 2 * forward + len(DEFAULT_BITS) * activations * element,
+        "ranges": 2 * forward + widths * activations * element,
         "probes": probes / PROBES_A_FORWARD * forward + probes * backward,
-        "increases": runs + PROBES * (backward + len(FEW) * (activations * element + weights * weight_element)),
+        "increases": runs + PROBES * backward + widths * (activations * element + PROBES * weights * weight_element),
     }
     measured = {stage: taken[stage] / SAMPLES for stage in predicted}
     measured["ranges"] += forward / SAMPLES  # the first look, before which nothing is told

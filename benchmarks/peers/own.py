@@ -122,7 +122,7 @@ def prepare_brute_force(case: Case) -> Sample:
 
     def sample(_: int) -> Estimates:
         feed = Feed(as_samples(data, 1), case.model, 1, needs_target=case.full_hessian)
-        bench = Bench(work.network, feed, work.loss, ranges)
+        bench = Bench(work.network, feed, work.loss, ranges, {})
         return {name: [float(bench.damage(Damaged(name, BITS))[0]) * factor] for name, factor in per_damage.items()}
 
     return sample

@@ -103,7 +103,7 @@ FLOAT: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]] = {
     "a weight that a hook computes": (
         lambda: nn.Sequential(normed()),
         X,
-        {"weight of 0": "computed before each call: torch.nn.utils.remove_weight_norm makes it a plain weight"},
+        {"weight of 0": "computed by weight_norm before every call: torch.nn.utils.remove_weight_norm(module)"},
     ),
     "a layer that reads a parameter and no data": (
         lambda: Net(lambda s, x: x @ s.k(s.q).mT, k=linear(), q=nn.Parameter(torch.ones(2, 4))),

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hessrank
+from hessrank.analysis.measured_damage import agree
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.verify import Verification
-from hessrank.analysis.verify.explain import Parts, Prediction, agree, reason
+from hessrank.analysis.verify.explain import FACTOR, Parts, Prediction, reason
 from hessrank.analysis.verify.verification import COLUMNS
 from hessrank.errors import HessrankError, ModelError, OptionError, OutputError, UnknownNameError
 
@@ -168,7 +169,7 @@ class TestReasons:
         [(1, 1.4, True), (1, 1.6, False), (1, -1, False), (0, 0, True), (0, 1, False)],
     )
     def test_a_factor_of_one_and_a_half_is_agreement(self, predicted: float, measured: float, expected: bool) -> None:
-        assert agree(predicted, measured) is expected
+        assert agree(predicted, measured, FACTOR) is expected
 
 
 class TestTheResult:
