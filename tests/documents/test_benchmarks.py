@@ -52,7 +52,7 @@ def test_pretrained_networks_run_where_their_packages_are(tmp_path: Path) -> Non
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert run.returncode == 0, run.stderr
     assert "crepe: 0 increases rise with bits" in run.stdout
-    assert "whole policies, on samples that were not ranked" in run.stdout
+    assert "whole policies" in run.stdout
     assert "single tensors, predicted against measured" in run.stdout
     environment["PYTHONPATH"] = ""
     command[-1] = "minilm"
