@@ -27,6 +27,7 @@ _VOLATILE = (
     (re.compile(r"\b[0-9a-f]{12,}"), "…"),  # checksums of numbers
     (re.compile(r"(?<=epoch)\d+"), "…"),  # in names of files: which epoch was the best
     (re.compile(r"\bT_[0-9a-f]{5}"), "T_…"),  # a styled table's identity
+    (re.compile(r"^note: (?:onnxruntime|on x86).*\n?", re.MULTILINE), ""),  # its kernels are the processor's
     (re.compile(r"\d+(?:\.\d+)?(?= (?:s|seconds|ms|it/s)\b)"), "…"),
 )
 
