@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx
 
 from hessrank.analysis.calls import Call
-from hessrank.analysis.layers import Layer
+from hessrank.analysis.layers import Layer, node_kind
 from hessrank.analysis.network import Network
 
 LEAST = -1e30
@@ -136,10 +136,11 @@ def score_layers(network: Network) -> dict[str, tuple[str, ...]]:
 
 def masking_fills(network: Network) -> set[str]:
     """Return the layers that set values to a masking number, whether or not any sample shows it."""
+    fills = {n: node for n, node in network.nodes.items() if n not in network.inside and node_kind(node) in _FILLS}
     return {
         name
-        for name, node in network.nodes.items()
-        if name not in network.inside and _word(node) in _FILLS and any(_is_far(network, a) for a in _arguments(node))
+        for name, node in fills.items()
+        if any(_is_far(network, argument) for argument in (*node.args, *node.kwargs.values()))
     }
 
 
@@ -172,14 +173,6 @@ def _largest_masked(scores: Tensor, count: int) -> float | None:
         return float(flat.max())
     masked, lowest, highest = (float(v) for v in (*(flat.kthvalue(k)[0] for k in (count, count + 1)), flat.max()))
     return masked if lowest - masked > highest - lowest else None
-
-
-def _word(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", node.target))
-
-
-def _arguments(node: fx.Node) -> tuple[object, ...]:
-    return (*node.args, *node.kwargs.values())
 
 
 def _is_far(network: Network, argument: object) -> bool:

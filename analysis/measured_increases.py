@@ -71,7 +71,7 @@ def measure_increases(
     """
     count, passes = predicted.shape[2], PASSES * draws
     ordered = sorted(doubts, key=lambda doubt: (doubt.what.bits not in _FIRST, -doubt.size, doubt.row, doubt.column))
-    order = np.argsort(-np.abs(predicted).sum((0, 1)), kind="stable")
+    order = np.argsort(-np.nansum(np.abs(predicted), (0, 1)), kind="stable")
     some = min(CHECKED, count)
     telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large and small
     checked = ordered[: passes // len(telling)]
@@ -85,6 +85,7 @@ def measure_increases(
     chosen = apart[: passes // len(spread)]
     means = _measured(rounds, "measured", chosen, spread, progress).mean(1)
     left = [*apart[len(chosen) :], *ordered[len(checked) :]]
+    means = np.where(np.isnan(means), np.inf, means)  # what such a rounding breaks, no policy should take
     return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
 
 
