@@ -119,8 +119,8 @@ class Increases:
             worst = max(self.doubts, key=lambda doubt: doubt.size).what
             notes.append(
                 f"{len(self.doubts)} predicted increases are not trusted, as that of {worst.layer} at {worst.bits} "
-                "bits: so few bits round most of these tensors to 0; raise --increase-probes to have more of them "
-                "measured"
+                "bits: rounding wipes most of such a tensor out, or the draws are few and far apart; raise "
+                "--increase-probes to have more of them, and more measured"
             )
         return notes
 

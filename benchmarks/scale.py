@@ -139,7 +139,10 @@ def two_processes(samples: int, draws: int, repeats: int) -> Row:
             asked = ["--num-samples", str(samples), "--increase-probes", str(draws), "--tolerance", "1e-6"]
             command = [sys.executable, *start, "-m", "hessrank", str(SHIPPED), *asked]
             began = time.monotonic()
-            subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, env=environment)
+            command += ["--out", str(out)]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
             return time.monotonic() - began
 
         turns = {"one": lambda: run([], "one.csv"), "two": lambda: run(launch, "two.csv")}
