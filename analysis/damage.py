@@ -137,16 +137,21 @@ def wiped_out(rows: Tensor, steps: Sequence[float]) -> Tensor:
     return found
 
 
-def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> list[float]:
-    """Return ‖Q(w) − w‖²/n of a module's weight for each bit-width."""
-    axis = channel_axis(module)
-    return [
-        float((quantize_weight(weight, axis, width) - weight).square().mean(dtype=torch.float64)) for width in bits
-    ]
+def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Return how far rounding moves a weight, and how much of it rounding wipes out, as :func:`activation_errors`.
 
+    Args:
+        module: the module that multiplies with it.
+        weight: the weight.
+        bits: the bit-widths.
 
-def weight_wiped_out(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> list[float]:
-    """Return for each bit-width the share of a weight's elements other than 0 that round to 0."""
-    rounded = quantized_weights(weight, channel_axis(module), bits)
-    count = int(weight.count_nonzero())
-    return [float(((q == 0) & (weight != 0)).sum()) / max(1, count) for q in rounded]
+    Returns:
+        ‖Q(w) − w‖²/n for each bit-width, and the share of the elements other than 0 that round to 0.
+    """
+    axis, weight = channel_axis(module), weight.detach()
+    errors, wiped, is_there = [], [], weight != 0
+    for width in bits:  # one at a time: a weight may be large
+        rounded = quantize_weight(weight, axis, width)
+        errors.append(float((rounded - weight).square().mean(dtype=torch.float64)))
+        wiped.append(int(((rounded == 0) & is_there).sum()) / max(1, int(is_there.sum())))
+    return errors, wiped

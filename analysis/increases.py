@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hessrank.analysis.damage import weight_errors, weight_wiped_out
+from hessrank.analysis.damage import weight_errors
 from hessrank.analysis.estimators import Weight
 from hessrank.analysis.estimators.auto import curved_ones, where_exact
 from hessrank.analysis.estimators.base import target_of
@@ -28,6 +28,7 @@ from hessrank.analysis.rounding_draws import RoundingDraws, spread_draws
 from hessrank.analysis.rounding_errors import RoundingErrors
 from hessrank.analysis.rounds import Progress, Rounds
 from hessrank.analysis.statistics import Array, in_groups
+from hessrank.analysis.weights import module_of
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Increases:
         draws = self.draws
         if draws is None:
             return
-        row = {layer.name: layer.execution_index for layer in rounds.network.layers}
-        rows, drawn, formula = [row[name] for name in draws.layers], draws.replicates(width), rounds.key_replicates()
+        rows = _rows(rounds, draws, self.weights)[: len(draws.layers)]
+        drawn, formula = draws.replicates(width), rounds.key_replicates()
         others = [row for row in range(len(formula)) if row not in set(rows)]
         tables = {tuple(rows): drawn} | ({tuple(others): formula[others]} if others else {})
         count = min((table.shape[1] for table in tables.values() if table.shape[1] > 1), default=1)  # 1: exact
@@ -139,7 +140,9 @@ def predict_increases(
         progress: told how far it is, as the stages ``increases`` and ``measured``.
     """
     weights = tuple(weight for part in rounds.parts for weight in part.choice.weights)
-    by_sample = np.concatenate([_layers_by_trace(rounds, errors), _weights_by_trace(rounds, weights, bits)])
+    of_weights = [weight_errors(module_of(rounds.network, weight), weight.parameter, bits) for weight in weights]
+    moved, wiped = np.array(of_weights).reshape(-1, 2, len(bits)).swapaxes(0, 1)
+    by_sample = np.concatenate([_layers_by_trace(rounds, errors), _weights_by_trace(rounds, moved)])
     drawn, why = _drawn(rounds, errors, bits, draws, outputs, progress)
     noise = np.zeros(by_sample.shape[:2])
     if drawn is not None:
@@ -147,7 +150,8 @@ def predict_increases(
         by_sample[rows], noise[rows] = drawn.per_sample(), drawn.noise()
     values = by_sample.mean(2)
     found: dict[tuple[int, int], float] = {}
-    doubts = _doubts(rounds, errors, weights, bits, values, noise) if draws else []
+    wiped = np.concatenate([errors.wiped.mean(2), wiped])
+    doubts = _doubts(rounds, weights, bits, wiped, values, noise) if draws else []
     if doubts:
         found, doubts = measure_increases(rounds, doubts, by_sample, draws, progress)
     measured = np.zeros(values.shape, dtype=np.bool_)
@@ -160,11 +164,15 @@ def _layers_by_trace(rounds: Rounds, errors: RoundingErrors) -> Array:
     return np.asarray(errors.errors * rounds.traces_per_sample()[:, None, :] / 2)
 
 
-def _weights_by_trace(rounds: Rounds, weights: Sequence[Weight], bits: Sequence[int]) -> Array:
-    """Return ½ · trace/n · ‖e‖² of every weight, bit-width and sample; NaN where there is no trace."""
+def _weights_by_trace(rounds: Rounds, moved: Array) -> Array:
+    """Return ½ · trace/n · ‖e‖² of every weight, bit-width and sample; NaN where there is no trace.
+
+    Args:
+        rounds: the finished sampling of the traces.
+        moved: ‖e‖²/n of the weights, shape (weights, bits).
+    """
     traces = [np.zeros((0, len(rounds.feed))), *(part.weights.per_sample() for part in rounds.parts)]
-    moved = [weight_errors(rounds.module_of(weight), weight.parameter, bits) for weight in weights]
-    return np.asarray(np.concatenate(traces)[:, None, :] * np.array(moved).reshape(-1, len(bits), 1) / 2)
+    return np.asarray(np.concatenate(traces)[:, None, :] * moved[:, :, None] / 2)
 
 
 def _drawn(
@@ -195,17 +203,9 @@ def _rows(rounds: Rounds, drawn: RoundingDraws, weights: Sequence[Weight]) -> li
 
 
 def _doubts(
-    rounds: Rounds,
-    errors: RoundingErrors,
-    weights: Sequence[Weight],
-    bits: Sequence[int],
-    values: Array,
-    noise: Array,
+    rounds: Rounds, weights: Sequence[Weight], bits: Sequence[int], wiped: Array, values: Array, noise: Array
 ) -> list[Doubt]:
     """Return the predictions that are not trusted: where rounding wipes a tensor out, or the draws disagree."""
-    modules = [rounds.module_of(weight) for weight in weights]
-    of_weights = [weight_wiped_out(m, w.parameter, bits) for m, w in zip(modules, weights, strict=True)]
-    wiped = np.concatenate([errors.wiped.mean(2), np.array(of_weights).reshape(-1, len(bits))])
     sizes = np.maximum(wiped / WIPED_OUT, noise / NOISY)
     names = [(layer.name, None) for layer in rounds.network.layers] + [(w.calls[0], w) for w in weights]
     places = zip(*np.nonzero((sizes > 1) & np.isfinite(values)), strict=True)

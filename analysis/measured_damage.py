@@ -22,7 +22,7 @@ from hessrank.analysis.losses import Loss
 from hessrank.analysis.masks import without_masked
 from hessrank.analysis.network import Network
 from hessrank.analysis.statistics import Array
-from hessrank.analysis.weights import Weight, channel_axis
+from hessrank.analysis.weights import Weight, channel_axis, module_of
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,12 @@ class Bench:
         target, before = self._float(batch)
 
         def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
-            moved = what.weight is None and layer.name == what.layer
-            return value + times * self._error(what, value) if moved else None
+            if what.weight is not None or layer.name != what.layer:
+                return None
+            scores = without_masked(value, self._masked.get(what.layer))  # masked ones have no error
+            return value + times * rounding_error(scores, *self._ranges[what.layer], what.bits)
 
-        with _moved(self._module(what.weight), what, times) if what.weight is not None else nullcontext():
+        with _moved(module_of(self._network, what.weight), what, times) if what.weight is not None else nullcontext():
             output = _in_double(self._network.run(batch, tap).output)
         return self._loss.per_sample(output, target).double() - before
 
@@ -105,26 +107,24 @@ class Bench:
         if what.weight is not None:
             return 0.0
         low, high = self._ranges[what.layer]
-        beyond, total = np.zeros(1), np.zeros(1)
-
-        def tap(layer: Layer, call: Call, value: Tensor) -> None:
-            if layer.name == what.layer:
-                error = self._error(what, value).double().square()
-                value = without_masked(value, self._masked.get(what.layer))
-                outside = (value < min(low, 0.0)) | (value > max(high, 0.0))
-                beyond[0] += float(error[outside].sum())
-                total[0] += float(error.sum())
+        found: list[tuple[float, float]] = []  # ‖e‖² beyond the range, and in all
 
         def look(batch: Batch) -> None:
+            seen: list[tuple[float, float]] = []
+
+            def tap(layer: Layer, call: Call, value: Tensor) -> None:
+                if layer.name == what.layer:
+                    value = without_masked(value, self._masked.get(what.layer))
+                    error = rounding_error(value, low, high, what.bits).double().square()
+                    outside = (value < min(low, 0.0)) | (value > max(high, 0.0))
+                    seen.append((float(error[outside].sum()), float(error.sum())))
+
             self._network.run(batch, tap)
+            found.extend(seen)  # not before the run is over: if memory runs out, the batch is done again
 
         self._feed.each(look)
-        return float(beyond[0] / total[0]) if total[0] else 0.0
-
-    def _error(self, what: Damaged, value: Tensor) -> Tensor:
-        """Return Q(a) − a of an activation; masked scores have none."""
-        scores = without_masked(value, self._masked.get(what.layer))
-        return rounding_error(scores, *self._ranges[what.layer], what.bits)
+        total = sum(squares for _, squares in found)
+        return sum(beyond for beyond, _ in found) / total if total else 0.0
 
     def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
         found = np.zeros(len(self._feed))
@@ -134,10 +134,6 @@ class Bench:
 
         self._feed.each(work)
         return found
-
-    def _module(self, weight: Weight) -> nn.Module:
-        path = next(layer.module for layer in self._network.layers if layer.name == weight.calls[0])
-        return self._network.model.get_submodule(str(path))
 
 
 def agree(predicted: float, measured: float, factor: float) -> bool:

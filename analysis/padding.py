@@ -114,7 +114,7 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
         fact = facts[name]
         fact.axis = replace(fact.axis, positions=positions)
         counted = torch.tensor(fact.numels) * shares ** len(positions) if len(fact.numels) == len(shares) else None
-        fact.numel = fact.numel if counted is None else round(float(counted.mean()), 6)
+        fact.numel = fact.numel if counted is None else float(counted.round().mean())
     padding = round(float(((1 - shares) * lengths).sum()))
     yield f"padding ({FIELD} is 0) is left out: {padding} of {int(lengths.sum())} positions"
     if not places:

@@ -62,7 +62,7 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
         "layer": [layer.name for layer in layers],
         "kind": [layer.kind for layer in layers],
         "execution_index": [layer.execution_index for layer in layers],
-        "shape": [_shape_text(fact.shapes) for fact in facts],
+        "shape": [shape_span(fact.shapes) for fact in facts],
         "numel": _whole([fact.numel for fact in facts]),
         "macs": _whole([fact.macs for fact in facts]),
     }
@@ -75,7 +75,7 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
     return table
 
 
-def _shape_text(shapes: Sequence[tuple[int, ...]]) -> str:
+def shape_span(shapes: Sequence[tuple[int, ...]]) -> str:
     """Return a shape as ``8x3x3``; where samples differ in a dimension, the smallest and the largest: ``8x3-5``."""
     seen = [shape for shape in shapes if shape]
     if len({len(shape) for shape in seen}) != 1:

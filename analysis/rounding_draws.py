@@ -16,7 +16,7 @@ from hessrank.analysis.rounding_damage import Grids, rounding_damage
 from hessrank.analysis.rounds import Progress, Rounds, in_chunks
 from hessrank.analysis.stage import Stage
 from hessrank.analysis.statistics import Array, Replicates
-from hessrank.analysis.weights import channel_axis
+from hessrank.analysis.weights import channel_axis, module_of
 
 
 class RoundingDraws:
@@ -50,13 +50,13 @@ class RoundingDraws:
         grids, total = self._grids(rounds), sum(self.counts)
 
         def add(chunk: range, batch: Batch) -> None:
+            drawn: list[tuple[tuple[int, ...], Tensor]] = []
             for one in single_samples(batch):
-                indices = range(chunk.start, min(chunk.stop, self.counts[one.samples[0]]))
-                if not indices:
-                    continue
-                found = self._estimates(rounds, one, indices, grids)
-                for draw in [reduce(torch.add, found)] if self.exact else found:
-                    self._found.add(one.samples, draw.reshape(-1, 1).numpy())
+                if indices := range(chunk.start, min(chunk.stop, self.counts[one.samples[0]])):
+                    found = self._estimates(rounds, one, indices, grids)
+                    drawn += [(one.samples, draw) for draw in ([reduce(torch.add, found)] if self.exact else found)]
+            for samples, draw in drawn:  # not before all are there: if memory runs out, the batch is done again
+                self._found.add(samples, draw.reshape(-1, 1).numpy())
 
         most = range(max(self.counts))
         chunks = [most] if self.exact else in_chunks(most)
@@ -93,10 +93,8 @@ class RoundingDraws:
         return np.asarray(share[: len(self.layers), self.bits.index(width)])
 
     def _grids(self, rounds: Rounds) -> Grids:
-        paths = {layer.name: str(layer.module) for layer in rounds.network.layers}
-        modules = [rounds.network.model.get_submodule(paths[weight.calls[0]]) for weight in self.weights]
         ranges = {name: (rounds.facts[name].low, rounds.facts[name].high) for name in self.layers}
-        return Grids(self.bits, ranges, [channel_axis(module) for module in modules])
+        return Grids(self.bits, ranges, [channel_axis(module_of(rounds.network, weight)) for weight in self.weights])
 
     def _estimates(self, rounds: Rounds, batch: Batch, indices: range, grids: Grids) -> list[Tensor]:
         probes: Probes = UnitVectors() if self.exact else Rademacher(rounds.seed)

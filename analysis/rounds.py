@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.checkpoint import Checkpoint
@@ -178,11 +177,6 @@ class Rounds:
     def exact(self) -> bool:
         """Whether no trace has probe noise."""
         return all(part.estimator.deterministic for part in self.parts)
-
-    def module_of(self, weight: Weight) -> nn.Module:
-        """Return the module that multiplies with ``weight`` first."""
-        path = next(layer.module for layer in self.network.layers if layer.name == weight.calls[0])
-        return self.network.model.get_submodule(str(path))
 
     def _assembled(self, tables: Sequence[Array]) -> Array:
         """Put the parts' rows into the order of execution; an exact value stands for as many replicates as needed."""

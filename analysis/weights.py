@@ -40,6 +40,12 @@ class Weight:
     calls: tuple[str, ...]
 
 
+def module_of(network: Network, weight: Weight) -> nn.Module:
+    """Return the module that multiplies with ``weight`` first."""
+    path = next(layer.module for layer in network.layers if layer.name == weight.calls[0])
+    return network.model.get_submodule(str(path))
+
+
 def own_weight(call: Call) -> nn.Parameter | None:
     """Return the weight that a call multiplies with: of a convolution, a linear layer or an embedding."""
     module = call.module

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from hessrank.analysis.ranking import Ranking
-from hessrank.analysis.tables import printed
+from hessrank.analysis.tables import plain_table, printed
 from hessrank.errors import HessrankError, OptionError
 from hessrank.quant.allocation.costs import Bits, Costs, decisions
 from hessrank.quant.policy import Policy
@@ -63,7 +62,7 @@ class Alternatives:
 
     def table(self) -> Table:
         """Return the rows as a rich table."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = plain_table()
         table.add_column("")
         for head in ("size", "BOPs", "weight bits", "act bits", "loss +"):
             table.add_column(head, justify="right", overflow="fold")
@@ -77,7 +76,7 @@ class Alternatives:
                 Text(row.policy), size_text(told.size_mib * 2**20), f"{told.bops:.4g}", *bits, f"{row.increase:.3g}"
             )
         impossible = [f"{row.policy}: {row.why_not}" for row in self.rows if row.why_not]
-        table.caption, table.caption_justify = Text("\n".join(impossible)) if impossible else None, "left"
+        table.caption = Text("\n".join(impossible)) if impossible else None
         return table
 
     def __str__(self) -> str:

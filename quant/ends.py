@@ -1,12 +1,9 @@
-"""Where a network begins and ends; what its sub-networks are says :mod:`hessrank.analysis.sub_networks`."""
+"""The last layer but one of a network; what its sub-networks are says :mod:`hessrank.analysis.sub_networks`."""
 
 from __future__ import annotations
 
-from hessrank.analysis.sub_networks import SubNetwork, sub_networks
 from hessrank.quant.graph import Graph
 from hessrank.quant.kinds import passes_grid_on
-
-__all__ = ["SubNetwork", "before_last", "sub_networks"]
 
 
 def before_last(graph: Graph, exit_layer: str) -> str | None:

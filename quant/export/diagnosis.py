@@ -63,9 +63,10 @@ def diagnose(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> list
     values = runs.values()
     left = runs.differences(values)
     exact = runs.values(settings=WITHOUT_SATURATION)
-    if clipped := _agreeing(left, runs.differences(exact)):
+    unclipped = runs.differences(exact)
+    if clipped := _agreeing(left, unclipped):
         lines.append(f"{SATURATES_HERE}: {_told(left, clipped)}; {_NARROWER}")
-        settings, values, left = WITHOUT_SATURATION, exact, runs.differences(exact)
+        settings, values, left = WITHOUT_SATURATION, exact, unclipped
     rounded = _agreeing(left, runs.differences(values, with_int32_biases(model)))
     wrapped = _agreeing(left, runs.differences(values, with_int32_sums(model))) - rounded
     lines += _int32_lines(model, left, rounded, wrapped)

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.sub_networks import SubNetwork, sub_networks
 from hessrank.figures import new_axes
 from hessrank.labels import Extent, below, draw_extents
-from hessrank.quant.ends import SubNetwork, sub_networks
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
 from hessrank.quant.strategies import Problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -39,8 +40,11 @@ def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis])
         for path, module in model.quantized_weights():
             with _named(f"{path}.weight"):
                 module.observe_weight()
-        with _Observation(model, axes) as observation:
-            feed.each(observation.show)
+        size = None
+        while size != feed.batch_size:  # once; anew if memory ran out, as what failed was seen in part
+            size = feed.batch_size
+            with _Observation(model, axes) as observation:
+                feed.each(observation.show)
     layers = {one.quantizer: one.layer for one in reversed(model.inserted)}
     for path, quantizer in model.quantizers_by_path():
         with _named(layers[path]):
@@ -52,21 +56,25 @@ def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis])
 
 
 class _Observation(ExitStack):
-    """Shows observers what their quantizers are given, until it is left."""
+    """Shows observers, which forget what they saw before, what their quantizers are given, until it is left."""
 
     def __init__(self, model: QuantizedModel, axes: Mapping[str, SampleAxis]) -> None:
         super().__init__()
         self._model, self._axes = model, axes
         self._real: Tensor | None = None  # which positions of the batch are no padding
         layer_at = {one.node: one.layer for one in model.inserted if one.tensor != "weight"}
-        for path, layers in self._calls(layer_at).items():
-            quantizer = model.get_submodule(path)
-            self.callback(quantizer.register_forward_pre_hook(self._observer(layers)).remove)
+        self._layers = self._calls(layer_at)
+        self._following: dict[str, Iterator[str]] = {}
+        for path in self._layers:
+            quantizer = cast(Quantizer, model.get_submodule(path))
+            quantizer.observer.reset()
+            self.callback(quantizer.register_forward_pre_hook(self._observer(path)).remove)
 
     def show(self, batch: Batch) -> None:
         """Run the model on a batch."""
         check_finite(batch)
         self._real = real_positions(batch)
+        self._following = {path: cycle(layers) for path, layers in self._layers.items()}
         self._model(*batch.args, **batch.kwargs)
 
     def _calls(self, layer_at: Mapping[str, str]) -> dict[str, list[str]]:
@@ -77,11 +85,9 @@ class _Observation(ExitStack):
                 calls.setdefault(str(node.target), []).append(layer_at[node.name])
         return calls
 
-    def _observer(self, layers: list[str]) -> Callable[[Quantizer, tuple[Tensor, ...]], None]:
-        following = cycle(layers)
-
+    def _observer(self, path: str) -> Callable[[Quantizer, tuple[Tensor, ...]], None]:
         def observe(quantizer: Quantizer, given: tuple[Tensor, ...]) -> None:
-            layer, value = next(following), given[0]
+            layer, value = next(self._following[path]), given[0]
             counted = counted_elements(value, self._axes[layer], self._real)
             with _named(layer):
                 quantizer.observer.observe(value if counted is None else value[counted.expand_as(value)])

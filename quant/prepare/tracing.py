@@ -17,7 +17,7 @@ from hessrank.analysis.feed import Feed, check_finite
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.network import Network
 from hessrank.analysis.padding import leave_out_padding
-from hessrank.analysis.report import describe_graph
+from hessrank.analysis.report import describe_graph, shape_span
 from hessrank.analysis.survey import Facts, SampleAxis, find_ranges, find_sample_axes, first_look, mask_by_fills
 from hessrank.analysis.untouched import copied, untouched
 from hessrank.analysis.weights import find_weights
@@ -112,9 +112,11 @@ def _facts(network: Network, one: Batch, feed: Feed | None) -> dict[str, Facts]:
     if feed is None:
         find_ranges(network, one, facts)
         return facts
-    if feed.batch_size > 1 and len(feed) > 1 and find_sample_axes(network, one, feed.batch(0, 1), facts):
+    batched = feed.batch_size > 1 and len(feed) > 1
+    mixed = batched and find_sample_axes(network, one, feed.batch(0, 1), facts)
+    padded = any(leave_out_padding(network, feed, facts))
+    if mixed and padded:
         feed.batch_size = 1  # or else nobody could say which positions are whose
-    any(leave_out_padding(network, feed, facts))
 
     def look(batch: Batch) -> None:
         check_finite(batch)
@@ -128,7 +130,7 @@ def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
     rows = {
         layer.name: {
             "kind": layer.kind,
-            "shape": "x".join(map(str, facts[layer.name].shape)) or "1",
+            "shape": shape_span(facts[layer.name].shapes),
             "numel": facts[layer.name].numel,
             "macs": facts[layer.name].macs,
         }

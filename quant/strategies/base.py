@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.sub_networks import SubNetwork, sub_networks
 from hessrank.errors import ModelError, OptionError
 from hessrank.plugins import Registry
-from hessrank.quant.ends import SubNetwork, sub_networks
 from hessrank.quant.graph import Graph
 from hessrank.quant.kernels import Kernel, Kernels
 from hessrank.quant.points import Points, quantization_points

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from hessrank.analysis.sub_networks import SubNetwork
 from hessrank.errors import OptionError
 from hessrank.plugins import Registry
-from hessrank.quant.ends import SubNetwork, before_last
+from hessrank.quant.ends import before_last
 from hessrank.quant.strategies.base import Problem
 
 

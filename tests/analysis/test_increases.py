@@ -1,5 +1,6 @@
 """The predicted increases of a ranking: from rounding errors where they can be, from traces elsewhere."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from small_networks import CASES, Gate, Reused
 from torch import Tensor, nn
 
 from hessrank.analysis.damage import quantize, quantize_weight
+from hessrank.analysis.estimators.base import Work
 from hessrank.analysis.rank import rank
 from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.rounding_damage import Grids, rounding_damage
 from hessrank.analysis.verify.verify import verify
 from hessrank.errors import OptionError
 
@@ -170,6 +173,22 @@ def test_more_draws_than_one_forward_pass_serves_are_all_counted() -> None:
     exact = table(rank(model, x, loss="self-mse", bits=BITS, estimator="exact"))
     found = table(rank(model, x, loss="self-mse", bits=BITS, increase_probes=80, estimator="gauss-newton"))
     np.testing.assert_allclose(found[FEW], exact[FEW], rtol=1e-5)
+
+
+def test_a_batch_that_memory_ran_out_in_is_not_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain()
+    expected, ran_out = table(rank(model.double(), x, max_probes=2, bits=BITS, batch_size=4)), []
+
+    def tight(work: Work, grids: Grids, *, exact: bool) -> Iterator[Tensor]:
+        if work.batch.samples == (1,) and 1 not in ran_out:
+            ran_out.append(work.copies)
+            raise MemoryError
+        return rounding_damage(work, grids, exact=exact)
+
+    monkeypatch.setattr("hessrank.analysis.rounding_draws.rounding_damage", tight)
+    found = table(rank(model.double(), x, max_probes=2, bits=BITS, batch_size=4))
+    assert ran_out[-1] == 1
+    np.testing.assert_allclose(found[FEW], expected[FEW], rtol=1e-9)
 
 
 class TestWhereAPlainBackwardPassDoesNotTell:

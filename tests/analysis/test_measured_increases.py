@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hessrank import rank, verify
-from hessrank.analysis.damage import weight_wiped_out, wiped_out
+from hessrank.analysis.damage import weight_errors, wiped_out
 from hessrank.analysis.measured_increases import falling_with_bits
 from hessrank.analysis.ranking import Ranking
 
@@ -142,4 +142,4 @@ def test_what_rounding_wipes_out() -> None:
     linear = nn.Linear(3, 1)
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[0.0, 0.4, 3.0]]))
-    assert weight_wiped_out(linear, linear.weight, (2, 8)) == [0.5, 0.0]
+    assert weight_errors(linear, linear.weight, (2, 8))[1] == [0.5, 0.0]

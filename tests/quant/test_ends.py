@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hand_graphs import RESIDUAL, TWO_STAGES, U_NET, graph
 
-from hessrank.quant.ends import before_last, sub_networks
+from hessrank.analysis.sub_networks import sub_networks
+from hessrank.quant.ends import before_last
 
 
 def test_an_output_that_is_used_further_inside_makes_two_sub_networks() -> None:
