@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import LossError
+from hessrank.text import shape_text
 
 
 class MeanSquares:

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.distill.feature_losses import AttentionTransfer, Cosine, LogitsKL, MeanSquares, SimilarityPreserving
 from hessrank.distill.user_code import told
 from hessrank.errors import LossError, OptionError
 from hessrank.plugins import Registry
+from hessrank.text import shape_text
 
 
 class DistillationLoss(Protocol):

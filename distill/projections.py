@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import LossError
+from hessrank.text import shape_text
 
 Projection = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 """A linear map of channels, the same at every position, without bias."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hessrank.analysis.loading.files import one_line
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.errors import HessrankError, LossError
+from hessrank.text import one_line
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.data.arrays import Column, Columns
-from hessrank.analysis.loading.files import one_line
 from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import DataError
+from hessrank.text import one_line
 
 
 def read_columns(path: Path) -> Columns:

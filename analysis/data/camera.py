@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hessrank.analysis.data.exposure import expose, parse_sid, sid_gain, without_references
-from hessrank.analysis.loading.files import one_line
 from hessrank.errors import DataError
 from hessrank.requirements import install_command
+from hessrank.text import one_line
 
 SID_SONY_LEVELS = (512.0, 16383.0)
 """Black and white level the SID benchmark uses for its Sony frames."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hessrank.analysis.data.crop import scale_and_crop
 from hessrank.analysis.data.pixels import image_shape, read_pixels
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
+from hessrank.text import shape_text
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

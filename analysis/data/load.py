@@ -20,8 +20,9 @@ from hessrank.analysis.data.noise import NoiseSamples
 from hessrank.analysis.data.plugin import load_plugin
 from hessrank.analysis.data.raw import Frame, RawSamples
 from hessrank.analysis.data.source import Data, describe_sample
-from hessrank.analysis.loading.files import existing_path, readable_file, shape_text
 from hessrank.errors import DataError
+from hessrank.paths import existing_path, readable_file
+from hessrank.text import shape_text
 
 RANDOM_SAMPLES = 8
 """How many random samples there are unless the user says."""

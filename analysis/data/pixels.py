@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from hessrank.analysis.loading.files import one_line
 from hessrank.errors import DataError
+from hessrank.text import one_line
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
 

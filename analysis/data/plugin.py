@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hessrank.analysis.loading.files import one_line
 from hessrank.errors import DataError, HessrankError
 from hessrank.plugins import import_attribute
+from hessrank.text import one_line
 
 
 def load_plugin(reference: str) -> Any:

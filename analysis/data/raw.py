@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.data.crop import center_crop
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
+from hessrank.text import shape_text
 
 
 class Frame(Protocol):

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessrank.analysis.loading.files import one_line, printable
 from hessrank.analysis.untouched import copied
 from hessrank.errors import HessrankError, LoadError, OptionError
 from hessrank.plugins import import_attribute
+from hessrank.text import one_line, printable
 from hessrank.wrappers import take_out
 
 Architecture = str | nn.Module | Callable[..., nn.Module]

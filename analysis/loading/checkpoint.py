@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.loading.files import one_line
 from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import LoadError, OutputError
 from hessrank.files import written_whole
+from hessrank.text import one_line
 from hessrank.wrappers import looked_through
 
 CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1

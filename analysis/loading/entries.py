@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hessrank.analysis.loading.files import printable
+from hessrank.text import printable
 
 USUAL_NAMES = (
     "model",

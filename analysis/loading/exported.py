@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.loading.files import one_line, shape_text
 from hessrank.errors import LoadError
+from hessrank.text import one_line, shape_text
 
 
 def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor | None]:

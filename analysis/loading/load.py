@@ -20,13 +20,14 @@ from hessrank.analysis.loading.entries import (
     taken_note,
 )
 from hessrank.analysis.loading.exported import exported_note, read_exported
-from hessrank.analysis.loading.files import one_line, printable, readable_file, sha256_of
 from hessrank.analysis.loading.matching import fits, ignored_notes, load_weights, without_ignored
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.analysis.loading.pretrained import folder_sha256, pretrained_folder, read_pretrained
 from hessrank.analysis.loading.sniff import Format, sniff
 from hessrank.analysis.loading.weight_sets import choose_weights, fitting_groups
 from hessrank.errors import LoadError
+from hessrank.paths import readable_file, sha256_of
+from hessrank.text import one_line, printable
 from hessrank.wrappers import take_out, wrappers_of
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from hessrank.analysis.loading.files import one_line, printable, shape_text
 from hessrank.analysis.loading.prefixes import strip_prefixes
 from hessrank.errors import LoadError
+from hessrank.text import one_line, printable, shape_text
 
 _LISTED = 8
 _PATTERNS = 4

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from hessrank.analysis.loading.files import one_line, printable
 from hessrank.analysis.memory import is_out_of_memory
 from hessrank.errors import LoadError
+from hessrank.text import one_line, printable
 
 _LISTED = 4
 _TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"

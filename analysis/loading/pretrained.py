@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessrank.analysis.loading.files import one_line, printable, sha256_of
 from hessrank.errors import LoadError
+from hessrank.paths import sha256_of
 from hessrank.requirements import install_command
+from hessrank.text import one_line, printable
 
 _CONFIG = "config.json"
 _ATTENTION = "attn_implementation"

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from hessrank.analysis.loading.entries import Entry
-from hessrank.analysis.loading.files import printable
 from hessrank.analysis.loading.matching import fits
 from hessrank.errors import LoadError, unknown_name
+from hessrank.text import printable
 
 _DEEPEST = 3
 

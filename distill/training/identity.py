@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.feed import content
-from hessrank.analysis.loading.files import sha256_of
 from hessrank.distill.run_file import RunFile, Settings
+from hessrank.paths import sha256_of
 
 _DIGITS = 16
 _NOTHING = ("config_file_path", "debug", "gpu_id", "onnx", "out", "pdb_debug", "test", "trust_pickle")

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.loading.architecture import Architecture, build, import_ours
 from hessrank.analysis.loading.checkpoint import CHECKPOINT, CHECKPOINT_VERSION
-from hessrank.analysis.loading.files import printable, readable_file
 from hessrank.analysis.loading.matching import load_weights
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.errors import LoadError, OptionError
+from hessrank.paths import readable_file
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.reading import read_text
 from hessrank.quant.prepare import QuantizedModel, prepare
 from hessrank.quant.prepare.model import META
+from hessrank.text import printable
 
 if TYPE_CHECKING:
     from hessrank.distill.tasks.base import Task

@@ -142,8 +142,8 @@ def _trained(
     threads: int | None,
 ) -> tuple[QuantizedModel, Batch]:
     """Return the network of a training's checkpoint, and a sample: of the data, or the one in the checkpoint."""
-    from hessrank.analysis.loading.files import readable_file
     from hessrank.distill.training.trained import example_of, is_trained, load_trained, read_trained
+    from hessrank.paths import readable_file
 
     if not is_trained(readable_file(model, error=LoadError)):
         raise OptionError(f"{model} is no checkpoint of a quantized training: give --policy policy.yaml with it")

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hessrank.analysis.loading.files import one_line, readable_file
 from hessrank.errors import OptionError, nearest_first
+from hessrank.paths import readable_file
 from hessrank.quant.allocation.allocate import Limit, PairCost
 from hessrank.quant.allocation.costs import Product, decisions, products
 from hessrank.quant.graph import Graph
 from hessrank.quant.points import Points
 from hessrank.quant.scheme import FLOAT_BITS, MAX_BITS, MIN_BITS
+from hessrank.text import one_line
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Table = Mapping[tuple[str, int, int], float]

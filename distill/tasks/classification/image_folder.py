@@ -10,9 +10,9 @@ import torch
 from hessrank.analysis.data.folder import IMAGES, SUFFIXES, files_of
 from hessrank.analysis.data.images import ImageSamples
 from hessrank.analysis.data.pixels import image_shape
-from hessrank.analysis.loading.files import shape_text
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures
 from hessrank.errors import DataError, OptionError, nearest_first
+from hessrank.text import shape_text
 
 VALIDATION_FOLDERS = ("val", "validation", "test")
 """Names of the folder of held-out pictures; the first that is there is read."""

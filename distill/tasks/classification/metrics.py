@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.outputs import output_tensors
 from hessrank.errors import LossError
+from hessrank.text import shape_text
 
 
 def class_logits(output: Any) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
+from hessrank.text import shape_text
 
 SMALLEST_SIDE = 8
 """Pixels that a picture has to have in each direction."""

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from hessrank.analysis.loading.files import existing_path
 from hessrank.distill.tasks.base import TASKS, Picture, Task
 from hessrank.distill.tasks.classification.digits import load_digits
 from hessrank.distill.tasks.classification.image_folder import load_image_folder
@@ -19,6 +18,7 @@ from hessrank.distill.tasks.classification.network import DigitNet
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures, RandomPictures
 from hessrank.distill.tasks.given import MeanLoss
 from hessrank.errors import DataError, OptionError
+from hessrank.paths import existing_path
 
 DIGITS = "digits"
 """The name of the built-in data."""

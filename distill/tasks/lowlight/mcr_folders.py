@@ -18,11 +18,11 @@ import numpy as np
 
 from hessrank.analysis.data.exposure import McrName, parse_mcr
 from hessrank.analysis.data.folder import IMAGES, kind_of
-from hessrank.analysis.loading.files import one_line
 from hessrank.distill.tasks.lowlight.mcr_pairs import McrPair
 from hessrank.distill.tasks.lowlight.network import SIZE_MULTIPLE
 from hessrank.distill.tasks.lowlight.pattern import align
 from hessrank.errors import DataError
+from hessrank.text import one_line
 
 MCR_NAME = "Mono_Colored_RAW_Paired_DATASET"
 """The folder that the published archive unpacks to."""

@@ -17,10 +17,10 @@ from hessrank.analysis.data.exposure import expose
 from hessrank.analysis.data.folder import MCR, kind_of
 from hessrank.analysis.data.mcr import COLUMNS, ROWS, McrFrame, check_frame_size
 from hessrank.analysis.data.pixels import image_shape, read_pixels
-from hessrank.analysis.loading.files import shape_text
 from hessrank.distill.tasks.lowlight.camera import FloatArray
 from hessrank.distill.tasks.lowlight.pattern import demosaic_bilinear
 from hessrank.errors import DataError
+from hessrank.text import shape_text
 
 _GAMMA = 2.2
 

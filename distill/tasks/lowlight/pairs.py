@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
+from hessrank.text import shape_text
 
 _LUMA = np.array([0.2989, 0.5870, 0.1140], dtype=np.float32)  # as the network's authors weigh it
 

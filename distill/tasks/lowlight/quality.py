@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hessrank.analysis.loading.files import shape_text
 from hessrank.errors import DataError
 from hessrank.requirements import install_command
+from hessrank.text import shape_text
 
 SSIM_WINDOW = 7
 """Side of the window of :func:`ssim_8bit`, in pixels."""

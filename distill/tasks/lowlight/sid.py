@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.data.camera import CameraFrame, camera_frames, opened
 from hessrank.analysis.data.exposure import MOST_SID_RATIO, parse_sid
-from hessrank.analysis.loading.files import one_line, printable
 from hessrank.distill.tasks.lowlight.pattern import align
 from hessrank.errors import DataError, unknown_name
+from hessrank.text import one_line, printable
 
 SID_LISTS = {split: f"Sony_{split}_list.txt" for split in ("train", "val", "test")}
 """The lists of pairs, by split."""

@@ -1,4 +1,4 @@
-"""Files as the user named them: that they are there and can be read, and what went wrong in one line."""
+"""Files as the user named them: that they are there and can be read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from hessrank.errors import HessrankError
+from hessrank.text import one_line
 
 
 def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
@@ -60,20 +61,3 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of the file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def one_line(problem: BaseException, *, at_most: int = 200) -> str:
-    """Return an exception's message as one line of at most so many characters; else its type."""
-    text = printable(str(problem)) or type(problem).__name__
-    return text if len(text) <= at_most else text[: at_most - 1] + "…"
-
-
-def printable(text: str) -> str:
-    """Return ``text`` as one line without control characters: names in a file may hold anything."""
-    words = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "�" for letter in words)
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """Return a shape as people write it, ``3×224×224``; ``scalar`` for no dimension."""
-    return "×".join(map(str, shape)) or "scalar"
