@@ -25,7 +25,7 @@ class Case:
         seed: of the run.
         number: of the case among those of its command.
         arguments: of ``hessrank``.
-        changed: what was changed, for people.
+        changed: what was changed, for people; empty if nothing was: then the command has to succeed.
         names: what an error may name: spoiled files, options and their values.
     """
 
@@ -70,8 +70,8 @@ def make_case(command: str, seed: int, number: int, inputs: Path, folder: Path) 
     random = Random(f"{seed}/{command}/{number}")
     recipe = random.choice(RECIPES[command])
     for name in (*recipe.files, *ALWAYS_THERE):
-        copy(inputs / name, folder / name)
-    what = random.choice(("file",) * 7 + ("option",) * 3 + ("path", "both"))
+        _copy(inputs / name, folder / name)
+    what = random.choice(("file",) * 7 + ("option",) * 3 + ("path", "both", "nothing"))
     changed, names, arguments = [], [], recipe.arguments
     if what in ("file", "both"):
         file = random.choice(sorted(_spoilable(recipe, folder)))
@@ -88,8 +88,7 @@ def make_case(command: str, seed: int, number: int, inputs: Path, folder: Path) 
     return Case(command, seed, number, arguments, "; ".join(changed), tuple(names))
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, a folder, a link or a pipe as it is."""
+def _copy(source: Path, target: Path) -> None:
     if source.is_symlink():
         target.symlink_to(source.readlink())
     elif source.is_fifo():

@@ -19,11 +19,8 @@ _TRACES = (
     "Fatal Python error",
     "a bug",
 )
-_DATA, _NETWORK, _RANKING = (
-    ("data", "sample", "input", "target", "label"),
-    ("network", "weights"),
-    ("the ranking", "ranking.csv"),
-)
+_DATA, _NETWORK = ("data", "sample", "input", "target", "label"), ("network", "weights")
+_RANKING = ("the ranking", "ranking.csv")
 _KINDS = {
     **dict.fromkeys(("x.npy", "xy.npz", "x.pt", "x.safetensors", "0.png", "1.png"), _DATA),
     **dict.fromkeys(("state.pth", "whole.pth", "state.safetensors", "digits.pth"), _NETWORK),
@@ -74,6 +71,8 @@ def _of_the_end(case: Case, ended: Ended) -> list[str]:
         return [f"traceback: {_place(said) or traced}"]
     if ended.status not in ((0, 1, 2) if case.command == "check" else (0, 2)):
         return [f"exit status {ended.status}"]
+    if not case.changed and ended.status == 2:
+        return [f"fails, and nothing is spoiled: {ended.err[-200:]}"]
     errors = [line for line in ended.err.splitlines() if line.startswith("error:")]
     if ended.status == 2 and len(errors) != 1:
         problems.append(f"{len(errors)} lines of error")
