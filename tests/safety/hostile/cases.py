@@ -27,6 +27,7 @@ class Case:
         arguments: of ``hessrank``.
         changed: what was changed, for people; empty if nothing was: then the command has to succeed.
         names: what an error may name: spoiled files, options and their values.
+        files: what it reads.
     """
 
     command: str
@@ -35,6 +36,7 @@ class Case:
     arguments: tuple[str, ...]
     changed: str
     names: tuple[str, ...]
+    files: tuple[str, ...]
 
     @property
     def again(self) -> str:
@@ -85,7 +87,7 @@ def make_case(command: str, seed: int, number: int, inputs: Path, folder: Path) 
         arguments, said, named = _with_path(recipe, random)
         changed.append(said)
         names.extend(named)
-    return Case(command, seed, number, arguments, "; ".join(changed), tuple(names))
+    return Case(command, seed, number, arguments, "; ".join(changed), tuple(names), recipe.files)
 
 
 def _copy(source: Path, target: Path) -> None:

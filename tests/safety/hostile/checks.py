@@ -108,12 +108,12 @@ def _of_the_files(case: Case, ended: Ended, before: Snapshot, after: Snapshot) -
 
 
 def _wanted(case: Case) -> set[str]:
-    """Return the paths, from above ``work``, that the command was asked to write, and folders of runs."""
+    """Return the paths, from above ``work``, that the command may write: those it was given, less those it reads."""
     words = {word.partition("=")[2] if word.startswith("--") else word for word in case.arguments}
     paths = {os.path.normpath(os.path.join("work", word)) for word in words if word}
     beside = {os.path.splitext(path)[0] + ".json" for path in paths}
     folders = {f"work/{name}" for name in _FOLDERS_OF_RUNS} if case.command in ("train", "study") else set()
-    return paths | beside | folders
+    return (paths | beside) - {f"work/{name}" for name in case.files} | folders
 
 
 def _names(error: str, names: tuple[str, ...]) -> bool:

@@ -34,10 +34,16 @@ class Option:
 
 
 @cache
-def options_of(command: str) -> tuple[Option, ...]:
-    """Return the options and arguments of a command, by asking the command itself."""
+def commands() -> dict[str, Any]:
+    """Return the commands by name, by asking the command line itself."""
     group: Any = typer.main.get_command(app)
-    found = group.commands["rank" if command == "default" else command].params
+    return dict(group.commands)
+
+
+@cache
+def options_of(command: str) -> tuple[Option, ...]:
+    """Return the options and arguments of a command."""
+    found = commands()["rank" if command == "default" else command].params
     return tuple(_option(parameter) for parameter in found)
 
 
