@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +162,8 @@ def spoil_zip(path: Path, random: Random) -> None:
         members[at] = name, content[: len(content) // 2]
     elif kind == "long":
         members[at] = name, content + bytes(100_000)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if kind == "packed" else zipfile.ZIP_STORED) as archive:
+    how = zipfile.ZIP_DEFLATED if kind == "packed" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", how) as archive, warnings.catch_warnings(action="ignore"):
         for name, content in members:
             archive.writestr(zipfile.ZipInfo(name), content)
 
