@@ -63,6 +63,8 @@ def main() -> int:
     parser.add_argument("--command", choices=SHARES, help="of one command only")
     parser.add_argument("--case", type=int, help="this one of --command, with all that it says")
     chosen = parser.parse_args()
+    if chosen.case is not None and chosen.command is None:
+        parser.error("--case is the number of a case of --command: give both")
     runner.warm_up()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
         root = Path(folder)
@@ -75,10 +77,17 @@ def main() -> int:
         todo = [one for one in numbers(count) if chosen.command in (None, one[0])][: chosen.cases]
         start = time.monotonic()
         with multiprocessing.get_context("fork").Pool(chosen.jobs) as pool:
-            verdicts = list(pool.imap_unordered(judge, todo))
+            verdicts = [_told(verdict) for verdict in pool.imap_unordered(judge, todo)]
     _print_table(verdicts)
     print(f"{len(verdicts)} cases in {time.monotonic() - start:.0f} s")
     return _print_problems(verdicts)
+
+
+def _told(verdict: Verdict) -> Verdict:
+    """Say at once what does not hold: a long run may be cut off."""
+    for problem in verdict.problems:
+        print(f"{problem}\n    {verdict.case.again}", file=sys.stderr, flush=True)
+    return verdict
 
 
 def _again(verdict: Verdict) -> int:
