@@ -113,7 +113,7 @@ def _with_option(command: str, recipe: Recipe, random: Random) -> tuple[tuple[st
     name = random.choice(option.names)
     if not option.takes_value:
         return (*recipe.arguments, name), name, [name]
-    word = any_word(random, recipe.files)
+    word = any_word(random, recipe.files, option.names[0])
     return (*recipe.arguments, f"{name}={word}"), f"{name} {word[:40]!r}", [name, word]
 
 

@@ -19,7 +19,7 @@ _TRACES = (
     "Fatal Python error",
     "a bug",
 )
-_DATA, _NETWORK = ("data", "sample", "input", "target", "label"), ("network", "weights")
+_DATA, _NETWORK = ("data", "sample", "input", "target", "label"), ("network", "weights", "logits", "layer")
 _RANKING = ("the ranking", "ranking.csv")
 _KINDS = {
     **dict.fromkeys(("x.npy", "xy.npz", "x.pt", "x.safetensors", "0.png", "1.png"), _DATA),
@@ -76,7 +76,7 @@ def _of_the_end(case: Case, ended: Ended) -> list[str]:
     errors = [line for line in ended.err.splitlines() if line.startswith("error:")]
     if ended.status == 2 and len(errors) != 1:
         problems.append(f"{len(errors)} lines of error")
-    if ended.status == 2 and len(errors) == 1 and not _names(errors[0], case.names):
+    if ended.status == 2 and len(errors) == 1 and not _names(errors[0], case):
         problems.append(f"the error names neither file nor option: {errors[0][:120]}")
     if ended.status != 2 and errors:
         problems.append("an error, and no exit status that says so")
@@ -110,22 +110,29 @@ def _of_the_files(case: Case, ended: Ended, before: Snapshot, after: Snapshot) -
 def _wanted(case: Case) -> set[str]:
     """Return the paths, from above ``work``, that the command may write: those it was given, less those it reads."""
     words = {word.partition("=")[2] if word.startswith("--") else word for word in case.arguments}
-    paths = {os.path.normpath(os.path.join("work", word)) for word in words if word}
+    paths = {os.path.normpath(os.path.join("work", word)) for word in words}
     beside = {os.path.splitext(path)[0] + ".json" for path in paths}
     folders = {f"work/{name}" for name in _FOLDERS_OF_RUNS} if case.command in ("train", "study") else set()
     return (paths | beside) - {f"work/{name}" for name in case.files} | folders
 
 
-def _names(error: str, names: tuple[str, ...]) -> bool:
-    """Return whether an error names one of these, or says what it is; ``--max-probes`` may be ``max_probes``."""
+def _names(error: str, case: Case) -> bool:
+    """Return whether an error names one of the case's files and options, or says what it is.
+
+    A fault of one file may show in another: pictures of another size are told with the weights that do not fit.
+    ``--max-probes`` may be ``max_probes``.
+    """
+    names = [*case.names, *(Path(name).name for name in case.files)]
+    kinds = [kind for name in names for kind in _KINDS.get(name, ())]
     plain = error.replace("_", "-").lower()
-    kinds = [kind for name in names for kind in _KINDS.get(Path(name).name, ())]
-    return any(shown and shown in plain for shown in (*map(_shown, names), *kinds))
+    return any(name and name in error for name in names) or any(
+        shown and shown in plain for shown in (*map(_shown, names), *kinds)
+    )
 
 
 def _shown(name: str) -> str:
     """Return the part of a name that an error shows as it is, in the writing of options."""
-    letters = max(re.findall(r"[ -~]+", name), key=len, default="")
+    letters = max(re.findall(r"[ -~]+", os.path.normpath(name)), key=len, default="")
     return letters.replace("_", "-").lower().strip().lstrip("-")[:60]
 
 

@@ -16,6 +16,8 @@ from .values import NUMBERS, TEXTS
 _PLACES = ("", ".", "..", "missing/new.csv", "occupied", "occupied/mine.txt", "pipe.csv", "loop.csv", "null.csv")
 _PLACES += ("x" * 300 + ".csv", "\udcff.csv", "~nobody/new.csv", "new.csv", "new.png", "new.yaml", "-", "a\tb.csv")
 _BIG = (65, 1000, 10**6)
+_WORK = ("--epochs", "--max-probes", "--increase-probes", "--devices", "--num-nodes", "--threads")
+"""More of these is more work or more processes, which is no mistake."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ def _option(parameter: Any) -> Option:
     return Option(names, takes_value=not parameter.is_flag, is_argument=False)
 
 
-def any_word(random: Random, files: tuple[str, ...]) -> str:
-    """Return a hostile value: a place, a file that is read, a number or a text."""
+def any_word(random: Random, files: tuple[str, ...], name: str = "") -> str:
+    """Return a hostile value for the option ``name``: a place, a file that is read, a number or a text."""
     kind = random.choice(("place", "file", "number", "number", "text"))
     if kind == "place":
         return random.choice(_PLACES)
     if kind == "file":
         return random.choice(files)
     if kind == "number":
-        return str(random.choice((*NUMBERS, *_BIG)))[:400]
+        number = random.choice((*NUMBERS, *_BIG))
+        return "0" if name in _WORK and 1 < number < 2**62 else str(number)[:400]
     return random.choice([text for text in TEXTS if "\0" not in text])  # no argument of a process holds a NUL
