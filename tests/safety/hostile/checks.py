@@ -137,9 +137,12 @@ def _shown(name: str) -> str:
 
 
 def _place(said: str) -> str | None:
-    """Return the last place in hessrank of a traceback, and what was raised."""
+    """Return the last place in hessrank of a traceback, and what was raised; or the error that tells of a bug."""
     places = re.findall(r'File "[^"]*?/((?:hessrank|analysis|quant|distill)/[^"]+)", line (\d+), in (\S+)', said)
     raised = re.findall(r"^([\w.]+(?:Error|Exception|Warning|Interrupt|Exit|Signal|Bomb\w*)\b.*)", said, re.MULTILINE)
+    told = re.search(r"^error: .*a bug.*", said, re.MULTILINE)
+    if told is not None:
+        return told[0][:200]
     if not places:
         return raised[-1][:150] if raised else None
     return f"{places[-1][0]}:{places[-1][1]} {places[-1][2]}: {raised[-1][:150] if raised else '?'}"
