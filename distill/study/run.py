@@ -19,6 +19,7 @@ from hessrank.distill.study.policies import Policies
 from hessrank.distill.tasks.find import find_task
 from hessrank.distill.training.before import START
 from hessrank.distill.training.devices import cpu_threads
+from hessrank.distill.training.folders import writing_folder
 from hessrank.distill.training.identity import changed, identity_of_run
 from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.progress import Report
@@ -77,14 +78,16 @@ def run_study(
     for name in only:
         if name not in names:
             raise unknown_name("experiment", name, names)
-    study.out.mkdir(parents=True, exist_ok=True)
-    plan = planned(study, Policies(study, ranking_of(study, say)))
-    wanted = [one for one in plan if not only or one.experiment in only]
-    for number, one in enumerate(wanted, 1):
-        if finished(one):
-            continue
-        say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
-        start(one.run, resume=True, say=lambda line: None, report=report, out=one.folder)
+    with writing_folder(study.out):
+        plan = planned(study, Policies(study, ranking_of(study, say)))
+        wanted = [one for one in plan if not only or one.experiment in only]
+        for number, one in enumerate(wanted, 1):
+            with writing_folder(one.folder):  # puts in order what a killed process left, also after its last file
+                is_over = finished(one)
+            if is_over:
+                continue
+            say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
+            start(one.run, resume=True, say=lambda line: None, report=report, out=one.folder)
     monitor = monitor_of(study)
     return pd.DataFrame([_row(one, monitor) for one in plan if finished(one)])
 

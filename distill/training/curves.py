@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Before = Mapping[str, Mapping[str, float]]
 
+CURVES = "curves.png"
 _COLUMNS = 3
 _STYLES = ("-", "--", "-.", ":")  # told apart in print
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import Before
-from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
+from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, file_name
 from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.folders import Resumed
 from hessrank.distill.training.interrupts import Interrupts
@@ -27,6 +27,7 @@ from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
 from hessrank.errors import LoadError
+from hessrank.paths import readable_file
 
 TRIAL_STEPS = 4
 """Batches an epoch of a trial."""
@@ -111,7 +112,7 @@ def fit(
     module = Training(job.networks, job.materials.task, job.distillation, settings, total_steps)
     records = Records(job.folder, settings)
     task, start = job.materials.task, before.metrics.get(job.student_name, {})
-    keeper = Checkpoints(job.folder, task.monitor, task.mode, job.facts, start)
+    keeper = Checkpoints(job.folder, task.monitor, task.mode, job.facts, start, epoch)
     interrupts = Interrupts()
     callbacks = [EpochSeeds(settings.seed), Progress(report), interrupts, *_pictures(job, devices), records, keeper]
     with quiet_lightning(), interrupts.listening():
@@ -146,15 +147,13 @@ def fit(
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def load_best(job: Job) -> None:
-    """Give the student its best weights: of an epoch, or those before the first step.
+def load_best(job: Job, epoch: int) -> None:
+    """Give the student its best weights: of an epoch, or, of epoch 0, those before the first step.
 
     Raises:
         LoadError: there is no checkpoint of it.
     """
-    path = newest(job.folder, BEST)
-    if path is None:
-        raise LoadError(f"{job.folder}: there is no checkpoint of the best epoch")
+    path = readable_file(job.folder / file_name(BEST, epoch), error=LoadError)
     job.networks.student.load_state_dict(read_pickle(path, trust_pickle=False)["state_dict"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +19,10 @@ from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
 from hessrank.distill.training.before import START
+from hessrank.distill.training.checkpoints import BEST, LAST, file_name
 from hessrank.distill.training.devices import choose_devices, cpu_threads
 from hessrank.distill.training.facts import facts_of
+from hessrank.distill.training.folders import is_beginning, writing_folder
 from hessrank.distill.training.identity import identity_of_run
 from hessrank.distill.training.job import Job, Materials, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
@@ -29,7 +30,8 @@ from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.own_policy import with_own_policy
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
-from hessrank.distill.training.result import TrainResult
+from hessrank.distill.training.records import METRICS, STEPS
+from hessrank.distill.training.result import RESULT, TrainResult
 from hessrank.distill.training.trained import holds_trained, is_trained, load_trained, peek
 from hessrank.distill.training.work import work
 from hessrank.errors import DataError, HessrankError
@@ -85,24 +87,35 @@ def start(
     devices = choose_devices(keys.gpu_id, keys.devices)
     if is_main_process():
         say("loads the network and the data" + (", takes ranges from training samples" if keys.quant else ""))
-    with seeded(keys.seed), cpu_threads(keys.threads):
-        job = job_of(run, _folder(run, out))
-        result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)
-    if keys.onnx and isinstance(result.model, QuantizedModel) and is_main_process():
-        one = job.materials.one
-        say(str(export_onnx(result.model, result.folder / ONNX, one.kwargs or one.args)))
-    return result
+    folder = _folder(run, out)
+    with writing_folder(folder):
+        if _is_trial(run):
+            _clear_trial(folder)
+        with seeded(keys.seed), cpu_threads(keys.threads):
+            job = job_of(run, folder)
+            result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)
+        if keys.onnx and isinstance(result.model, QuantizedModel) and is_main_process():
+            one = job.materials.one
+            say(str(export_onnx(result.model, result.folder / ONNX, one.kwargs or one.args)))
+        return result
 
 
 def _folder(run: RunFile, out: Path | None) -> Path:
-    """Return the folder to write to; a trial has one of its own, which the next trial replaces."""
+    """Return the folder to write to; a trial has one of its own."""
     folder = run.out if out is None else out
-    if not run.keys.debug or run.keys.test:
-        return folder
-    trial = folder.with_name(f"{folder.name}-debug")
-    if (trial / START).is_file() and is_main_process():
-        shutil.rmtree(trial)
-    return trial
+    return folder.with_name(f"{folder.name}-debug") if _is_trial(run) else folder
+
+
+def _is_trial(run: RunFile) -> bool:
+    return run.keys.debug and not run.keys.test
+
+
+def _clear_trial(trial: Path) -> None:
+    """Remove what the trial before this one wrote and this one may not write over."""
+    if is_beginning(trial / START) and is_main_process():
+        saved = [file_name(kind, epoch) for kind in (LAST, BEST) for epoch in range(TRIAL_EPOCHS + 1)]
+        for name in (*saved, METRICS, STEPS, RESULT):
+            (trial / name).unlink(missing_ok=True)
 
 
 def job_of(run: RunFile, folder: Path) -> Job:

@@ -184,10 +184,10 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
 
     seconds = read_seconds("HESSRANK_SAVE_SECONDS", 10)
     checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)
-    if first():
-        checkpoint.check()
     try:
         with checkpoint:
+            if first():
+                checkpoint.claim()
             yield checkpoint
     except KeyboardInterrupt as stop:
         if not checkpoint.saved:
