@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ from hessrank.distill.training.module import Training
 from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
-from hessrank.errors import LoadError
+from hessrank.errors import LoadError, OutputError
 from hessrank.paths import readable_file
 
 TRIAL_STEPS = 4
@@ -141,10 +143,20 @@ def fit(
             )
         except SystemExit as stop:  # Lightning's way to end on Ctrl-C
             raise KeyboardInterrupt(f"{job.folder} holds the epochs that were finished: go on with resume") from stop
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            raise OutputError(
+                f"{job.folder}: cannot be written: {error.strerror}; the epochs that were finished are there: make "
+                "room, and go on with resume (--resume)"
+            ) from error
     return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
 
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def load_best(job: Job, epoch: int) -> None:
@@ -171,16 +183,22 @@ def _pictures(job: Job, devices: Devices) -> list[Callback]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and advice off the terminal; its errors are raised as ever."""
+    """Keep Lightning's advertisements and advice off the terminal; its errors are raised as ever.
+
+    So is the traceback of TensorBoard's thread when the disk is full: the training hears of it at its next event.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    hook = threading.excepthook
+    threading.excepthook = lambda told: None if isinstance(told.exc_value, OSError) else hook(told)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
             yield
     finally:
+        threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

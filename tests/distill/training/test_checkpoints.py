@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from training_networks import FOUR_BITS, HINTED, Net, in_child, network, points, trained
@@ -131,6 +133,29 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
     trained(folder, epochs=5, resume=True)
     trained(tmp_path / "whole", epochs=5)
     assert_same_runs(folder, tmp_path / "whole")
+
+
+def test_a_full_disk_under_tensorboard_is_one_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard writes in a thread of its own, which would print a traceback."""
+    write, written = RecordWriter.write, []
+
+    def until_it_is_full(writer: RecordWriter, data: bytes) -> None:
+        written.append(data)
+        if len(written) > 45:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(writer, data)
+
+    monkeypatch.setattr(RecordWriter, "write", until_it_is_full)
+    with pytest.raises(OutputError, match=r"run: cannot be written: No space left on device; .* go on with resume"):
+        trained(tmp_path / "run", epochs=5)
+    assert "Traceback" not in capfd.readouterr().err
+    assert newest(tmp_path / "run") is not None
+    monkeypatch.setattr(RecordWriter, "write", write)
+    trained(tmp_path / "run", epochs=5, resume=True)
+    trained(tmp_path / "whole", epochs=5)
+    assert_same_runs(tmp_path / "run", tmp_path / "whole")
 
 
 def test_files_that_a_kill_left_are_put_in_order(tmp_path: Path) -> None:
