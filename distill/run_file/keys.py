@@ -17,7 +17,8 @@ def _listed(value: object) -> object:
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(strict=False)]
 Devices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), Field(strict=False)]
 OwnCode = Annotated[str, AfterValidator(code_reference)]
-OwnCodes = Annotated[tuple[OwnCode, ...], BeforeValidator(_listed), Field(strict=False)]
+_PLUGINS = "methods and observers of your own that policies in other files may name: `[file.py:Class]`"
+OwnCodes = Annotated[tuple[OwnCode, ...], BeforeValidator(_listed), Field(strict=False, description=_PLUGINS)]
 
 
 class RunKeys(Settings):
@@ -57,9 +58,7 @@ class RunKeys(Settings):
     ignore_keys: Patterns | None = Field(
         None, description="patterns (`pooler.*`) of keys in these two files that the network may lack"
     )
-    plugins: OwnCodes = Field(
-        (), description="methods and observers of your own that policies in other files may name: `[file.py:Class]`"
-    )
+    plugins: OwnCodes = ()
     trust_pickle: bool = Field(
         False, description="load files that may run code; the command has to say `--trust-pickle` too"
     )

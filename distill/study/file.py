@@ -42,9 +42,7 @@ class StudyKeys(Keys):
     )
     ranking: str | None = Field(None, description="a ranking of the float network; made if empty")
     ranking_samples: Annotated[int, Field(ge=1)] = Field(24, description="training samples to rank with")
-    plugins: OwnCodes = Field(
-        (), description="methods and observers of your own that the policies' files may name: `[file.py:Class]`"
-    )
+    plugins: OwnCodes = ()
     out: str | None = Field(None, description="folder to write to; studies/ and the file's name if empty")
 
 
