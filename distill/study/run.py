@@ -56,7 +56,12 @@ class Planned:
 
 
 def run_study(
-    study: Study, *, only: Collection[str] = (), say: Say = print, report: Report | None = None
+    study: Study,
+    *,
+    only: Collection[str] = (),
+    say: Say = print,
+    report: Report | None = None,
+    trust_pickle: bool = False,
 ) -> pd.DataFrame:
     """Run what is not finished, and return one row a training.
 
@@ -65,6 +70,7 @@ def run_study(
         only: experiments to run; all if empty. The rows hold whatever is finished.
         say: is told what begins.
         report: is told how far a training is.
+        trust_pickle: whether the files that it loads may run code; a file's own ``trust_pickle`` is not enough.
 
     Returns:
         ``experiment, seed, policy, bops, size_mib, best_epoch``, and for each metric ``before_…``, ``last_…`` and
@@ -74,6 +80,7 @@ def run_study(
         UnknownNameError: ``only`` names no experiment.
         HessrankError: whatever stops a training.
     """
+    study = study.trusting(trust_pickle)
     names = [experiment.name for experiment in study.experiments]
     for name in only:
         if name not in names:
@@ -87,7 +94,14 @@ def run_study(
             if is_over:
                 continue
             say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
-            start(one.run, resume=True, say=lambda line: None, report=report, out=one.folder)
+            start(
+                one.run,
+                resume=True,
+                say=lambda line: None,
+                report=report,
+                out=one.folder,
+                trust_pickle=trust_pickle,
+            )
     monitor = monitor_of(study)
     return pd.DataFrame([_row(one, monitor) for one in plan if finished(one)])
 
@@ -143,7 +157,7 @@ def _planned(study: Study, policies: Policies, experiment: Experiment) -> Iterat
     policy = run.policy
     if own.policy is not None:
         given = {name: getattr(policy, name) for name in Policy.model_fields if name in run.given}
-        policy = policies[own.policy].model_copy(update=given)
+        policy = policies[own.policy].model_copy(update=given).with_plugins_of(policy)
     policy = policies.with_hints(policy, own)
     costs = policies.costs(policy) if run.keys.quant else None
     for seed in study.keys.seeds:

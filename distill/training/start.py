@@ -68,6 +68,7 @@ def start(
     say: Callable[[str], None] = print,
     report: Report | None = None,
     out: Path | None = None,
+    trust_pickle: bool = False,
 ) -> TrainResult:
     """Do what a run file says: judge, train, or both.
 
@@ -77,10 +78,12 @@ def start(
         say: is told what the run starts from, line by line.
         report: is told ``(stage, done, total)``.
         out: folder to write to, instead of the file's.
+        trust_pickle: whether the files that it loads may run code; a file's own ``trust_pickle`` is not enough.
 
     Raises:
         HessrankError: one line: what is wrong, and where.
     """
+    run = run.trusting(trust_pickle)
     keys = run.keys
     if keys.onnx:
         require_onnx()
@@ -242,7 +245,7 @@ def _loaded(
         path,
         arch=arch,
         arch_args=own,
-        trust_pickle=run.keys.trust_pickle,
+        trust_pickle=run.trusted,
         weights_key=weights_key,
         ignore_keys=run.keys.ignore_keys or (),
     )
@@ -293,14 +296,16 @@ def _teacher(
     if not keys.quant_teacher or isinstance(model, QuantizedModel):
         return model, notes
     own = run.beside(keys.teacher_policy)
-    return quantized(model, run.policy if own is None else Policy.read(own), materials, settings), notes
+    policy = run.policy if own is None else Policy.read(own, plugins=run.plugins)
+    return quantized(model, policy, materials, settings), notes
 
 
 def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> tuple[nn.Module, tuple[str, ...]]:
     keys = run.keys
     held = peek(path)
     if holds_trained(held):
-        trained = load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
+        arch, _ = _architecture(run, materials.task)
+        trained = load_trained(path, arch=arch, arch_args=keys.teacher_arch_args, plugins=run.plugins)
         return trained, (f"load_teacher_model {path}: all {len(trained.state_dict())} keys loaded, none left over",)
     own = keys.arch_args if keys.teacher_arch_args is None else keys.teacher_arch_args
     loaded = _loaded(run, path, materials.task, own, keys.teacher_weights_key, ours=is_checkpoint(held))

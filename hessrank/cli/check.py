@@ -16,6 +16,7 @@ from hessrank.cli.options import (
     IgnoreKeys,
     InputShape,
     ModelPath,
+    Plugin,
     Threads,
     TrustPickle,
     WeightsKey,
@@ -39,6 +40,7 @@ def _print_schema(wanted: bool) -> None:
 def check(
     policy: Annotated[Path, typer.Argument(help="The policy.", show_default=False)],
     model: ModelPath,
+    plugin: Plugin = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
@@ -64,7 +66,7 @@ def check(
     """
     from hessrank.quant.policy import Policy
 
-    read = Policy.read(policy)
+    read = Policy.read(policy, plugins=plugin or ())
 
     from hessrank.analysis.batches import as_samples, make_batch
     from hessrank.cli.inputs import read_inputs

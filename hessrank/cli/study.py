@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hessrank.cli.options import TrustPickle
 from hessrank.cli.train import resumable
 
 
@@ -15,6 +17,7 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option(help="Run this experiment only; again for more. The table shows all.")
     ] = None,
+    trust_pickle: TrustPickle = False,
 ) -> None:
     """Run every experiment of FILE with every seed; what is finished already is only read.
 
@@ -42,7 +45,8 @@ def study(
     from hessrank.quant.policy.writing import write_text
 
     with resumable(read.out), training_reporter() as report:
-        rows = run_study(read, only=only or (), say=lambda line: typer.echo(line, err=True), report=report)
+        say = partial(typer.echo, err=True)
+        rows = run_study(read, only=only or (), say=say, report=report, trust_pickle=trust_pickle)
     if not is_main_process() or rows.empty:
         return
     written = [read.out / name for name in ("results.csv", "results.md", "results.png")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.cli.interrupted import InterruptedWork
+from hessrank.cli.options import TrustPickle
 
 if TYPE_CHECKING:
     from hessrank.distill.run_file import RunFile
@@ -25,6 +26,7 @@ def train(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write to, instead of the file's.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Instead of the file's.")] = None,
+    trust_pickle: TrustPickle = False,
     devices: Annotated[int | None, typer.Option(min=1, help="Devices, or processes on the CPU.")] = None,
     num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
 ) -> None:
@@ -51,7 +53,7 @@ def train(
 
     folder = read.out if out is None else out
     with debugger(read.keys.pdb_debug), resumable(folder), training_reporter() as report:
-        result = start(read, resume=resume, say=_say, report=report, out=out)
+        result = start(read, resume=resume, say=_say, report=report, out=out, trust_pickle=trust_pickle)
     if is_main_process():
         typer.echo(str(result))
         typer.echo(f"wrote {result.folder}", err=True)

@@ -70,8 +70,10 @@ def verify(
     widths = read_bits(bits)
 
     from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.verify.verify import recorded_loss
 
     predicted = Ranking.read(ranking)
+    measured_by = loss or recorded_loss(predicted, ranking.with_suffix(".json"))
     inputs = read_inputs(
         model,
         arch=arch,
@@ -98,7 +100,7 @@ def verify(
             inputs.loaded.model,
             inputs.data,
             predicted,
-            loss=loss,
+            loss=measured_by,
             bits=widths or None,
             layers=layer or None,
             weights=weights,

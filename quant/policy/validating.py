@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hessrank.quant.policy.errors import MisfitError, PolicyError
+from hessrank.quant.policy.own_code import NOTHING, Plugins
 from hessrank.quant.policy.places import Path, Places
 from hessrank.quant.policy.values import refuse_unknown
 
@@ -26,19 +27,20 @@ _WANTED = {
 }
 
 
-def validated(cls: type[M], data: Mapping[str, Any], places: Places) -> M:
+def validated(cls: type[M], data: Mapping[str, Any], places: Places, plugins: Plugins = NOTHING) -> M:
     """Return ``data`` as a ``cls``.
 
     Args:
         cls: the model.
         data: its keys and values.
         places: where they stand.
+        plugins: the code that they may name.
 
     Raises:
         PolicyError: the first thing in the file that does not fit, with its line and column.
     """
     try:
-        return cls.model_validate(dict(data))
+        return cls.model_validate(dict(data), context=plugins)
     except ValidationError as error:
         found = [_placed(dict(one), places) for one in error.errors()]
         raise min(found, key=lambda one: (one.line or 0, one.column or 0)) from error
