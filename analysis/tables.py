@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from hessrank.files import written_whole
+from hessrank.terminal import terminal
+from hessrank.text import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +32,7 @@ FLOATS = "%.9g"  # enough to tell two float32 numbers apart
 _BAR = 10  # characters for the largest value
 _LAYER = 36  # characters that a name may have before it is folded for the sake of another column
 _LEAST = 6  # the same for the sake of the column that sorts
+_NO_FORMULAS = "tex2jax_ignore mathjax_ignore"  # for a notebook, what stands between $ is one
 _MEASURED = "*"  # stands before an increase that was measured
 _INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
 
@@ -88,7 +91,7 @@ def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColu
 
 def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> int:
     """Return how many characters a table takes that has no names."""
-    console = Console(width=10**4)
+    console = terminal(width=10**4)
     return Measurement.get(console, console.options, _grid(shown, [""] * len(shown), columns, 0)).maximum
 
 
@@ -210,7 +213,7 @@ def listed(names: Iterable[str]) -> str:
 
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
     """Return tables and, below them, notes as plain text, as wide as the terminal, or 120 characters without one."""
-    console = Console(file=io.StringIO(), width=width or terminal_width(), color_system=None)
+    console = terminal(file=io.StringIO(), width=width or terminal_width(), color_system=None)
     for table in tables:
         console.print(table)
     if notes:
@@ -230,12 +233,13 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def as_html(ranking: Ranking, top: int = 20) -> str:
-    """Return the table and the warnings for a notebook."""
+    """Return the table and the warnings for a notebook, where no name is markup or a formula."""
     frame = ranking.to_frame()
     names = ["rank", "rank_low", "rank_high", "layer", ranking.by, "kind", "shape", "trace", "ci_low", "ci_high"]
     columns = list(dict.fromkeys([*names, *_shown_increases(list(frame.columns))]))
     table = frame[columns].head(top).to_html(index=False, float_format=_number, border=0)
     more = f"<p>… and {len(frame) - top} more</p>" if len(frame) > top else ""
     notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)
-    heading = f"<p><b>{len(frame)} layers by {ranking.by}</b>, most sensitive first</p>"
-    return f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")
+    heading = f"<p><b>{len(frame)} layers by {html.escape(ranking.by)}</b>, most sensitive first</p>"
+    found = f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")
+    return f'<div class="{_NO_FORMULAS}">{shown(found)}</div>'

@@ -12,6 +12,8 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hessrank.text import shown
+
 DPI = 150
 _MOST_PIXELS = 2**16 - 1  # on a side, for matplotlib's renderer
 
@@ -31,6 +33,12 @@ class NotebookAxes(Axes):
     def _repr_png_(self) -> bytes | None:
         figure = self.get_figure(root=True)
         return figure._repr_png_() if isinstance(figure, NotebookFigure) else None
+
+
+def plain_label(text: str) -> str:
+    """Return text from anywhere as matplotlib shows it as it is: no formula, and not hidden from a legend."""
+    plain = shown(text).replace("\n", " ").replace("\t", " ").replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
 
 
 def new_figure(width: float, height: float) -> NotebookFigure:

@@ -28,6 +28,7 @@ from hessrank.errors import unknown_name
 from hessrank.files import written_whole
 from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.policy import Policy
+from hessrank.terminal import say
 
 RANKING, RUNS = "ranking.csv", "runs"
 Say = Callable[[str], None]
@@ -55,7 +56,7 @@ class Planned:
 
 
 def run_study(
-    study: Study, *, only: Collection[str] = (), say: Say = print, report: Report | None = None
+    study: Study, *, only: Collection[str] = (), say: Say = say, report: Report | None = None
 ) -> pd.DataFrame:
     """Run what is not finished, and return one row a training.
 
