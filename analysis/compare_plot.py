@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from hessrank.figures import new_axes, plain_label
+from hessrank.figures import new_axes, plain_label, with_limits
 from hessrank.labels import number_points
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
         xlabel=plain_label(f"{comparison.by}, first ranking"),
         ylabel=plain_label(f"{comparison.by}, second ranking"),
     )
+    with_limits(ax)
     ax.set_title(
         f"Spearman {comparison.spearman}" + (f"; {left} not positive, not drawn" if left else ""), fontsize=10
     )

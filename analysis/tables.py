@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hessrank.files import written_whole
-from hessrank.terminal import terminal
+from hessrank.terminal import plain_text, terminal
 from hessrank.text import shown
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
         columns.append(optional.pop(0))
     least = max(_LEAST, width - _width_beside_names(shown, columns))
     table = _grid(shown, names, columns, min(least, max(map(len, names))))
-    table.title = Text(f"{len(frame)} layers by {ranking.by}, most sensitive first", "table.title")
+    table.title = plain_text(f"{len(frame)} layers by {ranking.by}, most sensitive first", "table.title")
     caption = []
     if left := len(frame) - len(shown):
         caption.append(f"… and {left} more (--top {len(frame)} shows all)")
@@ -73,7 +73,7 @@ def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
     caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval")
     if any(_MEASURED in cell.plain for column in columns for cell in column.cells):
         caption.append(f"{_MEASURED} measured: so few bits round most of the tensor to 0")
-    table.caption = Text("\n".join(caption), "table.caption")
+    table.caption = plain_text("\n".join(caption), "table.caption")
     return table
 
 
@@ -83,9 +83,9 @@ def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColu
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("layer" if name_width else "", overflow="fold", min_width=name_width)
     for column in columns:
-        table.add_column(Text(column.heading), justify=column.justify, no_wrap=True)
+        table.add_column(plain_text(column.heading), justify=column.justify, no_wrap=True)
     for index, (name, (_, row)) in enumerate(zip(names, shown.iterrows(), strict=True)):
-        table.add_row(Text(place_text(row)), Text(name), *(column.cells[index] for column in columns))
+        table.add_row(Text(place_text(row)), plain_text(name), *(column.cells[index] for column in columns))
     return table
 
 
@@ -113,7 +113,7 @@ def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
             heading = _heading(increase)
             cells = [Text(_value(row, increase)) for row in rows]
             columns.append(TableColumn(heading, cells, heading.replace("\n", " ")))
-    return [*columns, TableColumn("kind", [Text(row["kind"]) for row in rows], "kind", "left")]
+    return [*columns, TableColumn("kind", [plain_text(row["kind"]) for row in rows], "kind", "left")]
 
 
 def _heading(column: str) -> str:
@@ -178,9 +178,9 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
 
 
 def plain_table(title: str = "") -> Table:
-    """Return an empty table in the style of all of ours; names go into it as ``Text``, which is no markup."""
+    """Return an empty table in the style of all of ours; names go into it as ``plain_text``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-    table.title = Text(title, "table.title") if title else None
+    table.title = plain_text(title, "table.title") if title else None
     return table
 
 
@@ -190,7 +190,7 @@ def note_lines(notes: Iterable[str]) -> Table:
     lines.add_column(no_wrap=True)
     lines.add_column(overflow="fold")
     for note in notes:
-        lines.add_row("note:", Text(note))
+        lines.add_row("note:", plain_text(note))
     return lines
 
 

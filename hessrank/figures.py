@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,6 +40,12 @@ def plain_label(text: str) -> str:
     """Return text from anywhere as matplotlib shows it as it is: no formula, and not hidden from a legend."""
     plain = shown(text).replace("\n", " ").replace("\t", " ").replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
+
+
+def with_limits(ax: Axes) -> None:
+    """Give axes on which nothing was drawn limits; logarithmic ones cannot do without."""
+    if not np.isfinite(ax.dataLim.get_points()).all():
+        ax.set(xlim=(0.1, 10), ylim=(0.1, 10))
 
 
 def new_figure(width: float, height: float) -> NotebookFigure:

@@ -8,17 +8,32 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from hessrank.text import shown
+
+_ASCII = str.maketrans("█·–×→", "#.-x>")  # of our tables, where the terminal has no more; all else gets its number
 
 
 class _Terminal(Console):
     """A console that obeys no text: neither its control characters nor its brackets."""
 
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as it is shown, so that it is measured by that."""
+        return super().render_str(shown(text), **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the pieces that the console writes; only its own hold control characters."""
         for piece in super().render(renderable, options):
-            yield piece if piece.control else piece._replace(text=shown(piece.text))
+            text = shown(piece.text)
+            if self.options.ascii_only:
+                text = text.translate(_ASCII)
+            yield piece if piece.control else piece._replace(text=text)
+
+
+def plain_text(text: str, style: str = "") -> Text:
+    """Return text from anywhere as a table takes it: no markup, and as wide as it is shown."""
+    return Text(shown(text), style)
 
 
 def terminal(*, err: bool = False, **options: Any) -> Console:
