@@ -29,6 +29,7 @@ from hessrank.errors import unknown_name
 from hessrank.files import written_whole
 from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.policy import Policy
+from hessrank.terminal import say
 
 RANKING, RUNS = "ranking.csv", "runs"
 Say = Callable[[str], None]
@@ -59,7 +60,7 @@ def run_study(
     study: Study,
     *,
     only: Collection[str] = (),
-    say: Say = print,
+    say: Say = say,
     report: Report | None = None,
     trust_pickle: bool = False,
 ) -> pd.DataFrame:

@@ -38,6 +38,7 @@ from hessrank.errors import DataError, HessrankError
 from hessrank.quant.export import export_onnx, require_onnx
 from hessrank.quant.policy import Policy, PolicyError
 from hessrank.quant.prepare import QuantizedModel, load_state
+from hessrank.terminal import say
 
 ONNX = "model.onnx"
 TRIAL_EPOCHS = 2
@@ -65,7 +66,7 @@ def start(
     run: RunFile,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
     report: Report | None = None,
     out: Path | None = None,
     trust_pickle: bool = False,

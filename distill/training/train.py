@@ -31,6 +31,7 @@ from hessrank.errors import ModelError
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.prepare.prepare import read_policy
+from hessrank.terminal import say
 from hessrank.wrappers import unwrap
 
 
@@ -50,7 +51,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     gpu_ids: Sequence[int] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
     progress: Report | None = None,
     **settings: Any,
 ) -> TrainResult:

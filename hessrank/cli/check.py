@@ -21,6 +21,7 @@ from hessrank.cli.options import (
     TrustPickle,
     WeightsKey,
 )
+from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from hessrank.quant.graph import Graph
@@ -33,7 +34,7 @@ def _print_schema(wanted: bool) -> None:
     if wanted:
         from hessrank.quant.policy import policy_schema
 
-        typer.echo(json.dumps(policy_schema(), indent=1))
+        say(json.dumps(policy_schema(), indent=1))
         raise typer.Exit
 
 
@@ -87,15 +88,15 @@ def check(
         threads=threads,
     )
     for note in inputs.loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     one = make_batch(as_samples(inputs.data, 1), [0], inputs.loaded.model, needs_target=False)
     traced = trace(inputs.loaded.model, one)
     graph = traced.graph
     findings = find(read, graph)
     for line in (*_coverage(read, graph), *(f"note: {note}" for note in traced.notes), *map(str, findings)):
-        typer.echo(line)
+        say(line)
     if findings:
-        typer.echo(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")
+        say(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")
         raise typer.Exit(FOUND_SOMETHING)
 
 

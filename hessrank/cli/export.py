@@ -28,6 +28,7 @@ from hessrank.cli.options import (
     WeightsKey,
 )
 from hessrank.errors import LoadError, OptionError
+from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from hessrank.analysis.batches import Batch
@@ -110,12 +111,13 @@ def export(
         read_policy = Policy.read(policy, plugins=plugin or ())
         prepared, one = _calibrated(model, read_policy, state, batch_size, **options)
     for warning in prepared.warnings:
-        typer.echo(f"note: {warning}", err=True)
+        say(f"note: {warning}", err=True)
     report = export_onnx(prepared, out, one.kwargs or one.args, dynamic=dynamic)
-    typer.echo(str(report))
     if scales is not None:
         write_scales(prepared, scales)
-        typer.echo(f"wrote {scales}", err=True)
+    say(str(report))
+    if scales is not None:
+        say(f"wrote {scales}", err=True)
 
 
 def _calibrated(
@@ -129,7 +131,7 @@ def _calibrated(
 
     inputs = read_inputs(model, **options)
     for note in inputs.loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     network, count = inputs.loaded.model, options["num_samples"] or CALIBRATION_SAMPLES
     prepared = prepare(network, policy, inputs.data, num_samples=count, batch_size=batch_size)
     if state is not None:

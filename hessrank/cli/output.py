@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.text import Text
-
 from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
+from hessrank.terminal import terminal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,12 +101,10 @@ def _resolved(given: str | Path) -> Path | None:
         return None
 
 
-def present(
-    ranking: Ranking, out: Path | None, plot: Path | None, top: int, *, plot_top: int, depth: Path | None = None
-) -> None:
-    """Write the files, then print the table, the warnings and what was written."""
-    from hessrank.analysis.tables import as_table
-
+def save_ranking(
+    ranking: Ranking, out: Path | None, plot: Path | None, *, plot_top: int, depth: Path | None = None
+) -> list[Path]:
+    """Write a ranking's files where they were asked for; return what was written."""
     written = []
     if out is not None:
         ranking.to_csv(out)
@@ -117,7 +113,14 @@ def present(
         if path is not None:
             save_plot(draw, path)
             written.append(path)
-    console = Console()
+    return written
+
+
+def show_ranking(ranking: Ranking, top: int, written: Sequence[Path]) -> None:
+    """Print the table, the warnings and what was written."""
+    from hessrank.analysis.tables import as_table
+
+    console = terminal()
     console.print(as_table(ranking, top, console.width))
     print_notes(ranking.warnings, written)
 
@@ -135,11 +138,11 @@ def print_notes(notes: Sequence[str], written: Sequence[Path]) -> None:
     """Print what a reader should know, and what was written, on stderr."""
     from hessrank.analysis.tables import note_lines
 
-    stderr = Console(stderr=True)
+    stderr = terminal(err=True)
     if notes:
         stderr.print(note_lines(notes))
     if written:
-        stderr.print(Text(f"wrote {', '.join(map(str, written))}"))
+        stderr.print(f"wrote {', '.join(map(str, written))}")
 
 
 def save_plot(draw: Callable[[], Axes], path: Path) -> None:

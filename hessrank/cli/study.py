@@ -10,6 +10,7 @@ import typer
 
 from hessrank.cli.options import TrustPickle
 from hessrank.cli.train import resumable
+from hessrank.terminal import say
 
 
 def study(
@@ -27,7 +28,7 @@ def study(
     from hessrank.distill.training.main_process import is_main_process
 
     if is_main_process():
-        typer.echo(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
+        say(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
 
     from hessrank.distill.study import read_study
 
@@ -45,13 +46,13 @@ def study(
     from hessrank.quant.policy.writing import write_text
 
     with resumable(read.out), training_reporter() as report:
-        say = partial(typer.echo, err=True)
-        rows = run_study(read, only=only or (), say=say, report=report, trust_pickle=trust_pickle)
+        told = partial(say, err=True)
+        rows = run_study(read, only=only or (), say=told, report=report, trust_pickle=trust_pickle)
     if not is_main_process() or rows.empty:
         return
     written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
     write_rows(rows, written[0])
     write_text(written[1], markdown(rows))
     save_plot(lambda: plot_study(rows, monitor_of(read)), written[2])
-    typer.echo(markdown(rows), nl=False)
-    typer.echo(f"wrote {', '.join(map(str, written))}", err=True)
+    say(markdown(rows).rstrip("\n"))
+    say(f"wrote {', '.join(map(str, written))}", err=True)

@@ -25,6 +25,7 @@ from hessrank.cli.options import (
     TrustPickle,
     WeightsKey,
 )
+from hessrank.terminal import terminal
 
 
 def verify(
@@ -90,8 +91,6 @@ def verify(
         threads=threads,
     )
 
-    from rich.console import Console
-
     from hessrank.analysis.verify import verify as verify_ranking
     from hessrank.cli.progress import reporter
 
@@ -110,5 +109,5 @@ def verify(
         )
     written = save_result(found, out, plot)
     for table in found.tables(top):
-        Console().print(table)
+        terminal().print(table)
     print_notes([*inputs.loaded.notes, *found.notes], written)
