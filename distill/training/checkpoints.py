@@ -20,8 +20,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from hessrank.analysis.loading.checkpoint import write_checkpoint
+from hessrank.distill.training.held import FACTS
 from hessrank.distill.training.module import Training
-from hessrank.distill.training.trained import FACTS, as_float_checkpoint, knows_network
+from hessrank.distill.training.trained import as_float_checkpoint, knows_network
 from hessrank.files import written_whole
 
 LAST, BEST = "last", "best"

@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import START, TEST
 from hessrank.distill.training.checkpoints import newest, saved
 from hessrank.distill.training.curves import CURVES
@@ -21,7 +20,7 @@ from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.pictures import PICTURES
 from hessrank.distill.training.records import METRICS, RESULTS, STEPS
 from hessrank.distill.training.result import RESULT
-from hessrank.distill.training.trained import FACTS
+from hessrank.distill.training.trained import read_trained
 from hessrank.errors import OptionError, OutputError
 from hessrank.one_writer import one_writer
 
@@ -116,8 +115,7 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
         raise OptionError(
             f"{folder}: a run is here already ({last.name}): go on with resume (--resume), or write elsewhere (out)"
         )
-    checkpoint = read_pickle(last, trust_pickle=False)
-    held = checkpoint[FACTS]
+    checkpoint, held = read_trained(last)
     if held["epoch"] > facts["settings"]["epochs"]:
         raise OptionError(
             f"{folder}: {held['epoch']} epochs are trained already, epochs is {facts['settings']['epochs']}"
@@ -128,7 +126,9 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
     free = _FREE if ours["schedule"] == "constant" else tuple(name for name in _FREE if name != "epochs")
     different += [name for name in ours if name not in free and ours[name] != theirs.get(name)]
     if different:
-        told = ", ".join(f"{name} ({theirs[name]} → {ours[name]})" if name in ours else name for name in different)
+        told = ", ".join(
+            f"{name} ({theirs.get(name)} → {ours[name]})" if name in ours else name for name in different
+        )
         raise OptionError(
             f"{folder}: this run was started with something else: {told}; write elsewhere, or remove the folder"
         )

@@ -14,6 +14,7 @@ from hessrank.analysis.loading.architecture import Architecture, build, import_o
 from hessrank.analysis.loading.checkpoint import CHECKPOINT, CHECKPOINT_VERSION
 from hessrank.analysis.loading.matching import load_weights
 from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.distill.training.held import FACTS, HeldState
 from hessrank.errors import LoadError, OptionError
 from hessrank.paths import readable_file
 from hessrank.plugins import from_here
@@ -23,14 +24,13 @@ from hessrank.quant.policy.reading import read_text
 from hessrank.quant.prepare import QuantizedModel, prepare
 from hessrank.quant.prepare.model import META
 from hessrank.text import printable
+from hessrank.validation import checked
 
 if TYPE_CHECKING:
     from hessrank.distill.tasks.base import Task
 
-FACTS = "hessrank_training"
-"""Key of what hessrank itself has to say in a checkpoint: policy, bits, architecture, settings."""
 VERSION = 1
-"""Of what lies under that key; a reader refuses a higher one."""
+"""Of what lies under the key of hessrank's own facts; a reader refuses a higher one."""
 
 
 def peek(path: str | Path) -> Any:
@@ -164,14 +164,16 @@ def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]
     """Return what a training's checkpoint holds, and what it says of its network.
 
     Raises:
-        LoadError: no such file, or none that a training wrote.
+        LoadError: no such file, none that a training wrote, or a part of it is missing or not what it must be.
     """
     held = read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
     if not isinstance(held, Mapping) or not isinstance(held.get(FACTS), Mapping):
         raise LoadError(f"{path}: no checkpoint of a hessrank training: give a best-epoch….ckpt or last-epoch….ckpt")
     facts: Mapping[str, Any] = held[FACTS]
-    if facts["version"] > VERSION:
+    version = facts.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise LoadError(f"{path}: written by a newer hessrank; upgrade hessrank")
+    checked(HeldState, held, source=str(path), error=LoadError)
     return held, facts
 
 

@@ -23,7 +23,8 @@ from training_networks import FOUR_BITS, HINTED, Net, in_child, network, points,
 
 from hessrank.distill.tasks.classification.metrics import Top1
 from hessrank.distill.training.checkpoints import newest, saved
-from hessrank.distill.training.trained import FACTS, is_trained, load_trained
+from hessrank.distill.training.held import FACTS
+from hessrank.distill.training.trained import is_trained, load_trained
 from hessrank.errors import HessrankError, LoadError, OptionError, OutputError
 from hessrank.one_writer import one_writer
 from hessrank.quant.policy import Policy
