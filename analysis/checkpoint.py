@@ -6,6 +6,7 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.team import Team
 from hessrank.errors import OptionError, OutputError
-from hessrank.files import check_writable, remove_leftovers, written_whole
+from hessrank.files import check_writable, written_whole
+from hessrank.one_writer import one_writer
 
 FORMAT = 1
 _FACTS = "facts"
@@ -44,7 +46,8 @@ class Checkpoint:
         with Checkpoint("ranking.csv.partial", resume=True) as checkpoint:
             rank(model, data, checkpoint=checkpoint).to_csv("ranking.csv")
 
-    The file is written whole, every few seconds, and removed when the block ends well.
+    The file is written whole, every few seconds, and removed when the block ends well. Inside the block no other
+    process may write to it.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False, seconds: float = _SECONDS_BETWEEN_SAVES) -> None:
@@ -64,8 +67,11 @@ class Checkpoint:
         self._key: Mapping[str, Any] = {}
         self._team = Team()
         self._last = time.monotonic()
+        self._lock: ExitStack | None = None  # inside the block
+        self._is_claimed = False
 
     def __enter__(self) -> Checkpoint:
+        self._lock = ExitStack()
         return self
 
     def __exit__(
@@ -74,15 +80,21 @@ class Checkpoint:
         if kind is None and self._team.first:
             self.path.unlink(missing_ok=True)
             self.saved = False
+        if self._lock is not None:
+            self._lock.close()
+        self._lock, self._is_claimed = None, False
 
-    def check(self) -> None:
-        """See, before any work, whether the file could be written, and that none is in its place.
+    def claim(self) -> None:
+        """See, before any work, that the file can be written and none is in its place; let no other process in.
 
         Raises:
-            OutputError: it could not be written.
+            OutputError: it cannot be written, or another process is at work on it.
             OptionError: an interrupted ranking is there, and ``resume`` was not asked for.
         """
         check_writable(self.path)
+        if self._lock is not None and not self._is_claimed:
+            self._lock.enter_context(one_writer(self.path))
+            self._is_claimed = True
         if self.path.exists() and not self.resume:
             raise OptionError(
                 f"{self.path}: an interrupted ranking is here: go on with it (--resume), or remove the file"
@@ -102,7 +114,7 @@ class Checkpoint:
         self._key, self._team = json.loads(json.dumps(dict(key))), team
         with team.together():
             if team.first:
-                self.check()
+                self.claim()
                 if self.path.exists():
                     self._read()
         self._sections = team.agreed(self._sections)
@@ -133,7 +145,6 @@ class Checkpoint:
         self.saved = True
 
     def _read(self) -> None:
-        remove_leftovers(self.path.parent, of=self.path)
         try:
             with np.load(self.path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from rich.table import Table
-from rich.text import Text
 from scipy.stats import kendalltau, rankdata
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.statistics import Array
 from hessrank.analysis.tables import listed, plain_table, printed, write_csv
 from hessrank.errors import ModelError, unknown_name
+from hessrank.terminal import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +137,11 @@ class Comparison:
         for _, row in moved.head(top).iterrows():
             places = (f"{row[f'rank_{x}']} ({row[f'rank_low_{x}']}–{row[f'rank_high_{x}']})" for x in "ab")
             made.add_row(
-                Text(row["layer"]), *places, f"{row['value_a']:.2e}", f"{row['value_b']:.2e}", f"{row['sigmas']:.1f}"
+                plain_text(row["layer"]),
+                *places,
+                f"{row['value_a']:.2e}",
+                f"{row['value_b']:.2e}",
+                f"{row['sigmas']:.1f}",
             )
         if len(moved) > top:
             made.caption = f"… and {len(moved) - top} more"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, plain_label, with_limits
 from hessrank.labels import number_points
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ax.set(
         xscale="log",
         yscale="log",
-        xlabel=f"{comparison.by}, first ranking",
-        ylabel=f"{comparison.by}, second ranking",
+        xlabel=plain_label(f"{comparison.by}, first ranking"),
+        ylabel=plain_label(f"{comparison.by}, second ranking"),
     )
+    with_limits(ax)
     ax.set_title(
         f"Spearman {comparison.spearman}" + (f"; {left} not positive, not drawn" if left else ""), fontsize=10
     )

@@ -100,7 +100,7 @@ def make_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     if isinstance(loss, str):
         if loss.lower() in ("l1", "mae", "l1loss", "l1-loss"):
             raise no_curvature(loss)
-        return _registered(loss) if is_registered(loss) else _wrapped(LOSSES.resolve(loss), loss)
+        return _registered(loss) if is_registered(loss) else _wrapped(LOSSES.resolve_or_import(loss), loss)
     return _wrapped(loss, getattr(loss, "__name__", type(loss).__name__))
 
 

@@ -18,6 +18,7 @@ from hessrank.analysis.survey import never_run
 from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import Weight, computed_weights, without_trace
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begins
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 
 
@@ -28,6 +29,10 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         notes.append(f"ranked module by module: {network.why_hooks}")
     if network.left_out:
         notes.append(f"{listed(network.left_out)} write into something else in place: not ranked")
+    if formulas := [layer.name for layer in network.layers if layer.name.startswith(_FORMULA)]:
+        notes.append(
+            f"{listed(map(repr, formulas))}: a spreadsheet takes such a name for a formula: import the column as text"
+        )
     if idle := never_run(network):
         notes.append(f"{listed(idle)} never ran on this data: not ranked")
     notes.extend(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hessrank.analysis.layer_families import FAMILY_COLORS, layer_family
 from hessrank.analysis.sub_networks import recorded_sub_networks
 from hessrank.analysis.tables import place_text
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, plain_label
 from hessrank.labels import Extent, add_labels, below, draw_extents
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def _ranked_values(
 
 
 def _axis_label(ranking: Ranking) -> str:
-    loss = f"loss {ranking.info.get('loss', '')!r}"
+    loss = plain_label(f"loss {ranking.info.get('loss', '')!r}")
     if ranking.by in ("trace", "mean_trace"):
         what = "trace" if ranking.by == "trace" else "trace / number of elements"
         return f"{what} of the activation Hessian, {loss} per activation²; 95 % intervals"
     if found := _INCREASE.fullmatch(ranking.by):
         tensor = "activation" if found[1] == "act" else "weight"
         return f"predicted increase of the {loss} with the {tensor} at {found[2]} bits"
-    return ranking.by
+    return plain_label(ranking.by)
 
 
 def plot_ranking(ranking: Ranking, ax: Axes | None = None, *, top: int | None = TOP) -> Axes:
@@ -134,7 +134,7 @@ def plot_ranking(ranking: Ranking, ax: Axes | None = None, *, top: int | None = 
         word = f"negative: {value:.1e}" if value < 0 else "0" if value == 0 else "none"
         at = (bars.start, float(place))
         ax.annotate(word, at, xytext=(3, 0), textcoords="offset points", va="center", fontsize=6)
-    ax.set_yticks(places, bars.labels, fontsize=7)
+    ax.set_yticks(places, [plain_label(name) for name in bars.labels], fontsize=7)
     ax.set_ylim(count - 0.4, -0.6)
     ax.set_xlim(left=bars.start)
     if ax.get_xlim()[1] < 100 * bars.start:  # few decades: numbers between them, not so many that they overlap
@@ -163,7 +163,9 @@ def _draw_legend(ax: Axes, bars: Bars, title: str) -> None:
             facecolor=color,
             edgecolor="#222222",
             linewidth=0.4,
-            label=", ".join(families[family][:_KINDS]) + (", …" if len(families[family]) > _KINDS else ""),
+            label=plain_label(
+                ", ".join(families[family][:_KINDS]) + (", …" if len(families[family]) > _KINDS else "")
+            ),
         )
         for family, color in FAMILY_COLORS.items()
         if family in families

@@ -9,57 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from hessrank.analysis.ranking_record import TABLE_SHA256, check_against, read_record, read_text, with_checksum
+from hessrank.analysis.ranking_table import numbers_of, read_table
 from hessrank.analysis.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
 from hessrank.files import written_whole
+from hessrank.paths import readable_file, sha256_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-SCHEMA_VERSION = 3  # 2: the record holds the graph; 3: and its masks
-COLUMNS = (
-    "rank",
-    "layer",
-    "kind",
-    "execution_index",
-    "shape",
-    "numel",
-    "macs",
-    "trace",
-    "sem",
-    "ci_low",
-    "ci_high",
-    "rank_low",
-    "rank_high",
-    "mean_trace",
-    "weight_trace",
-    "weight_sem",
-    "estimator",
-    "probed_at",
-    "num_probes",
-    "num_samples",
-    "converged",
-    "act_measured",
-    "weight_measured",
-)
-
-
-_SINCE = {
-    "probed_at": "0.4.0",
-    "act_measured": "0.5.0",
-    "weight_measured": "0.5.0",
-}  # columns that older rankings lack
-_NEVER_EMPTY = ("layer", "trace", "num_samples", "converged")
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: not the record of a ranking ({error}): delete it or write it again") from error
-    return record
 
 
 class Ranking:
@@ -73,7 +31,7 @@ class Ranking:
 
         Args:
             frame: one row a layer, columns as in ``ranking.csv``.
-            info: what ``ranking.json`` holds.
+            info: what ``ranking.json`` holds, but for the table's checksum.
         """
         self._frame = frame
         self.info = info
@@ -121,7 +79,7 @@ class Ranking:
         Raises:
             UnknownNameError: there is no such column of numbers.
         """
-        numbers = [str(c) for c in self._frame.select_dtypes("number").columns]
+        numbers = numbers_of(self._frame)
         if by not in numbers:
             raise unknown_name("column to rank by", by, numbers)
         frame = self._frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
@@ -132,13 +90,16 @@ class Ranking:
     def to_csv(self, path: str | Path) -> None:
         """Write ``path`` and, beside it, the record with the ending ``.json``; each whole or not at all.
 
+        The record holds the table's checksum and appears first: where only one of them is there, reading tells.
+
         Raises:
             OutputError: the folder does not exist or cannot be written to.
         """
         path = Path(path)
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
-            record.write_text(json.dumps(self.info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            info = with_checksum(self.info, self.sha256)
+            record.write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @property
     def sha256(self) -> str:
@@ -153,28 +114,20 @@ class Ranking:
         """Read what :meth:`to_csv` wrote; a missing record is no error.
 
         Raises:
-            OutputError: there is no such file, or it is no ranking.
+            OutputError: there is no such file, it is no ranking, or the record beside it is another table's. The
+                message names the line and the column, or the path of keys.
         """
-        path = Path(path)
-        try:
-            frame = pd.read_csv(path, dtype={"layer": str} | dict.fromkeys(_SINCE, str))
-        except FileNotFoundError as error:
-            raise OutputError(f"{path}: there is no such file") from error
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{path}: {str(error).splitlines()[0]}: not a ranking") from error
-        for column in _SINCE.keys() - set(frame.columns):
-            frame[column] = ""
-        frame[list(_SINCE)] = frame[list(_SINCE)].fillna("")
-        missing = [column for column in COLUMNS if column not in frame.columns]
-        if missing:
-            raise OutputError(
-                f"{path}: not a ranking: the column {missing[0]!r} is missing; hessrank rank writes one"
-            )
-        info = _read_record(path.with_suffix(".json"))
-        expected = info.get("layers", len(frame))
-        if frame.empty or frame[list(_NEVER_EMPTY)].isna().any(axis=None) or len(frame) != expected:
-            raise OutputError(f"{path}: incomplete ({len(frame)} rows): write it again with hessrank rank")
-        return cls(frame, info)
+        path = readable_file(path, error=OutputError)
+        frame = read_table(read_text(path), path)
+        found = read_record(path.with_suffix(".json"))
+        if found is None:
+            return cls(frame, {})
+        info, record = found
+        if record.table_sha256 not in (None, sha256_of(path)):
+            raise OutputError(_apart(path))
+        in_order = frame.sort_values("execution_index")["layer"].tolist()
+        check_against(record, in_order, numbers_of(frame), path.with_suffix(".json"))
+        return cls(frame, {key: value for key, value in info.items() if key != TABLE_SHA256})
 
     def plot(self, ax: Axes | None = None, *, top: int | None = 40) -> Axes:
         """Draw the first ``top`` layers (None: all) as bars, most sensitive on top; return the axes."""
@@ -187,3 +140,15 @@ class Ranking:
         from hessrank.analysis.plots import plot_depth  # noqa: PLC0415
 
         return plot_depth(self, ax)
+
+
+def _apart(path: Path) -> str:
+    """Return that a table and its record are not of one writing, and what to do."""
+    record = path.with_suffix(".json")
+    problem = f"{path} and {record} do not belong together: the table's checksum is not the one in the record"
+    if path.with_name(f"{path.name}.partial").exists():
+        return f"{problem}; the ranking was interrupted here: run the same command again with --resume"
+    return (
+        f"{problem}; write both again with hessrank rank, or remove {record} if you changed the table yourself "
+        "(without it there are no policies of this ranking, and hessrank verify has no ranges)"
+    )

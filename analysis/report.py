@@ -19,7 +19,8 @@ from hessrank.analysis.increases import Increases
 from hessrank.analysis.layers import Layer
 from hessrank.analysis.network import Network
 from hessrank.analysis.operands import Operands
-from hessrank.analysis.ranking import COLUMNS, SCHEMA_VERSION
+from hessrank.analysis.ranking_record import SCHEMA_VERSION
+from hessrank.analysis.ranking_table import COLUMNS
 from hessrank.analysis.rounds import Rounds
 from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.analysis.survey import Facts

@@ -50,7 +50,7 @@ class Part:
     @classmethod
     def of(cls, choice: Choice, samples: int) -> Part:
         """Start with nothing estimated."""
-        estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
+        estimator = ESTIMATORS.resolve_or_import(choice.estimator)(**choice.settings)
         fixed = estimator.deterministic
         return cls(
             choice,

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from hessrank.files import written_whole
+from hessrank.terminal import plain_text, terminal
+from hessrank.text import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +32,7 @@ FLOATS = "%.9g"  # enough to tell two float32 numbers apart
 _BAR = 10  # characters for the largest value
 _LAYER = 36  # characters that a name may have before it is folded for the sake of another column
 _LEAST = 6  # the same for the sake of the column that sorts
+_NO_FORMULAS = "tex2jax_ignore mathjax_ignore"  # for a notebook, what stands between $ is one
 _MEASURED = "*"  # stands before an increase that was measured
 _INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
 
@@ -59,7 +62,7 @@ def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
         columns.append(optional.pop(0))
     least = max(_LEAST, width - _width_beside_names(shown, columns))
     table = _grid(shown, names, columns, min(least, max(map(len, names))))
-    table.title = Text(f"{len(frame)} layers by {ranking.by}, most sensitive first", "table.title")
+    table.title = plain_text(f"{len(frame)} layers by {ranking.by}, most sensitive first", "table.title")
     caption = []
     if left := len(frame) - len(shown):
         caption.append(f"… and {left} more (--top {len(frame)} shows all)")
@@ -70,7 +73,7 @@ def as_table(ranking: Ranking, top: int | None = 20, width: int = 120) -> Table:
     caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval")
     if any(_MEASURED in cell.plain for column in columns for cell in column.cells):
         caption.append(f"{_MEASURED} measured: so few bits round most of the tensor to 0")
-    table.caption = Text("\n".join(caption), "table.caption")
+    table.caption = plain_text("\n".join(caption), "table.caption")
     return table
 
 
@@ -80,15 +83,15 @@ def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColu
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("layer" if name_width else "", overflow="fold", min_width=name_width)
     for column in columns:
-        table.add_column(Text(column.heading), justify=column.justify, no_wrap=True)
+        table.add_column(plain_text(column.heading), justify=column.justify, no_wrap=True)
     for index, (name, (_, row)) in enumerate(zip(names, shown.iterrows(), strict=True)):
-        table.add_row(Text(place_text(row)), Text(name), *(column.cells[index] for column in columns))
+        table.add_row(Text(place_text(row)), plain_text(name), *(column.cells[index] for column in columns))
     return table
 
 
 def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> int:
     """Return how many characters a table takes that has no names."""
-    console = Console(width=10**4)
+    console = terminal(width=10**4)
     return Measurement.get(console, console.options, _grid(shown, [""] * len(shown), columns, 0)).maximum
 
 
@@ -110,7 +113,7 @@ def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
             heading = _heading(increase)
             cells = [Text(_value(row, increase)) for row in rows]
             columns.append(TableColumn(heading, cells, heading.replace("\n", " ")))
-    return [*columns, TableColumn("kind", [Text(row["kind"]) for row in rows], "kind", "left")]
+    return [*columns, TableColumn("kind", [plain_text(row["kind"]) for row in rows], "kind", "left")]
 
 
 def _heading(column: str) -> str:
@@ -175,9 +178,9 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
 
 
 def plain_table(title: str = "") -> Table:
-    """Return an empty table in the style of all of ours; names go into it as ``Text``, which is no markup."""
+    """Return an empty table in the style of all of ours; names go into it as ``plain_text``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-    table.title = Text(title, "table.title") if title else None
+    table.title = plain_text(title, "table.title") if title else None
     return table
 
 
@@ -187,7 +190,7 @@ def note_lines(notes: Iterable[str]) -> Table:
     lines.add_column(no_wrap=True)
     lines.add_column(overflow="fold")
     for note in notes:
-        lines.add_row("note:", Text(note))
+        lines.add_row("note:", plain_text(note))
     return lines
 
 
@@ -210,7 +213,7 @@ def listed(names: Iterable[str]) -> str:
 
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
     """Return tables and, below them, notes as plain text, as wide as the terminal, or 120 characters without one."""
-    console = Console(file=io.StringIO(), width=width or terminal_width(), color_system=None)
+    console = terminal(file=io.StringIO(), width=width or terminal_width(), color_system=None)
     for table in tables:
         console.print(table)
     if notes:
@@ -230,12 +233,13 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def as_html(ranking: Ranking, top: int = 20) -> str:
-    """Return the table and the warnings for a notebook."""
+    """Return the table and the warnings for a notebook, where no name is markup or a formula."""
     frame = ranking.to_frame()
     names = ["rank", "rank_low", "rank_high", "layer", ranking.by, "kind", "shape", "trace", "ci_low", "ci_high"]
     columns = list(dict.fromkeys([*names, *_shown_increases(list(frame.columns))]))
     table = frame[columns].head(top).to_html(index=False, float_format=_number, border=0)
     more = f"<p>… and {len(frame) - top} more</p>" if len(frame) > top else ""
     notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)
-    heading = f"<p><b>{len(frame)} layers by {ranking.by}</b>, most sensitive first</p>"
-    return f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")
+    heading = f"<p><b>{len(frame)} layers by {html.escape(ranking.by)}</b>, most sensitive first</p>"
+    found = f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")
+    return f'<div class="{_NO_FORMULAS}">{shown(found)}</div>'

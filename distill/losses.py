@@ -58,7 +58,7 @@ def make_distillation_loss(name: str, temperature: float = 4.0) -> DistillationL
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise OptionError(f"distillation temperature {temperature}: give a positive number")
-    found: Any = DISTILLATION_LOSSES.resolve(name)
+    found: Any = DISTILLATION_LOSSES.resolve_or_import(name)
     if name in DISTILLATION_LOSSES:
         made: DistillationLoss = found(temperature)
         return made

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from hessrank.text import shown
 
 DPI = 150
 _MOST_PIXELS = 2**16 - 1  # on a side, for matplotlib's renderer
@@ -31,6 +34,18 @@ class NotebookAxes(Axes):
     def _repr_png_(self) -> bytes | None:
         figure = self.get_figure(root=True)
         return figure._repr_png_() if isinstance(figure, NotebookFigure) else None
+
+
+def plain_label(text: str) -> str:
+    """Return text from anywhere as matplotlib shows it as it is: no formula, and not hidden from a legend."""
+    plain = shown(text).replace("\n", " ").replace("\t", " ").replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
+
+
+def with_limits(ax: Axes) -> None:
+    """Give axes on which nothing was drawn limits; logarithmic ones cannot do without."""
+    if not np.isfinite(ax.dataLim.get_points()).all():
+        ax.set(xlim=(0.1, 10), ylim=(0.1, 10))
 
 
 def new_figure(width: float, height: float) -> NotebookFigure:

@@ -14,6 +14,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox, ScaledTranslation, Transform
 
+from hessrank.figures import plain_label
+
 Extent = tuple[str, int, int]
 """A name, and the first and last place that it is for."""
 
@@ -44,6 +46,7 @@ def add_labels(
         what was written.
     """
     style |= {"in_layout": False, "path_effects": [withStroke(linewidth=2, foreground="white")]}
+    labels = [(x, y, plain_label(text)) for x, y, text in labels]
     texts = [ax.text(x, y, label, ha="center", **style) for x, y, label in labels]
     figure = _figure(ax)
     figure.draw_without_rendering()  # sizes and limits are known from here on
@@ -102,7 +105,7 @@ def _draw_legend_below(ax: Axes, numbered: Mapping[str, str]) -> None:
     handles, labels = ax.get_legend_handles_labels()
     for number, name in numbered.items():
         handles.append(Line2D([], [], linestyle="none", color="black", marker=f"${number}$", markeredgewidth=0))
-        labels.append(name)
+        labels.append(plain_label(name))
     at = ax.transAxes + below(ax, _LEGEND)
     ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=at, fontsize=8, frameon=False)
 
@@ -132,8 +135,8 @@ def draw_extents(ax: Axes, extents: Iterable[Extent]) -> float:
     """
     ends: list[float] = []  # where the last one in each row ends
     low, high = ax.get_xlim()
-    for name, first, last in extents:
-        middle = (first + last) / 2
+    for given, first, last in extents:
+        name, middle = plain_label(given), (first + last) / 2
         text = ax.text(middle, 0, name, ha="center", va="center", fontsize=8)
         half = ax.transData.inverted().transform(text.get_window_extent().get_points())[:, 0] - middle
         text.remove()

@@ -1,7 +1,8 @@
 """Names that resolve to code: a registry by name, and ``pkg.module:attr`` or ``file.py:attr``.
 
 Estimators, losses, architectures and data loaders are all found this way, so whatever the command line
-can name, a user can write in a file of their own.
+can name, a user can write in a file of their own. Only what the user types is imported: a name that comes out of a
+file goes to :meth:`Registry.resolve`, which knows what hessrank has and imports nothing.
 """
 
 from __future__ import annotations
@@ -49,17 +50,27 @@ class Registry(Generic[T]):
         return name in self._known
 
     def resolve(self, name: str) -> T:
+        """Return the registered thing called ``name``; nothing is imported, wherever the name comes from.
+
+        Raises:
+            UnknownNameError: there is no such name.
+        """
+        if name in self._known:
+            return self._known[name]
+        raise unknown_name(self.what, name, self._known)
+
+    def resolve_or_import(self, name: str) -> T:
         """Return the thing called ``name``, or the attribute that ``pkg.module:attr`` points at.
+
+        Only for what the user himself says: importing runs code.
 
         Raises:
             UnknownNameError: there is no such name, module, file or attribute.
         """
-        if name in self._known:
-            return self._known[name]
-        if ":" in name:
-            thing: T = import_attribute(name, what=self.what)
-            return thing
-        raise unknown_name(self.what, name, self._known)
+        if name in self._known or ":" not in name:
+            return self.resolve(name)
+        thing: T = import_attribute(name, what=self.what)
+        return thing
 
 
 def import_attribute(reference: str, *, what: str) -> Any:
@@ -86,6 +97,30 @@ def import_attribute(reference: str, *, what: str) -> Any:
             raise unknown_name(f"{what} in {place}", part, public)
         thing = getattr(thing, part)
     return thing
+
+
+def from_here(reference: str, near: Path) -> str:
+    """Return ``file.py:name``, which a file names from a folder of its own, as it is named from the current one.
+
+    Args:
+        reference: what the file says.
+        near: the file's folder, which may lie below the one that its names start from.
+
+    Returns:
+        the reference to the first file of that name in the current folder, in ``near`` or above; if there is none,
+        ``reference`` itself.
+    """
+    place, _, attribute = reference.rpartition(":")
+    folders = [Path(), near, *near.parents, *near.resolve().parents]
+    found = [folder / place for folder in folders if place.endswith(".py") and _is_file(folder / place)]
+    return f"{found[0]}:{attribute}" if found else reference
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _import_file(path: Path, what: str) -> ModuleType:

@@ -1,12 +1,31 @@
-"""Text from anywhere as one line that is safe to show."""
+"""Text from anywhere as text that is safe to show."""
 
 from __future__ import annotations
+
+import unicodedata
+
+_LAYOUT = "\n\t"
+
+
+def shown(text: str) -> str:
+    """Return ``text`` without what a terminal would obey or hide; its lines and tabs stay.
+
+    Replaced are control characters, those that turn the direction or have no width, and halves of letters, which a
+    file name that is no UTF-8 holds, and which cannot be printed.
+    """
+    if text.isprintable():
+        return text
+    lines = text.replace("\r\n", "\n")
+    return "".join(letter if _is_plain(letter) else "�" for letter in lines)
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isprintable() or letter in _LAYOUT or unicodedata.category(letter) == "Zs"  # spaces of all widths
 
 
 def printable(text: str) -> str:
     """Return ``text`` as one line without control characters: names in a file may hold anything."""
-    words = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "�" for letter in words)
+    return shown(" ".join(text.split()))
 
 
 def one_line(problem: BaseException, *, at_most: int = 200) -> str:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 from rich.table import Table
-from rich.text import Text
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.tables import plain_table, printed
@@ -18,6 +17,7 @@ from hessrank.quant.strategies import Problem
 from hessrank.quant.strategies.budget import DEFAULT_BITS, WidthProgram
 from hessrank.quant.summary import cost_of, settled
 from hessrank.sizes import size_text
+from hessrank.terminal import plain_text
 
 _UNIFORM = 8
 _TOLERANCE = 1e-3  # of the integer program: a fraction of the time that the exact answer takes
@@ -69,14 +69,18 @@ class Alternatives:
         for row in self.rows:
             told = row.costs
             if told is None or row.increase is None:
-                table.add_row(Text(row.policy), Text("–"))
+                table.add_row(plain_text(row.policy), "–")
                 continue
             bits = (f"{mean:.3g}" for mean in (told.mean_weight_bits, told.mean_act_bits))
             table.add_row(
-                Text(row.policy), size_text(told.size_mib * 2**20), f"{told.bops:.4g}", *bits, f"{row.increase:.3g}"
+                plain_text(row.policy),
+                size_text(told.size_mib * 2**20),
+                f"{told.bops:.4g}",
+                *bits,
+                f"{row.increase:.3g}",
             )
         impossible = [f"{row.policy}: {row.why_not}" for row in self.rows if row.why_not]
-        table.caption = Text("\n".join(impossible)) if impossible else None
+        table.caption = plain_text("\n".join(impossible)) if impossible else None
         return table
 
     def __str__(self) -> str:

@@ -50,7 +50,7 @@ def make_policy(
         HessrankError: an unknown name, an option that the strategy does not take, an impossible budget.
     """
     problem = Problem.of(ranking)
-    decide = STRATEGIES.resolve(strategy)
+    decide = STRATEGIES.resolve_or_import(strategy)
     _check_options(strategy, decide, options)
     choice = decide(problem, **options)
     if not isinstance(choice, Choice):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from hessrank.analysis.ranking import COLUMNS, Ranking
+from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.ranking_table import COLUMNS
 from hessrank.quant.graph import Graph, Node
 
 BITS = (2, 4, 6, 8, 10)
@@ -103,14 +104,17 @@ def ranking_of(
         row: dict[str, object] = dict.fromkeys(COLUMNS, 0)
         row |= {"layer": node.name, "kind": node.kind, "execution_index": index, "numel": node.numel}
         row |= {"shape": "x".join(map(str, node.shape)) or "1", "macs": node.macs, "estimator": "exact"}
-        row |= {"trace": increases.get(node.name, 0.0) * 100, "num_samples": 1, "converged": True}
+        trace = increases.get(node.name, 0.0) * 100
+        row |= {"trace": trace, "ci_low": trace, "ci_high": trace, "num_samples": 1, "converged": True}
+        row |= {"act_measured": "", "weight_measured": "", "probed_at": ""}
         for b in BITS:
             row[f"act_increase_b{b}"] = increases.get(node.name, 0.0) * 4.0 ** (4 - b)
             weight = weight_increases.get(node.name, 0.0) if first else float("nan")
             row[f"weight_increase_b{b}"] = weight * 4.0 ** (4 - b)
         rows.append(row)
     frame = pd.DataFrame(rows).sort_values("trace", ascending=False, kind="stable", ignore_index=True)
-    frame["rank"] = range(1, len(frame) + 1)
+    for column in ("rank", "rank_low", "rank_high"):
+        frame[column] = range(1, len(frame) + 1)
     layers = {
         node.name: {"inputs": list(node.inputs), "range": [node.low, node.high]}
         | ({"weight": node.weight, "weight_numel": node.weight_numel} if node.weight else {})
@@ -119,9 +123,18 @@ def ranking_of(
     }
     total = sum({n.weight: n.weight_numel for n in made.nodes.values() if n.weight}.values())
     info = {
+        "schema_version": 2,  # of the releases that wrote no more than this
         "layers": len(rows),
         "loss": "self",
-        "model": {"parameters": total, "weights_sha256": "0" * 64},
+        "seed": 0,
+        "options": {"by": "trace"},
+        "model": {"class": "ByHand", "parameters": total, "weights_sha256": "0" * 64},
+        "data": {"samples_used": 1, "sha256": "0" * 64},
+        "estimators": [],
+        "order": {"stopped_by": "exact", "open_pairs": 0, "of_pairs": len(rows) - 1},
+        "versions": {},
+        "command": "",
+        "warnings": [],
         "graph": {"layers": layers, "outputs": list(made.outputs)},
     }
     return Ranking(frame, info)

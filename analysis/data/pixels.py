@@ -23,6 +23,7 @@ Pixels = np.ndarray[Any, np.dtype[np.float32]]
 
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap height and width
 _BITS_PER_SAMPLE = 258  # a TIFF tag
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # of others Pillow runs programs: Ghostscript for EPS
 _COLOR_16 = re.compile(r"(RGB[AX]?);16([BLN])")
 _GRAY_MODES = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
@@ -117,11 +118,11 @@ def _in_unit_range(path: Path, values: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image; Pillow decodes late, so its errors are caught for as long as the image is open."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             yield image
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: this is not an image that Pillow reads") from error
+        raise DataError(f"{path}: this is not an image of a kind that is read ({', '.join(_FORMATS)})") from error
     except Exception as error:  # each of Pillow's decoders has its own
         raise DataError(f"{path}: the image is cut short or damaged: {one_line(error)}") from error

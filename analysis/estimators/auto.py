@@ -98,7 +98,7 @@ def plan(
     """
     everything = tuple(layer.name for layer in network.layers)
     if name != "auto":
-        ESTIMATORS.resolve(name)
+        ESTIMATORS.resolve_or_import(name)
         return _as_asked(name, everything, weights, _caution(name, network, loss))
     first_order = "exact" if outputs_per_sample <= FEW_OUTPUTS else "gauss-newton"
     how = (

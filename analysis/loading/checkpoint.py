@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     with written_whole(path) as beside:
         try:
             with beside.open("wb") as file:
-                torch.save(dict(content), file)  # to a file object: no file name gets into the bytes
+                torch.save(_canonical(dict(content), {}), file)  # to a file object: no file name gets into the bytes
         except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
             raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
         if unsafe := unsafe_names(beside):
@@ -104,6 +105,29 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
                 f"{path}: a checkpoint holds tensors and plain values only, not {', '.join(unsafe)}; "
                 "convert what is in arch_args or metadata"
             )
+
+
+def _canonical(value: Any, texts: dict[str, str]) -> Any:
+    """Return the same content in containers of its own, equal strings as one object.
+
+    A pickle says of an object that comes again where it was: which strings are one object, and not only equal,
+    depends on where they came from, and would show in the bytes.
+
+    Args:
+        value: containers, tensors and plain values.
+        texts: the strings that were met, by themselves.
+    """
+    if isinstance(value, str):
+        return texts.setdefault(value, value)
+    if type(value) in (dict, OrderedDict):
+        made = type(value)()
+        made |= {_canonical(key, texts): _canonical(one, texts) for key, one in value.items()}
+        if hasattr(value, "_metadata"):  # versions of a state dict's modules
+            made._metadata = _canonical(value._metadata, texts)
+        return made
+    if type(value) in (list, tuple):
+        return type(value)(_canonical(one, texts) for one in value)
+    return value
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, with_limits
 from hessrank.labels import number_points
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def plot_verification(verification: Verification, ax: Axes | None = None) -> Axe
     ax.set(
         xscale="log", yscale="log", xlabel="measured increase of the loss", ylabel="predicted increase of the loss"
     )
+    with_limits(ax)
     ax.set_title(
         "One tensor quantized at a time" + (f"; {left} not positive, not drawn" if left else ""), fontsize=10
     )

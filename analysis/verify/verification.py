@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.table import Table
-from rich.text import Text
 from scipy.stats import spearmanr
 
 from hessrank.analysis.statistics import critical
 from hessrank.analysis.tables import plain_table, printed, write_csv
+from hessrank.terminal import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +124,9 @@ class Verification:
             rows.add_column(heading, justify="right" if heading in ("bits", "predicted", "measured") else "left")
         for _, row in off.head(top).iterrows():
             numbers = (f"{row['predicted']:.2e}", f"{row['measured']:.2e}")
-            rows.add_row(Text(row["layer"]), row["tensor"], f"{row['bits']}", *numbers, Text(row["reason"]))
+            rows.add_row(
+                plain_text(row["layer"]), row["tensor"], f"{row['bits']}", *numbers, plain_text(row["reason"])
+            )
         if len(off) > top:
             rows.caption = f"… and {len(off) - top} more"
         return [summary, rows]

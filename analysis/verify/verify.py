@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from hessrank.analysis.batches import as_samples
 from hessrank.analysis.feed import Feed
-from hessrank.analysis.losses import Loss, make_loss
+from hessrank.analysis.losses import Loss, is_registered, make_loss
 from hessrank.analysis.measured_damage import Bench, Damaged, agree
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
@@ -25,6 +27,8 @@ from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_ap
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.analysis.weights import Weight, find_weights
 from hessrank.errors import ModelError, OptionError, unknown_name
+from hessrank.plugins import from_here
+from hessrank.text import printable
 from hessrank.wrappers import unwrap
 
 _ROUNDING = 10  # times the precision of a loss: differences below are nothing but rounding
@@ -49,7 +53,7 @@ def verify(
         model: the network that was ranked; left as it was.
         data: as for :func:`hessrank.rank`.
         ranking: the ranking; its record tells the ranges and the loss.
-        loss: what the damage is measured by; None takes the ranking's.
+        loss: what the damage is measured by; None takes the ranking's, if it is hessrank's.
         bits: bit-widths, all among those that the ranking predicts for; None takes 4 and 8, or else all.
         layers: names of the layers; None takes all.
         weights: measure weights too.
@@ -65,7 +69,7 @@ def verify(
             data or loss do not work.
     """
     model, widths = unwrap(model), _widths(ranking, bits)
-    made = make_loss(_loss_of(ranking) if loss is None else loss)
+    made = make_loss(recorded_loss(ranking) if loss is None else loss)
     count = int(ranking.to_frame()["num_samples"].max()) if num_samples is None else num_samples
     with untouched(model), memory_errors_explained():
         check_weights(model)
@@ -180,10 +184,25 @@ def _widths(ranking: Ranking, bits: int | Iterable[int] | None) -> tuple[int, ..
     return widths
 
 
-def _loss_of(ranking: Ranking) -> str:
+def recorded_loss(ranking: Ranking, record: str | Path = "the ranking's record") -> str:
+    """Return the name of hessrank's loss that a ranking was made for.
+
+    Args:
+        ranking: the ranking.
+        record: its file.
+
+    Raises:
+        OptionError: the record tells no loss, or one of the user's own, whose code he has to name.
+    """
     name = str(ranking.info.get("loss", ""))
     if not name:
-        raise OptionError("the ranking's record does not tell its loss: say it (--loss)")
+        raise OptionError(f"{record} does not tell the loss: say it (--loss)")
+    if ":" in name and not is_registered(name):
+        shown = printable(from_here(name, Path(record).parent))
+        raise OptionError(
+            f"{record} names a loss of your own, {shown!r}; no code is imported on a file's word: if you trust it, "
+            f"add --loss {shlex.quote(shown)} (loss= in Python)"
+        )
     return name
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from hessrank.distill.run_file.settings import Settings
+from hessrank.quant.policy.own_code import code_reference
 
 
 def _listed(value: object) -> object:
@@ -15,6 +16,9 @@ def _listed(value: object) -> object:
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(strict=False)]
 Devices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed), Field(strict=False)]
+OwnCode = Annotated[str, AfterValidator(code_reference)]
+_PLUGINS = "methods and observers of your own that policies in other files may name: `[file.py:Class]`"
+OwnCodes = Annotated[tuple[OwnCode, ...], BeforeValidator(_listed), Field(strict=False, description=_PLUGINS)]
 
 
 class RunKeys(Settings):
@@ -54,5 +58,8 @@ class RunKeys(Settings):
     ignore_keys: Patterns | None = Field(
         None, description="patterns (`pooler.*`) of keys in these two files that the network may lack"
     )
-    trust_pickle: bool = Field(False, description="load files that may run code")
+    plugins: OwnCodes = ()
+    trust_pickle: bool = Field(
+        False, description="load files that may run code; the command has to say `--trust-pickle` too"
+    )
     out: str | None = Field(None, description="folder to write to; runs/ and the run file's name if empty")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from hessrank.distill.run_file import RunFile, RunKeys, run_of
+from hessrank.distill.run_file.keys import OwnCodes
 from hessrank.quant.policy import Policy
+from hessrank.quant.policy.own_code import Plugins
 from hessrank.quant.policy.places import Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.validating import refuse_unknown_keys, validated
@@ -19,7 +21,7 @@ from hessrank.quant.policy.values import Coefficient, Keys
 Table = dict[str, Any]
 OWN = ("policy", "distill", "distill_count", "coefficient")
 """Keys of an experiment that a run file has not."""
-_NOT_IN_A_STUDY = ("debug", "test", "seed", "out", "onnx", "pdb_debug")
+_NOT_IN_A_STUDY = ("debug", "test", "seed", "out", "onnx", "pdb_debug", "plugins")
 
 
 class StudyKeys(Keys):
@@ -40,6 +42,7 @@ class StudyKeys(Keys):
     )
     ranking: str | None = Field(None, description="a ranking of the float network; made if empty")
     ranking_samples: Annotated[int, Field(ge=1)] = Field(24, description="training samples to rank with")
+    plugins: OwnCodes = ()
     out: str | None = Field(None, description="folder to write to; studies/ and the file's name if empty")
 
 
@@ -66,6 +69,10 @@ class Experiment:
     run: RunFile
     own: OwnKeys
 
+    def trusting(self, trust_pickle: bool) -> Experiment:
+        """Return the same experiment with a run that trusts the files it loads, or not."""
+        return replace(self, run=self.run.trusting(trust_pickle))
+
 
 @dataclass(frozen=True)
 class Study:
@@ -82,6 +89,19 @@ class Study:
     keys: StudyKeys
     experiments: tuple[Experiment, ...]
     places: Places
+
+    @property
+    def plugins(self) -> Plugins:
+        """The code of the user's own that other files may name; it is the same for all experiments."""
+        return self.experiments[0].run.plugins
+
+    def trusting(self, trust_pickle: bool) -> Study:
+        """Return the same study, in which pickles may run code if the user says so; as a run file's ``trusting``.
+
+        Raises:
+            PolicyError: the file has ``trust_pickle: true``, and the user did not repeat it.
+        """
+        return replace(self, experiments=tuple(one.trusting(trust_pickle) for one in self.experiments))
 
     @property
     def out(self) -> Path:
@@ -116,7 +136,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "-", name).strip("-") or "experiment"
 
 
-_INSTEAD = {"seed": "seeds are the study's", "out": "out is the study's"}
+_INSTEAD = {"seed": "seeds are the study's", "out": "out is the study's", "plugins": "plugins are the study's"}
 
 
 def _refuse_foreign(given: Table, places: Places) -> None:
@@ -137,6 +157,10 @@ def _experiment(path: Path, document: Document, keys: StudyKeys, name: str) -> E
         known = ", ".join(keys.policies) or "none"
         problem = f"no policy named {own.policy!r} in this study; there are {known}"
         raise places.error(problem, places.value("policy"))
-    data = {**keys.base, **{key: value for key, value in changed.items() if key not in OWN}}
+    data = {
+        "plugins": list(keys.plugins),
+        **keys.base,
+        **{key: value for key, value in changed.items() if key not in OWN},
+    }
     merged = Document(data, places.over(document.places.below("base")))
     return Experiment(name, run_of(merged, path), own)

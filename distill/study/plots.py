@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from hessrank.distill.study.table import metrics_of, summary
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, plain_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +41,8 @@ def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = 
         capsize=3,
         label="after it, mean ± standard error",
     )
-    ax.set_yticks(table.index, table["experiment"], fontsize=8)
-    ax.set_xlabel(f"{metric}, validation")
+    ax.set_yticks(table.index, [plain_label(name) for name in table["experiment"]], fontsize=8)
+    ax.set_xlabel(plain_label(f"{metric}, validation"))
     ax.set_ylim(-0.7, len(table) - 0.3)
     ax.margins(x=0.05)
     ax.grid(axis="x", alpha=0.3)

@@ -69,13 +69,14 @@ class Policies:
     def _of_file(self, told: Mapping[str, Any]) -> Policy:
         """Read a policy; ``base_bits`` are for what it does not name, instead of its own defaults."""
         refuse_unknown_keys(told, ("file", "base_bits"), Places())
-        policy = Policy.read(self._study.path.parent / Path(told["file"]).expanduser())
+        path = self._study.path.parent / Path(told["file"]).expanduser()
+        policy = Policy.read(path, plugins=self._study.plugins)
         if told.get("base_bits") is None:
             return policy
         values = policy.model_dump()
         for scheme in ("w_qscheme", "a_qscheme"):
             values["extra_qconfig_dict"][scheme]["bit"] = told["base_bits"]
-        return Policy.of(values)
+        return Policy.of(values).with_plugins_of(policy)
 
     def _error(self, problem: str, name: str, *path: str) -> HessrankError:
         places = self._study.places

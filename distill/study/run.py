@@ -19,6 +19,7 @@ from hessrank.distill.study.policies import Policies
 from hessrank.distill.tasks.find import find_task
 from hessrank.distill.training.before import START
 from hessrank.distill.training.devices import cpu_threads
+from hessrank.distill.training.folders import writing_folder
 from hessrank.distill.training.identity import changed, identity_of_run
 from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.progress import Report
@@ -28,6 +29,7 @@ from hessrank.errors import unknown_name
 from hessrank.files import written_whole
 from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.policy import Policy
+from hessrank.terminal import say
 
 RANKING, RUNS = "ranking.csv", "runs"
 Say = Callable[[str], None]
@@ -55,7 +57,12 @@ class Planned:
 
 
 def run_study(
-    study: Study, *, only: Collection[str] = (), say: Say = print, report: Report | None = None
+    study: Study,
+    *,
+    only: Collection[str] = (),
+    say: Say = say,
+    report: Report | None = None,
+    trust_pickle: bool = False,
 ) -> pd.DataFrame:
     """Run what is not finished, and return one row a training.
 
@@ -64,6 +71,7 @@ def run_study(
         only: experiments to run; all if empty. The rows hold whatever is finished.
         say: is told what begins.
         report: is told how far a training is.
+        trust_pickle: whether the files that it loads may run code; a file's own ``trust_pickle`` is not enough.
 
     Returns:
         ``experiment, seed, policy, bops, size_mib, best_epoch``, and for each metric ``before_…``, ``last_…`` and
@@ -73,18 +81,28 @@ def run_study(
         UnknownNameError: ``only`` names no experiment.
         HessrankError: whatever stops a training.
     """
+    study = study.trusting(trust_pickle)
     names = [experiment.name for experiment in study.experiments]
     for name in only:
         if name not in names:
             raise unknown_name("experiment", name, names)
-    study.out.mkdir(parents=True, exist_ok=True)
-    plan = planned(study, Policies(study, ranking_of(study, say)))
-    wanted = [one for one in plan if not only or one.experiment in only]
-    for number, one in enumerate(wanted, 1):
-        if finished(one):
-            continue
-        say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
-        start(one.run, resume=True, say=lambda line: None, report=report, out=one.folder)
+    with writing_folder(study.out):
+        plan = planned(study, Policies(study, ranking_of(study, say)))
+        wanted = [one for one in plan if not only or one.experiment in only]
+        for number, one in enumerate(wanted, 1):
+            with writing_folder(one.folder):  # puts in order what a killed process left, also after its last file
+                is_over = finished(one)
+            if is_over:
+                continue
+            say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
+            start(
+                one.run,
+                resume=True,
+                say=lambda line: None,
+                report=report,
+                out=one.folder,
+                trust_pickle=trust_pickle,
+            )
     monitor = monitor_of(study)
     return pd.DataFrame([_row(one, monitor) for one in plan if finished(one)])
 
@@ -140,7 +158,7 @@ def _planned(study: Study, policies: Policies, experiment: Experiment) -> Iterat
     policy = run.policy
     if own.policy is not None:
         given = {name: getattr(policy, name) for name in Policy.model_fields if name in run.given}
-        policy = policies[own.policy].model_copy(update=given)
+        policy = policies[own.policy].model_copy(update=given).with_plugins_of(policy)
     policy = policies.with_hints(policy, own)
     costs = policies.costs(policy) if run.keys.quant else None
     for seed in study.keys.seeds:

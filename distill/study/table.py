@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 
 import pandas as pd
+
+from hessrank.text import printable
+
+_MARKUP = re.compile(r"[\\|<`*\[]")  # what markdown would take for its own
 
 
 def metrics_of(rows: pd.DataFrame) -> list[str]:
@@ -44,14 +50,18 @@ def markdown(rows: pd.DataFrame) -> str:
     table, metrics = summary(rows), metrics_of(rows)
     monitored = ["monitored"] if "monitor" in rows else []
     head = ["experiment", "seeds", "GBOPs", "MiB", *(f"{name} before" for name in metrics[:1]), *metrics, *monitored]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    lines = [_line(head), "|---|" + "---:|" * (len(head) - 1)]
     for row in table.to_dict("records"):
         cells = [str(row["experiment"]), str(row["seeds"]), _number(row["bops"], 1e-9), _number(row["size_mib"])]
         cells += [f"{row[f'before_{name}']:.4g}" for name in metrics[:1]]
         cells += [_with_error(row[f"last_{name}"], row[f"sem_{name}"]) for name in metrics]
         cells += [str(row["monitor"]) for _ in monitored]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_MARKUP.sub(r"\\\g<0>", printable(cell)) for cell in cells) + " |"
 
 
 def _number(value: object, factor: float = 1.0) -> str:

@@ -25,7 +25,7 @@ def find_task(name: str) -> type[Task]:
     for module in _OURS:
         importlib.import_module(module)
     try:
-        found: Any = TASKS.resolve(name)
+        found: Any = TASKS.resolve_or_import(name)
     except HessrankError:
         raise
     except Exception as error:  # the user's own code

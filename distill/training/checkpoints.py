@@ -20,9 +20,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from hessrank.analysis.loading.checkpoint import write_checkpoint
+from hessrank.distill.training.held import FACTS
 from hessrank.distill.training.module import Training
-from hessrank.distill.training.trained import FACTS, as_float_checkpoint, knows_network
-from hessrank.files import remove_leftovers, written_whole
+from hessrank.distill.training.trained import as_float_checkpoint, knows_network
+from hessrank.files import written_whole
 
 LAST, BEST = "last", "best"
 _NAME = re.compile(rf"({LAST}|{BEST})-epoch(\d+)\.ckpt")
@@ -48,6 +49,8 @@ class Checkpoints(Checkpoint):
     Attributes:
         best_epoch: epochs that were trained when the monitored metric was best; 0 before the first.
         best: its value then.
+
+    It removes the files of earlier epochs that it wrote itself, in this process or before it went on.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Checkpoints(Checkpoint):
         mode: Literal["max", "min"],
         facts: Mapping[str, Any],
         start: Mapping[str, float],
+        epochs: int = 0,
     ) -> None:
         """Keep files in ``folder``.
 
@@ -66,37 +70,40 @@ class Checkpoints(Checkpoint):
             mode: whether it should be large or small.
             facts: what goes into each file.
             start: the metrics before the first step; empty in processes that only help.
+            epochs: that are trained already.
         """
         self._folder, self._monitor, self._mode, self._facts = folder, f"val/{monitor}", mode, dict(facts)
         self._found = {f"val/{name}": value for name, value in start.items()}
-        self._epochs = 0
+        self._epochs = epochs
         self._start: dict[str, Any] | None = None
+        self._before: list[tuple[str, int]] = []  # kinds and epochs of the files that the next epoch replaces
         self.best_epoch, self.best = 0, math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which epoch is the best."""
-        return {"best_epoch": self.best_epoch, "best": self.best}
+        """Return which epoch is the best, and what lay there before this one."""
+        return {"best_epoch": self.best_epoch, "best": self.best, "before": [list(one) for one in self._before]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
         self.best_epoch, self.best = state_dict["best_epoch"], state_dict["best"]
+        self._before = [(str(kind), int(epoch)) for kind, epoch in state_dict.get("before", [])]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the facts beside the weights."""
         checkpoint |= self._described(checkpoint["state_dict"])
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the state before the first step, or finish what a run that was killed between two files left."""
-        self._epochs = trainer.current_epoch
-        if self._epochs == 0:
-            self._found = trainer.strategy.broadcast(self._found)
-            self.best = self._found.get(self._monitor, math.nan)
-        if not trainer.is_global_zero:
-            return
-        remove_leftovers(self._folder)
-        if self._epochs:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish what a run that was killed between two files left, also after its last epoch."""
+        if self._epochs and trainer.is_global_zero:
             self._tidy(self._epochs)
-        else:
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the state before the first step."""
+        if self._epochs:
+            return
+        self._found = trainer.strategy.broadcast(self._found)
+        self.best = self._found.get(self._monitor, math.nan)
+        if trainer.is_global_zero:
             self._start = {name: _copied(value) for name, value in pl_module.state_dict().items()}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -120,14 +127,15 @@ class Checkpoints(Checkpoint):
         return {**(as_float_checkpoint(facts, state) if as_float else {}), FACTS: facts}
 
     def _tidy(self, epoch: int) -> None:
-        """Link the best epoch if it is this one, then remove all but one last and one best."""
+        """Link the best epoch if it is this one, then remove what was there before and is neither last nor best."""
         last = self._folder / file_name(LAST, epoch)
         if self.best_epoch == epoch:
             _link(last, self._folder / file_name(BEST, epoch))
-        kept = {(LAST, epoch), (BEST, self.best_epoch)}
-        for path, kind, number in saved(self._folder):
+        kept = [(LAST, epoch), (BEST, self.best_epoch)]
+        for kind, number in self._before:
             if (kind, number) not in kept:
-                path.unlink(missing_ok=True)
+                (self._folder / file_name(kind, number)).unlink(missing_ok=True)
+        self._before = kept
 
 
 def file_name(kind: str, epoch: int) -> str:
@@ -143,9 +151,9 @@ def saved(folder: Path) -> Iterator[tuple[Path, str, int]]:
             yield path, match[1], int(match[2])
 
 
-def newest(folder: Path, kind: str = LAST) -> Path | None:
-    """Return the checkpoint of a kind with the most epochs; None without one."""
-    found = [(number, path) for path, own, number in saved(folder) if own == kind]
+def newest(folder: Path) -> Path | None:
+    """Return the checkpoint of the last epoch that was trained; None without one."""
+    found = [(number, path) for path, kind, number in saved(folder) if kind == LAST]
     return max(found)[1] if found else None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from hessrank.figures import new_figure
+from hessrank.figures import new_figure, plain_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Before = Mapping[str, Mapping[str, float]]
 
+CURVES = "curves.png"
 _COLUMNS = 3
 _STYLES = ("-", "--", "-.", ":")  # told apart in print
 
@@ -47,7 +48,7 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame) -> None:
         terms = terms[:1]
     for index, column in enumerate(terms):
         name = column.removeprefix("train/")
-        axes.plot(frame["epoch"], frame[column], _STYLES[index % 4], marker=".", label=name)
+        axes.plot(frame["epoch"], frame[column], _STYLES[index % 4], marker=".", label=plain_label(name))
     axes.set(xlabel="epoch", ylabel="training loss, mean of the epoch")
     axes.set_yscale("log" if _positive(frame) else "linear")
     _finish(axes)
@@ -61,8 +62,10 @@ def _draw_metric(axes: Axes, frame: pd.DataFrame, column: str, before: Before) -
         if name in found:
             lines.setdefault(found[name], []).append(network)
     for index, (value, networks) in enumerate(lines.items()):
-        axes.axhline(value, color="0.4", linestyle=_STYLES[1 + index % 3], label=f"{', '.join(networks)} before")
-    axes.set(xlabel="epoch", ylabel=f"{name}, validation")
+        axes.axhline(
+            value, color="0.4", linestyle=_STYLES[1 + index % 3], label=plain_label(f"{', '.join(networks)} before")
+        )
+    axes.set(xlabel="epoch", ylabel=plain_label(f"{name}, validation"))
     _finish(axes)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.distill.training.before import Before
-from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, newest
+from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, file_name
 from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.folders import Resumed
 from hessrank.distill.training.interrupts import Interrupts
@@ -26,7 +28,8 @@ from hessrank.distill.training.module import Training
 from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
-from hessrank.errors import LoadError
+from hessrank.errors import LoadError, OutputError
+from hessrank.paths import readable_file
 
 TRIAL_STEPS = 4
 """Batches an epoch of a trial."""
@@ -111,7 +114,7 @@ def fit(
     module = Training(job.networks, job.materials.task, job.distillation, settings, total_steps)
     records = Records(job.folder, settings)
     task, start = job.materials.task, before.metrics.get(job.student_name, {})
-    keeper = Checkpoints(job.folder, task.monitor, task.mode, job.facts, start)
+    keeper = Checkpoints(job.folder, task.monitor, task.mode, job.facts, start, epoch)
     interrupts = Interrupts()
     callbacks = [EpochSeeds(settings.seed), Progress(report), interrupts, *_pictures(job, devices), records, keeper]
     with quiet_lightning(), interrupts.listening():
@@ -140,21 +143,29 @@ def fit(
             )
         except SystemExit as stop:  # Lightning's way to end on Ctrl-C
             raise KeyboardInterrupt(f"{job.folder} holds the epochs that were finished: go on with resume") from stop
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            raise OutputError(
+                f"{job.folder}: cannot be written: {error.strerror}; the epochs that were finished are there: make "
+                "room, and go on with resume (--resume)"
+            ) from error
     return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
 
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def load_best(job: Job) -> None:
-    """Give the student its best weights: of an epoch, or those before the first step.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def load_best(job: Job, epoch: int) -> None:
+    """Give the student its best weights: of an epoch, or, of epoch 0, those before the first step.
 
     Raises:
         LoadError: there is no checkpoint of it.
     """
-    path = newest(job.folder, BEST)
-    if path is None:
-        raise LoadError(f"{job.folder}: there is no checkpoint of the best epoch")
+    path = readable_file(job.folder / file_name(BEST, epoch), error=LoadError)
     job.networks.student.load_state_dict(read_pickle(path, trust_pickle=False)["state_dict"])
 
 
@@ -172,16 +183,22 @@ def _pictures(job: Job, devices: Devices) -> list[Callback]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and advice off the terminal; its errors are raised as ever."""
+    """Keep Lightning's advertisements and advice off the terminal; its errors are raised as ever.
+
+    So is the traceback of TensorBoard's thread when the disk is full: the training hears of it at its next event.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    hook = threading.excepthook
+    threading.excepthook = lambda told: None if isinstance(told.exc_value, OSError) else hook(told)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
             yield
     finally:
+        threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

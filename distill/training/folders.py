@@ -1,21 +1,28 @@
-"""The folder of a run: a new one, or one whose training goes on."""
+"""The folder of a run: a new one, or one whose training goes on; nothing of anybody else's in it is touched."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hessrank.analysis.loading.pickles import read_pickle
-from hessrank.distill.training.checkpoints import newest
+from hessrank.distill.training.before import START, TEST
+from hessrank.distill.training.checkpoints import newest, saved
+from hessrank.distill.training.curves import CURVES
 from hessrank.distill.training.identity import changed
 from hessrank.distill.training.main_process import is_main_process
+from hessrank.distill.training.pictures import PICTURES
+from hessrank.distill.training.records import METRICS, RESULTS, STEPS
 from hessrank.distill.training.result import RESULT
-from hessrank.distill.training.trained import FACTS
+from hessrank.distill.training.trained import read_trained
 from hessrank.errors import OptionError, OutputError
+from hessrank.one_writer import one_writer
 
 RUNS = Path("runs")
 _FOLDER = "HESSRANK_RUN_FOLDER"  # in the environment of the processes that help
@@ -42,6 +49,32 @@ def shared_folder(name: str) -> Path:
     return folder
 
 
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and be its one writer until the block is left; folders that stay empty are removed again.
+
+    Processes that only help make nothing.
+
+    Raises:
+        OutputError: the folder cannot be made, or another process writes to it.
+    """
+    if not is_main_process():
+        yield
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder cannot be made: {error.strerror}") from error
+    try:
+        with one_writer(folder):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # something was written
+            for path in made:
+                path.rmdir()
+
+
 @dataclass(frozen=True)
 class Resumed:
     """Where a run goes on.
@@ -58,7 +91,7 @@ class Resumed:
 
 
 def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_only: bool = False) -> Resumed | None:
-    """Make the folder; return where to go on from, None to start.
+    """Return where to go on from in a folder that is there; None to start.
 
     Args:
         folder: of the run.
@@ -68,21 +101,21 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
 
     Raises:
         OptionError: it holds a run, but that is not to go on, or it was another training.
-        OutputError: the folder cannot be made.
+        OutputError: it holds files that are not of a run, and would be written over.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder cannot be made: {error.strerror}") from error
     last = newest(folder)
-    if last is None or (judge_only and not resume):
+    if judge_only and not resume:
+        _refuse_strangers(folder, (TEST,))
+        return None
+    if last is None:
+        names = (START, METRICS, STEPS, RESULT, CURVES, f"{RESULTS}/epoch0001.txt", f"{PICTURES}/epoch0001.png")
+        _refuse_strangers(folder, (*names, *(path.name for path, *_ in saved(folder))))
         return None
     if not resume:
         raise OptionError(
             f"{folder}: a run is here already ({last.name}): go on with resume (--resume), or write elsewhere (out)"
         )
-    checkpoint = read_pickle(last, trust_pickle=False)
-    held = checkpoint[FACTS]
+    checkpoint, held = read_trained(last)
     if held["epoch"] > facts["settings"]["epochs"]:
         raise OptionError(
             f"{folder}: {held['epoch']} epochs are trained already, epochs is {facts['settings']['epochs']}"
@@ -93,9 +126,30 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
     free = _FREE if ours["schedule"] == "constant" else tuple(name for name in _FREE if name != "epochs")
     different += [name for name in ours if name not in free and ours[name] != theirs.get(name)]
     if different:
-        told = ", ".join(f"{name} ({theirs[name]} → {ours[name]})" if name in ours else name for name in different)
+        told = ", ".join(
+            f"{name} ({theirs.get(name)} → {ours[name]})" if name in ours else name for name in different
+        )
         raise OptionError(
             f"{folder}: this run was started with something else: {told}; write elsewhere, or remove the folder"
         )
     (folder / RESULT).unlink(missing_ok=True)  # it says that the run is over
     return Resumed(last, int(checkpoint["global_step"]), int(held["epoch"]))
+
+
+def _refuse_strangers(folder: Path, names: tuple[str, ...]) -> None:
+    """Refuse a folder with files of these names that no run of hessrank has begun in it."""
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not any(is_beginning(folder / name) for name in (START, TEST)):
+        raise OutputError(
+            f"{folder}: holds {there[0]}, which is of no run of hessrank and would be written over: "
+            "write elsewhere (out)"
+        )
+
+
+def is_beginning(path: Path) -> bool:
+    """Return whether a file is what :func:`hessrank.distill.training.before.tell` writes when a run begins."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and {"before", "notes", "settings"} <= held.keys()

@@ -16,8 +16,8 @@ from hessrank.distill.run_file import RunFile, Settings
 from hessrank.paths import sha256_of
 
 _DIGITS = 16
-_NOTHING = ("config_file_path", "debug", "gpu_id", "onnx", "out", "pdb_debug", "test", "trust_pickle")
-"""Keys that do not change what a run computes; what ``config_file_path`` says is in the policy."""
+_NOTHING = ("config_file_path", "debug", "gpu_id", "onnx", "out", "pdb_debug", "plugins", "test", "trust_pickle")
+"""Keys that do not change what a run computes; what ``config_file_path`` says, and which code, is in the policy."""
 _FILES = ("load_model", "load_quant_model", "load_teacher_model", "teacher_policy")
 
 

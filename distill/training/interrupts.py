@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from hessrank.signals import STOPPING, Stop, handlers_kept, stops
+
 
 class Interrupts(Callback):
-    """Raises KeyboardInterrupt at the end of a step if Ctrl-C came.
+    """Raises KeyboardInterrupt at the end of a step if Ctrl-C came, or another signal that does the same.
 
     Python raises it wherever it happens to be, also in the callbacks of garbage collection, which ignore it.
     """
@@ -20,22 +21,30 @@ class Interrupts(Callback):
     def __init__(self) -> None:
         """Nothing came yet."""
         self._came = False
+        self._taken: list[int] = []
+        self._handler = Stop(self._hear)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT until the block is left; its handler is then what it was before, whatever Lightning set."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._hear)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        """Take the signals that stop the work until the block is left.
 
-    def _hear(self, number: int, frame: Any) -> None:
+        Their handlers are then what they were before, whatever Lightning set.
+        """
+        with handlers_kept() as may_change:
+            if may_change:
+                self._taken = [number for number in STOPPING if stops(signal.getsignal(number))]
+            self._take()
+            yield
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take them again: Lightning has set a handler of SIGTERM, which stops in another way."""
+        self._take()
+
+    def _take(self) -> None:
+        for number in self._taken:
+            signal.signal(number, self._handler)
+
+    def _hear(self) -> None:
         if self._came:
             raise KeyboardInterrupt
         self._came = True

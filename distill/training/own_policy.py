@@ -19,6 +19,7 @@ def with_own_policy(run: RunFile) -> tuple[RunFile, tuple[str, ...]]:
 
     Raises:
         LoadError: the checkpoint was written by a newer hessrank.
+        PolicyError: its policy names code that the run file's ``plugins`` do not.
     """
     keys = run.keys
     if keys.test and keys.quant and keys.load_quant_model is None and holds_trained(_peek(run, keys.load_model)):
@@ -31,7 +32,7 @@ def with_own_policy(run: RunFile) -> tuple[RunFile, tuple[str, ...]]:
         keys = keys.model_copy(update={"arch_args": dict(facts["arch_args"])})
     if run.policy.model_fields_set:
         return replace(run, keys=keys), ()
-    return replace(run, keys=keys, policy=policy_of(facts, path)), (f"the policy is that of {path}",)
+    return replace(run, keys=keys, policy=policy_of(facts, path, run.plugins)), (f"the policy is that of {path}",)
 
 
 def _peek(run: RunFile, name: str | None) -> Any:

@@ -18,7 +18,7 @@ from hessrank.distill.tasks.base import Picture, Task
 from hessrank.distill.training.judging import Network, on_device
 from hessrank.distill.training.loaders import is_dataset
 from hessrank.distill.training.module import Training
-from hessrank.figures import new_figure
+from hessrank.figures import new_figure, plain_label
 from hessrank.files import written_whole
 
 PICTURES = "pictures"
@@ -161,6 +161,6 @@ def draw_panels(rows: Sequence[Row], path: Path) -> None:
         for axes, (title, picture) in zip(axes_row, row.items(), strict=False):
             if picture is not None:
                 axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-                axes.set_title(title, fontsize=9)
+                axes.set_title(plain_label(title), fontsize=9)
     with written_whole(path) as beside:
         figure.savefig(beside, dpi=_DPI)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +33,6 @@ class Records(Callback):
         self._folder, self._settings = folder, settings
         self.rows: list[Row] = []
         self._steps: list[Row] = []
-        self._started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows."""
@@ -52,8 +50,8 @@ class Records(Callback):
             _write_csv(frame[frame["step"].astype(int) <= trainer.global_step], path)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._started, self._steps = time.monotonic(), []
+        """Forget the steps of the epoch before."""
+        self._steps = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -91,8 +89,8 @@ class Records(Callback):
         _write_csv(pd.concat([*old, new], ignore_index=True), path)
 
     def _page(self, trainer: Trainer) -> str:
-        row, seconds = self.rows[-1], time.monotonic() - self._started
-        head = f"epoch {row['epoch']} of {trainer.max_epochs}, step {row['step']}, {seconds:.1f} s"
+        row = self.rows[-1]
+        head = f"epoch {row['epoch']} of {trainer.max_epochs}, step {row['step']}"
         return "\n".join([head, *_lines(row), ""])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +19,10 @@ from hessrank.distill.run_file import RunFile, Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.find import make_task
 from hessrank.distill.training.before import START
+from hessrank.distill.training.checkpoints import BEST, LAST, file_name
 from hessrank.distill.training.devices import choose_devices, cpu_threads
 from hessrank.distill.training.facts import facts_of
+from hessrank.distill.training.folders import is_beginning, writing_folder
 from hessrank.distill.training.identity import identity_of_run
 from hessrank.distill.training.job import Job, Materials, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
@@ -29,13 +30,15 @@ from hessrank.distill.training.main_process import is_main_process
 from hessrank.distill.training.own_policy import with_own_policy
 from hessrank.distill.training.patience import within
 from hessrank.distill.training.progress import Report
-from hessrank.distill.training.result import TrainResult
+from hessrank.distill.training.records import METRICS, STEPS
+from hessrank.distill.training.result import RESULT, TrainResult
 from hessrank.distill.training.trained import holds_trained, is_trained, load_trained, peek
 from hessrank.distill.training.work import work
 from hessrank.errors import DataError, HessrankError
 from hessrank.quant.export import export_onnx, require_onnx
 from hessrank.quant.policy import Policy, PolicyError
 from hessrank.quant.prepare import QuantizedModel, load_state
+from hessrank.terminal import say
 
 ONNX = "model.onnx"
 TRIAL_EPOCHS = 2
@@ -63,9 +66,10 @@ def start(
     run: RunFile,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
     report: Report | None = None,
     out: Path | None = None,
+    trust_pickle: bool = False,
 ) -> TrainResult:
     """Do what a run file says: judge, train, or both.
 
@@ -75,34 +79,47 @@ def start(
         say: is told what the run starts from, line by line.
         report: is told ``(stage, done, total)``.
         out: folder to write to, instead of the file's.
+        trust_pickle: whether the files that it loads may run code; a file's own ``trust_pickle`` is not enough.
 
     Raises:
         HessrankError: one line: what is wrong, and where.
     """
+    run = run.trusting(trust_pickle)
     keys = run.keys
     if keys.onnx:
         require_onnx()
     devices = choose_devices(keys.gpu_id, keys.devices)
     if is_main_process():
         say("loads the network and the data" + (", takes ranges from training samples" if keys.quant else ""))
-    with seeded(keys.seed), cpu_threads(keys.threads):
-        job = job_of(run, _folder(run, out))
-        result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)
-    if keys.onnx and isinstance(result.model, QuantizedModel) and is_main_process():
-        one = job.materials.one
-        say(str(export_onnx(result.model, result.folder / ONNX, one.kwargs or one.args)))
-    return result
+    folder = _folder(run, out)
+    with writing_folder(folder):
+        if _is_trial(run):
+            _clear_trial(folder)
+        with seeded(keys.seed), cpu_threads(keys.threads):
+            job = job_of(run, folder)
+            result = work(job, devices, resume=resume, say=say, report=report, debug=keys.debug, judge_only=keys.test)
+        if keys.onnx and isinstance(result.model, QuantizedModel) and is_main_process():
+            one = job.materials.one
+            say(str(export_onnx(result.model, result.folder / ONNX, one.kwargs or one.args)))
+        return result
 
 
 def _folder(run: RunFile, out: Path | None) -> Path:
-    """Return the folder to write to; a trial has one of its own, which the next trial replaces."""
+    """Return the folder to write to; a trial has one of its own."""
     folder = run.out if out is None else out
-    if not run.keys.debug or run.keys.test:
-        return folder
-    trial = folder.with_name(f"{folder.name}-debug")
-    if (trial / START).is_file() and is_main_process():
-        shutil.rmtree(trial)
-    return trial
+    return folder.with_name(f"{folder.name}-debug") if _is_trial(run) else folder
+
+
+def _is_trial(run: RunFile) -> bool:
+    return run.keys.debug and not run.keys.test
+
+
+def _clear_trial(trial: Path) -> None:
+    """Remove what the trial before this one wrote and this one may not write over."""
+    if is_beginning(trial / START) and is_main_process():
+        saved = [file_name(kind, epoch) for kind in (LAST, BEST) for epoch in range(TRIAL_EPOCHS + 1)]
+        for name in (*saved, METRICS, STEPS, RESULT):
+            (trial / name).unlink(missing_ok=True)
 
 
 def job_of(run: RunFile, folder: Path) -> Job:
@@ -229,7 +246,7 @@ def _loaded(
         path,
         arch=arch,
         arch_args=own,
-        trust_pickle=run.keys.trust_pickle,
+        trust_pickle=run.trusted,
         weights_key=weights_key,
         ignore_keys=run.keys.ignore_keys or (),
     )
@@ -280,14 +297,16 @@ def _teacher(
     if not keys.quant_teacher or isinstance(model, QuantizedModel):
         return model, notes
     own = run.beside(keys.teacher_policy)
-    return quantized(model, run.policy if own is None else Policy.read(own), materials, settings), notes
+    policy = run.policy if own is None else Policy.read(own, plugins=run.plugins)
+    return quantized(model, policy, materials, settings), notes
 
 
 def _loaded_teacher(run: RunFile, path: Path, materials: Materials) -> tuple[nn.Module, tuple[str, ...]]:
     keys = run.keys
     held = peek(path)
     if holds_trained(held):
-        trained = load_trained(path, arch=_architecture(run, materials.task)[0], arch_args=keys.teacher_arch_args)
+        arch, _ = _architecture(run, materials.task)
+        trained = load_trained(path, arch=arch, arch_args=keys.teacher_arch_args, plugins=run.plugins)
         return trained, (f"load_teacher_model {path}: all {len(trained.state_dict())} keys loaded, none left over",)
     own = keys.arch_args if keys.teacher_arch_args is None else keys.teacher_arch_args
     loaded = _loaded(run, path, materials.task, own, keys.teacher_weights_key, ours=is_checkpoint(held))

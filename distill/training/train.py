@@ -18,7 +18,7 @@ from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import GivenTask
 from hessrank.distill.training.devices import choose_devices, cpu_threads
 from hessrank.distill.training.facts import facts_of
-from hessrank.distill.training.folders import shared_folder
+from hessrank.distill.training.folders import shared_folder, writing_folder
 from hessrank.distill.training.identity import identity_in_memory
 from hessrank.distill.training.job import first_sample, make_job, materials_of, notes_of, quantized
 from hessrank.distill.training.loaders import seeded
@@ -31,6 +31,7 @@ from hessrank.errors import ModelError
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.prepare.prepare import read_policy
+from hessrank.terminal import say
 from hessrank.wrappers import unwrap
 
 
@@ -50,7 +51,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     gpu_ids: Sequence[int] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
     progress: Report | None = None,
     **settings: Any,
 ) -> TrainResult:
@@ -99,7 +100,7 @@ def train(
         notes = (*notes, "the teacher does nothing: the policy distills no layer")
     if is_main_process():
         say("reads the data" + ("" if read is None else ", takes ranges from training samples"))
-    with seeded(chosen.seed), cpu_threads(chosen.threads):
+    with writing_folder(folder), seeded(chosen.seed), cpu_threads(chosen.threads):
         materials = materials_of(task, reference, chosen)
         student = copy.deepcopy(reference) if read is None else quantized(reference, read, materials, chosen)
         read_first = partial(first_sample, materials.validation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,23 @@ from hessrank.analysis.loading.architecture import Architecture, build, import_o
 from hessrank.analysis.loading.checkpoint import CHECKPOINT, CHECKPOINT_VERSION
 from hessrank.analysis.loading.matching import load_weights
 from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.distill.training.held import FACTS, HeldState
 from hessrank.errors import LoadError, OptionError
 from hessrank.paths import readable_file
+from hessrank.plugins import from_here
 from hessrank.quant.policy import Policy
+from hessrank.quant.policy.own_code import NOTHING, Plugins
 from hessrank.quant.policy.reading import read_text
 from hessrank.quant.prepare import QuantizedModel, prepare
 from hessrank.quant.prepare.model import META
 from hessrank.text import printable
+from hessrank.validation import checked
 
 if TYPE_CHECKING:
     from hessrank.distill.tasks.base import Task
 
-FACTS = "hessrank_training"
-"""Key of what hessrank itself has to say in a checkpoint: policy, bits, architecture, settings."""
 VERSION = 1
-"""Of what lies under that key; a reader refuses a higher one."""
+"""Of what lies under the key of hessrank's own facts; a reader refuses a higher one."""
 
 
 def peek(path: str | Path) -> Any:
@@ -56,6 +58,7 @@ def load_trained(
     arch: Architecture | None = None,
     arch_args: Mapping[str, Any] | None = None,
     task: str | type[Task] | Task | None = None,
+    plugins: Iterable[str] | Plugins = NOTHING,
 ) -> QuantizedModel:
     """Return the quantized network of a training's checkpoint, with its policy and its trained state.
 
@@ -67,6 +70,7 @@ def load_trained(
         arch_args: its arguments, if not those in the checkpoint.
         task: the task whose network it is, as the run file had it (``file.py:Class``), or the class; it is made with
             the run's ``data`` and ``task_args``. Or a task that is made already.
+        plugins: methods and observers of your own that its policy may name, ``file.py:Class``.
 
     Returns:
         the network in evaluation mode, on the CPU; what a user should know of it is among its ``warnings``.
@@ -74,6 +78,7 @@ def load_trained(
     Raises:
         LoadError: no such file, no checkpoint of a quantized training, a network whose code the user has to name
             (the message says how), or a state that does not fit.
+        PolicyError: its policy names a method or an observer that is not hessrank's, and not among ``plugins``.
         OptionError: both ``arch`` and ``task`` are given.
     """
     held, facts = read_trained(path)
@@ -81,6 +86,7 @@ def load_trained(
         raise LoadError(f"{path}: a network trained in float: load it with hessrank.load_model")
     if arch is not None and task is not None:
         raise OptionError("give what builds the network (arch), or its task, not both")
+    policy = policy_of(facts, path, plugins)
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
     if task is not None:
         network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
@@ -88,7 +94,7 @@ def load_trained(
         network = build(_own_network(path, facts) if arch is None else arch, arguments)
     prepared = prepare(
         network,
-        policy_of(facts, path),
+        policy,
         _one_sample(example_of(facts)),
         num_samples=1,
         freeze_bn=bool(facts["settings"]["freeze_bn"]),
@@ -117,28 +123,17 @@ def _own_network(path: str | Path, facts: Mapping[str, Any]) -> Callable[..., nn
     asked = str(facts["identity"].get("arch") or facts["arch"])
     if asked.startswith("hessrank."):
         return import_ours(asked, source=str(path))
-    task = str(facts["identity"].get("task"))
+    task, near = str(facts["identity"].get("task")), Path(path).parent
     if facts["identity"].get("arch") is None and ":" in task:
-        who, option, name = f"the task {printable(task)}", "task", _from_here(task, path)
+        who, option, name = f"the task {printable(task)}", "task", from_here(task, near)
     elif asked:
-        who, option, name = f"{printable(asked)}, which is not part of hessrank", "arch", _from_here(asked, path)
+        who, option, name = f"{printable(asked)}, which is not part of hessrank", "arch", from_here(asked, near)
     else:
         raise LoadError(f"{path}: the checkpoint does not say what builds its network: add --arch file.py:factory")
     raise LoadError(
         f"{path}: its network is built by {who}; no code is imported on a file's word: if you trust it, add "
         f"--{option} {shlex.quote(printable(name))} ({option}= in Python)"
     )
-
-
-def _from_here(reference: str, checkpoint: str | Path) -> str:
-    """Return ``file.py:name``, which a run file took from its own folder, as it is named from the current one.
-
-    A run's folder lies below its run file's if nothing else was asked for; elsewhere it stays as it is.
-    """
-    place, _, attribute = reference.rpartition(":")
-    folders = [Path(), *Path(checkpoint).parents, *Path(checkpoint).resolve().parents]
-    found = [folder / place for folder in folders if place.endswith(".py") and (folder / place).is_file()]
-    return f"{found[0]}:{attribute}" if found else reference
 
 
 def _task_of(facts: Mapping[str, Any], task: str | type[Task] | Task) -> Task:
@@ -169,20 +164,31 @@ def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]
     """Return what a training's checkpoint holds, and what it says of its network.
 
     Raises:
-        LoadError: no such file, or none that a training wrote.
+        LoadError: no such file, none that a training wrote, or a part of it is missing or not what it must be.
     """
     held = read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
     if not isinstance(held, Mapping) or not isinstance(held.get(FACTS), Mapping):
         raise LoadError(f"{path}: no checkpoint of a hessrank training: give a best-epoch….ckpt or last-epoch….ckpt")
     facts: Mapping[str, Any] = held[FACTS]
-    if facts["version"] > VERSION:
+    version = facts.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise LoadError(f"{path}: written by a newer hessrank; upgrade hessrank")
+    checked(HeldState, held, source=str(path), error=LoadError)
     return held, facts
 
 
-def policy_of(facts: Mapping[str, Any], path: str | Path) -> Policy:
-    """Return the policy that a checkpoint of a quantized training carries; ``path`` is for error messages."""
-    return Policy.part_of(read_text(facts["policy"], str(path)))
+def policy_of(facts: Mapping[str, Any], path: str | Path, plugins: Iterable[str] | Plugins) -> Policy:
+    """Return the policy that a checkpoint of a quantized training carries.
+
+    Args:
+        facts: what the checkpoint says of its network.
+        path: the checkpoint, for error messages.
+        plugins: the code that the policy may name.
+
+    Raises:
+        PolicyError: it is none, or names other code.
+    """
+    return Policy.part_of(read_text(facts["policy"], str(path)), plugins=plugins)
 
 
 def example_of(facts: Mapping[str, Any]) -> Batch:

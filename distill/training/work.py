@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from hessrank.distill.training.before import Before, measure, tell
-from hessrank.distill.training.curves import plot_curves
+from hessrank.distill.training.curves import CURVES, plot_curves
 from hessrank.distill.training.devices import Devices
 from hessrank.distill.training.fit import TRIAL_STEPS, Fitted, fit, load_best
 from hessrank.distill.training.folders import open_folder
@@ -20,8 +20,6 @@ from hessrank.distill.training.result import TrainResult
 from hessrank.distill.training.trained import untrained_notes
 from hessrank.errors import OptionError
 from hessrank.files import written_whole
-
-CURVES = "curves.png"
 
 
 def work(
@@ -77,7 +75,7 @@ def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:
     """Return the student with its best weights, on the CPU."""
     student = job.networks.student
     if done is not None:
-        load_best(job)
+        load_best(job, done.best_epoch)
     student.to(torch.device("cpu")).eval()
     rows = pd.DataFrame() if done is None else done.rows
     epoch = 0 if done is None else done.best_epoch
@@ -87,7 +85,7 @@ def _finished(job: Job, before: Before, done: Fitted | None) -> TrainResult:
 
 
 def _write(result: TrainResult) -> None:
-    result.write()
     if not result.metrics.empty:
         with written_whole(result.folder / CURVES) as beside:
             plot_curves(result.metrics, result.before).savefig(beside, dpi=120)
+    result.write()  # the last file: it says that the training is over

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
 from hessrank.cli.interrupted import InterruptedWork
 from hessrank.cli.processes import first
+from hessrank.cli.streams import unfailing_streams
+from hessrank.cli.unforeseen import explain
 from hessrank.errors import HessrankError
+from hessrank.signals import stopping_signals
+from hessrank.terminal import say
+from hessrank.text import printable
 
 MISTAKE, INTERRUPTED = 2, 130
 _LET_THE_FIRST_SPEAK = 15.0  # seconds
@@ -22,23 +27,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes those of the process.
 
     Returns:
-        the exit code: 0 done, 2 a mistake that one line on stderr explains, 130 interrupted. A bug of ours
-        leaves its traceback. With ``--debug`` among the arguments every error does.
+        the exit code: 0 done, 1 ``check`` found something, 2 a mistake or a failure that one line on stderr explains,
+        130 interrupted. With ``--debug`` among the arguments every error leaves its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    debug = "--debug" in arguments
+    with unfailing_streams(whole_process=argv is None) as streams, stopping_signals():
+        code = _run([a for a in arguments if a != "--debug"], debug="--debug" in arguments)
+        return code if streams.all_shown(tell=code < MISTAKE) else max(code, MISTAKE)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        code = app(args=[a for a in arguments if a != "--debug"], prog_name="hessrank", standalone_mode=False)
+        code = app(args=arguments, prog_name="hessrank", standalone_mode=False)
     except InterruptedWork as stop:
         return _stopped(f"interrupted: {stop}", INTERRUPTED)
     except (KeyboardInterrupt, *ABORTS):
         code = INTERRUPTED
-    except HessrankError as error:
-        if debug:
-            raise
-        return _stopped(f"error: {error}", MISTAKE)
     except USAGE_ERRORS as error:
         return _stopped(f"error: {error.format_message()}", MISTAKE)
+    except BaseException as error:  # of code of the user's too, which may end the program
+        if debug:
+            raise
+        return _stopped(f"error: {error if isinstance(error, HessrankError) else explain(error)}", MISTAKE)
     if code == INTERRUPTED:  # typer may have turned a KeyboardInterrupt into this code
         return _stopped("interrupted: nothing was written", INTERRUPTED)
     return int(code or 0)
@@ -47,5 +57,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stopped(line: str, code: int) -> int:
     if not first():  # of several processes one speaks, and its end is that of all; unless it knows of nothing
         time.sleep(_LET_THE_FIRST_SPEAK)
-    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201 - this is the command line
+    say(printable(line), err=True)
     return code

@@ -21,6 +21,7 @@ from hessrank.cli.study import study
 from hessrank.cli.train import train
 from hessrank.cli.verify import verify
 from hessrank.errors import OptionError
+from hessrank.terminal import say
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 USAGE_ERRORS: tuple[Any, ...] = (_UsageError.__mro__[1],)  # click's base class, wherever typer keeps it
@@ -58,14 +59,15 @@ app = typer.Typer(
     "[bold]hessrank policy ranking.csv --out policy.yaml[/bold] gives them bits; "
     "[bold]hessrank train run.yaml[/bold] trains the quantized network; "
     "[bold]hessrank COMMAND --help[/bold] lists a command's options.",
-    epilog="Exit codes: 0 done, 1 check found something, 2 a mistake that one line explains, 130 interrupted. "
+    epilog="Exit codes: 0 done, 1 check found something, 2 a mistake or a failure that one line explains, "
+    "130 interrupted. "
     "--debug shows the traceback.",
 )
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hessrank {version('hessrank')}")
+        say(f"hessrank {version('hessrank')}")
         raise typer.Exit
 
 

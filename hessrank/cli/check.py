@@ -16,10 +16,12 @@ from hessrank.cli.options import (
     IgnoreKeys,
     InputShape,
     ModelPath,
+    Plugin,
     Threads,
     TrustPickle,
     WeightsKey,
 )
+from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from hessrank.quant.graph import Graph
@@ -32,13 +34,14 @@ def _print_schema(wanted: bool) -> None:
     if wanted:
         from hessrank.quant.policy import policy_schema
 
-        typer.echo(json.dumps(policy_schema(), indent=1))
+        say(json.dumps(policy_schema(), indent=1))
         raise typer.Exit
 
 
 def check(
     policy: Annotated[Path, typer.Argument(help="The policy.", show_default=False)],
     model: ModelPath,
+    plugin: Plugin = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
@@ -64,7 +67,7 @@ def check(
     """
     from hessrank.quant.policy import Policy
 
-    read = Policy.read(policy)
+    read = Policy.read(policy, plugins=plugin or ())
 
     from hessrank.analysis.batches import as_samples, make_batch
     from hessrank.cli.inputs import read_inputs
@@ -85,15 +88,15 @@ def check(
         threads=threads,
     )
     for note in inputs.loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     one = make_batch(as_samples(inputs.data, 1), [0], inputs.loaded.model, needs_target=False)
     traced = trace(inputs.loaded.model, one)
     graph = traced.graph
     findings = find(read, graph)
     for line in (*_coverage(read, graph), *(f"note: {note}" for note in traced.notes), *map(str, findings)):
-        typer.echo(line)
+        say(line)
     if findings:
-        typer.echo(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")
+        say(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")
         raise typer.Exit(FOUND_SOMETHING)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hessrank.terminal import terminal
+
 
 def compare(
     a: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
@@ -21,12 +23,10 @@ def compare(
 
     check_outputs(out, plot, inputs=(a, b, a.with_suffix(".json"), b.with_suffix(".json")), record=False)
 
-    from rich.console import Console
-
     from hessrank.analysis.compare import compare as compare_rankings
     from hessrank.analysis.ranking import Ranking
 
     found = compare_rankings(Ranking.read(a), Ranking.read(b), by)
     written = save_result(found, out, plot)
-    Console().print(found.table(top))
+    terminal().print(found.table(top))
     print_notes(found.notes, written)

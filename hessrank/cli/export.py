@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,15 +21,18 @@ from hessrank.cli.options import (
     InputShape,
     ModelPath,
     NumSamples,
+    Plugin,
     Seed,
     Threads,
     TrustPickle,
     WeightsKey,
 )
 from hessrank.errors import LoadError, OptionError
+from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from hessrank.analysis.batches import Batch
+    from hessrank.quant.policy import Policy
     from hessrank.quant.prepare import QuantizedModel
 
 
@@ -39,6 +43,7 @@ def export(
         Path | None,
         typer.Option(help="The policy; a checkpoint of a training knows its own.", rich_help_panel=HOW),
     ] = None,
+    plugin: Plugin = None,
     state: Annotated[
         Path | None,
         typer.Option(help="What training saved: prepared.state_dict(), for this policy.", rich_help_panel=HOW),
@@ -73,13 +78,15 @@ def export(
     """
     from hessrank.cli.output import check_outputs
 
-    code = (reference.rpartition(":")[0] for reference in (arch, task) if reference)
+    code = (reference.rpartition(":")[0] for reference in (arch, task, *(plugin or ())) if reference)
     read = (model, policy, state, data, *code)
     check_outputs(out, inputs=read, ending=".onnx", beside={scales: ".json"})
 
     from hessrank.quant.export import export_onnx, require_onnx, write_scales
 
     require_onnx()
+
+    from hessrank.quant.policy import Policy
 
     options: dict[str, Any] = {
         "arch": arch,
@@ -93,7 +100,7 @@ def export(
             raise OptionError("--state goes with --policy; a checkpoint of a training is given as MODEL")
         if weights_key is not None or ignore_keys:
             raise OptionError("--weights-key and --ignore-keys go with --policy; a checkpoint of a training is whole")
-        prepared, one = _trained(model, task=task, threads=threads, **options)
+        prepared, one = _trained(model, task=task, plugins=plugin or (), threads=threads, **options)
     else:
         if task is not None:
             raise OptionError(
@@ -101,18 +108,20 @@ def export(
             )
         options |= {"trust_pickle": trust_pickle, "num_samples": num_samples, "seed": seed, "threads": threads}
         options |= {"weights_key": weights_key, "ignore_keys": ignore_keys}
-        prepared, one = _calibrated(model, policy, state, batch_size, **options)
+        read_policy = Policy.read(policy, plugins=plugin or ())
+        prepared, one = _calibrated(model, read_policy, state, batch_size, **options)
     for warning in prepared.warnings:
-        typer.echo(f"note: {warning}", err=True)
+        say(f"note: {warning}", err=True)
     report = export_onnx(prepared, out, one.kwargs or one.args, dynamic=dynamic)
-    typer.echo(str(report))
     if scales is not None:
         write_scales(prepared, scales)
-        typer.echo(f"wrote {scales}", err=True)
+    say(str(report))
+    if scales is not None:
+        say(f"wrote {scales}", err=True)
 
 
 def _calibrated(
-    model: Path, policy: Path, state: Path | None, batch_size: int, **options: Any
+    model: Path, policy: Policy, state: Path | None, batch_size: int, **options: Any
 ) -> tuple[QuantizedModel, Batch]:
     """Return the quantized network, calibrated or with a trained state, and a sample."""
     from hessrank.analysis.batches import as_samples, make_batch
@@ -122,7 +131,7 @@ def _calibrated(
 
     inputs = read_inputs(model, **options)
     for note in inputs.loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     network, count = inputs.loaded.model, options["num_samples"] or CALIBRATION_SAMPLES
     prepared = prepare(network, policy, inputs.data, num_samples=count, batch_size=batch_size)
     if state is not None:
@@ -136,6 +145,7 @@ def _trained(
     arch: str | None,
     arch_args: str | None,
     task: str | None,
+    plugins: Sequence[str],
     data: str | None,
     input_shape: str | None,
     gain: float | None,
@@ -156,7 +166,7 @@ def _trained(
 
     if threads:
         torch.set_num_threads(threads)
-    prepared = load_trained(model, arch=arch, arch_args=read_json(arch_args), task=task)
+    prepared = load_trained(model, arch=arch, arch_args=read_json(arch_args), task=task, plugins=plugins)
     if data is None:
         return prepared, example_of(read_trained(model)[1])
     samples = as_samples(load_data(data, input_shape=read_shape(input_shape), num_samples=1, gain=gain), 1)

@@ -23,6 +23,14 @@ ArchArgs = Annotated[str | None, typer.Option(help="Its arguments as JSON: '{\"w
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Load files that may run code.", rich_help_panel=MODEL)
 ]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Method or observer of your own that the policy may name: file.py:Class; again for more.",
+        show_default=False,
+        rich_help_panel=HOW,
+    ),
+]
 WeightsKey = Annotated[
     str | None,
     typer.Option(

@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.text import Text
-
 from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
+from hessrank.terminal import terminal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +23,7 @@ _CONTENT = {
     ".json": "the scales are a JSON file",
 }
 _ENDINGS = {".yaml": (".yaml", ".yml")}
+_OF_A_MODEL = ("config.json", "generation_config.json")
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
@@ -48,12 +47,12 @@ def check_outputs(
     beside: Mapping[Path | None, str] | None = None,
     record: bool = True,
 ) -> None:
-    """Refuse paths that could not be written to, or that are ``inputs``, before hours of work.
+    """Refuse paths that could not be written to, or where something else lies, before hours of work.
 
     Args:
         out: the main file, which must end in ``ending``; beside a table a record in ``.json`` is written.
         plots: pictures.
-        inputs: what is read.
+        inputs: what is read: files, or folders of samples or of a model.
         ending: of ``out``.
         beside: other files that are written, with their endings.
         record: whether a record is written beside a table.
@@ -75,18 +74,37 @@ def check_outputs(
         if plot.suffix.lower() not in _PICTURES:
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
     noted = out.with_suffix(".json") if record and out is not None and ending == ".csv" else None
-    written = {p.resolve() for p in (*files, noted, *plots) if p is not None}
+    _refuse_collisions([p for p in (*files, noted, *plots) if p is not None], inputs)
+
+
+def _refuse_collisions(written: Sequence[Path], inputs: Sequence[str | Path | None]) -> None:
+    """Refuse two outputs in one place, an output in the place of an input, and one in a folder that is read."""
+    places: dict[Path, Path] = {}
+    for path in written:
+        other = places.setdefault(path.resolve(), path)
+        if other is not path:
+            raise OutputError(f"{path}: would be written over by {other}: give each file a name of its own")
     for given in inputs:
-        if given is not None and Path(given).resolve() in written:
+        place = None if given is None else _resolved(given)
+        if place in places:
             raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
+        for at, path in places.items():
+            if at.parent == place and (at.suffix.lower() in _PICTURES or at.name in _OF_A_MODEL):
+                raise OutputError(f"{path}: would be one of the files in {given} that are read: write it elsewhere")
 
 
-def present(
-    ranking: Ranking, out: Path | None, plot: Path | None, top: int, *, plot_top: int, depth: Path | None = None
-) -> None:
-    """Write the files, then print the table, the warnings and what was written."""
-    from hessrank.analysis.tables import as_table
+def _resolved(given: str | Path) -> Path | None:
+    """Return the place of an input; None of what is no path: ``random``, ``pkg.mod:loader``."""
+    try:
+        return Path(given).expanduser().resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, no such user as ~name, a NUL
+        return None
 
+
+def save_ranking(
+    ranking: Ranking, out: Path | None, plot: Path | None, *, plot_top: int, depth: Path | None = None
+) -> list[Path]:
+    """Write a ranking's files where they were asked for; return what was written."""
     written = []
     if out is not None:
         ranking.to_csv(out)
@@ -95,7 +113,14 @@ def present(
         if path is not None:
             save_plot(draw, path)
             written.append(path)
-    console = Console()
+    return written
+
+
+def show_ranking(ranking: Ranking, top: int, written: Sequence[Path]) -> None:
+    """Print the table, the warnings and what was written."""
+    from hessrank.analysis.tables import as_table
+
+    console = terminal()
     console.print(as_table(ranking, top, console.width))
     print_notes(ranking.warnings, written)
 
@@ -113,11 +138,11 @@ def print_notes(notes: Sequence[str], written: Sequence[Path]) -> None:
     """Print what a reader should know, and what was written, on stderr."""
     from hessrank.analysis.tables import note_lines
 
-    stderr = Console(stderr=True)
+    stderr = terminal(err=True)
     if notes:
         stderr.print(note_lines(notes))
     if written:
-        stderr.print(Text(f"wrote {', '.join(map(str, written))}"))
+        stderr.print(f"wrote {', '.join(map(str, written))}")
 
 
 def save_plot(draw: Callable[[], Axes], path: Path) -> None:

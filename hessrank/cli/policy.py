@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.errors import OptionError
+from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -147,11 +148,9 @@ def policy(
     )
     summary, others = summarize(made, read), compare_policies(made, read)
     frame = None if pareto is None or dry_run else _frontier(read, pareto_cost, options)
-    policy_is_printed = not (dry_run or out)
-    if policy_is_printed:
-        typer.echo(str(made))
-    typer.echo(f"{summary}\n{others}", err=policy_is_printed)
+    told = f"{summary}\n{others}"
     if dry_run:
+        say(told)
         return
     written = [path for path in (out, pareto, plot, bit_map) if path is not None]
     if out is not None:
@@ -162,8 +161,11 @@ def policy(
         _draw_frontier(frame, pareto_cost, summary, plot)
     if bit_map is not None:
         _draw_bits(made, read, bit_map)
+    if out is None:
+        say(str(made))
+    say(told, err=out is None)
     if written:
-        typer.echo(f"wrote {', '.join(map(str, written))}", err=True)
+        say(f"wrote {', '.join(map(str, written))}", err=True)
 
 
 def _given(options: dict[str, Any], *, for_frontier: bool) -> dict[str, Any]:

@@ -5,16 +5,15 @@ The plain lines come every five seconds, or every HESSRANK_PROGRESS_SECONDS.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hessrank.cli.environment import read_seconds
 from hessrank.cli.processes import first
+from hessrank.terminal import say, terminal
 
 Report = Callable[[str, int, int], None]
 
@@ -41,7 +40,7 @@ def reporter() -> Iterator[Report]:
     if not first():
         yield lambda stage, done, total: None
         return
-    console, between_lines = Console(stderr=True), read_seconds("HESSRANK_PROGRESS_SECONDS", 5)
+    console, between_lines = terminal(err=True), read_seconds("HESSRANK_PROGRESS_SECONDS", 5)
     if not console.is_terminal:
         yield _line_reporter(between_lines)
         return
@@ -82,6 +81,6 @@ def _line_reporter(between_lines: float) -> Report:
         now = time.monotonic()
         if now - last >= between_lines:
             last = now
-            print(f"{describe(stage, done, total)}, {now - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+            say(f"{describe(stage, done, total)}, {now - started:.0f} s", err=True)
 
     return report

@@ -107,7 +107,7 @@ def rank(
 ) -> None:
     """Rank the layers of MODEL by how much quantizing them hurts."""
     from hessrank.cli.inputs import read_bits, read_inputs
-    from hessrank.cli.output import check_outputs, present
+    from hessrank.cli.output import check_outputs, save_ranking, show_ranking
     from hessrank.cli.processes import first, joined, own_device
 
     if first():
@@ -158,8 +158,9 @@ def rank(
                 group=group,
             )
         _record(ranking, inputs.loaded)
-        if first():
-            present(ranking, out, plot, top, plot_top=plot_top)
+        written = save_ranking(ranking, out, plot, plot_top=plot_top) if first() else []
+    if first():
+        show_ranking(ranking, top, written)
 
 
 @contextmanager
@@ -184,10 +185,10 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
 
     seconds = read_seconds("HESSRANK_SAVE_SECONDS", 10)
     checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)
-    if first():
-        checkpoint.check()
     try:
         with checkpoint:
+            if first():
+                checkpoint.claim()
             yield checkpoint
     except KeyboardInterrupt as stop:
         if not checkpoint.saved:

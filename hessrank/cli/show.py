@@ -20,8 +20,9 @@ def show(
 ) -> None:
     """Print a saved ranking, or draw it."""
     from hessrank.analysis.ranking import Ranking
-    from hessrank.cli.output import check_outputs, present
+    from hessrank.cli.output import check_outputs, save_ranking, show_ranking
 
     check_outputs(None, plot, depth, inputs=(ranking, ranking.with_suffix(".json")))
     found = Ranking.read(ranking)
-    present(found.sorted_by(by) if by else found, None, plot, top, plot_top=plot_top, depth=depth)
+    shown = found.sorted_by(by) if by else found
+    show_ranking(shown, top, save_ranking(shown, None, plot, plot_top=plot_top, depth=depth))

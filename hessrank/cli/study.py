@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hessrank.cli.options import TrustPickle
 from hessrank.cli.train import resumable
+from hessrank.terminal import say
 
 
 def study(
@@ -15,6 +18,7 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option(help="Run this experiment only; again for more. The table shows all.")
     ] = None,
+    trust_pickle: TrustPickle = False,
 ) -> None:
     """Run every experiment of FILE with every seed; what is finished already is only read.
 
@@ -24,7 +28,7 @@ def study(
     from hessrank.distill.training.main_process import is_main_process
 
     if is_main_process():
-        typer.echo(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
+        say(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
 
     from hessrank.distill.study import read_study
 
@@ -42,12 +46,13 @@ def study(
     from hessrank.quant.policy.writing import write_text
 
     with resumable(read.out), training_reporter() as report:
-        rows = run_study(read, only=only or (), say=lambda line: typer.echo(line, err=True), report=report)
+        told = partial(say, err=True)
+        rows = run_study(read, only=only or (), say=told, report=report, trust_pickle=trust_pickle)
     if not is_main_process() or rows.empty:
         return
     written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
     write_rows(rows, written[0])
     write_text(written[1], markdown(rows))
     save_plot(lambda: plot_study(rows, monitor_of(read)), written[2])
-    typer.echo(markdown(rows), nl=False)
-    typer.echo(f"wrote {', '.join(map(str, written))}", err=True)
+    say(markdown(rows).rstrip("\n"))
+    say(f"wrote {', '.join(map(str, written))}", err=True)

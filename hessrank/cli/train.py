@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hessrank.cli.interrupted import InterruptedWork
+from hessrank.cli.options import TrustPickle
+from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from hessrank.distill.run_file import RunFile
@@ -25,6 +28,7 @@ def train(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write to, instead of the file's.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Instead of the file's.")] = None,
+    trust_pickle: TrustPickle = False,
     devices: Annotated[int | None, typer.Option(min=1, help="Devices, or processes on the CPU.")] = None,
     num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
 ) -> None:
@@ -36,7 +40,7 @@ def train(
     from hessrank.distill.training.main_process import is_main_process
 
     if is_main_process():
-        _say(f"reads {run}, loads torch and Lightning (some seconds)")
+        say(f"reads {run}, loads torch and Lightning (some seconds)", err=True)
 
     from hessrank.distill.run_file import read_run
 
@@ -51,14 +55,11 @@ def train(
 
     folder = read.out if out is None else out
     with debugger(read.keys.pdb_debug), resumable(folder), training_reporter() as report:
-        result = start(read, resume=resume, say=_say, report=report, out=out)
+        told = partial(say, err=True)
+        result = start(read, resume=resume, say=told, report=report, out=out, trust_pickle=trust_pickle)
     if is_main_process():
-        typer.echo(str(result))
-        typer.echo(f"wrote {result.folder}", err=True)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+        say(str(result))
+        say(f"wrote {result.folder}", err=True)
 
 
 def _with(run: RunFile, **given: Any) -> RunFile:
@@ -85,6 +86,6 @@ def debugger(wanted: bool) -> Iterator[None]:
         if wanted:
             import pdb
 
-            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            say(f"{type(error).__name__}: {error}", err=True)
             pdb.post_mortem(error.__traceback__)
         raise

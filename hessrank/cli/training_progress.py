@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import SupportsFloat
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
 from hessrank.cli.environment import read_seconds
 from hessrank.distill.training.main_process import is_main_process
+from hessrank.terminal import say, terminal
 
 _SECONDS_BETWEEN_LOSSES = 0.25  # on a GPU, reading the loss waits for the step
 
@@ -45,7 +44,7 @@ class TrainingReport:
             told += [] if task.speed is None else [f"{task.speed:.3g} steps/s"]
             self._bar.update(self._task, told=", ".join(told))
             if self._lines:
-                print(_line(task), file=sys.stderr, flush=True)  # noqa: T201
+                say(_line(task), err=True)
 
     @property
     def _shown(self) -> Task:
@@ -70,12 +69,12 @@ def training_reporter() -> Iterator[TrainingReport | None]:
     if not is_main_process():
         yield None
         return
-    console = Console(stderr=True)
+    console = terminal(err=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[told]}", markup=False),
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=console, transient=True)

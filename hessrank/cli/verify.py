@@ -25,6 +25,7 @@ from hessrank.cli.options import (
     TrustPickle,
     WeightsKey,
 )
+from hessrank.terminal import terminal
 
 
 def verify(
@@ -70,8 +71,10 @@ def verify(
     widths = read_bits(bits)
 
     from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.verify.verify import recorded_loss
 
     predicted = Ranking.read(ranking)
+    measured_by = loss or recorded_loss(predicted, ranking.with_suffix(".json"))
     inputs = read_inputs(
         model,
         arch=arch,
@@ -88,8 +91,6 @@ def verify(
         threads=threads,
     )
 
-    from rich.console import Console
-
     from hessrank.analysis.verify import verify as verify_ranking
     from hessrank.cli.progress import reporter
 
@@ -98,7 +99,7 @@ def verify(
             inputs.loaded.model,
             inputs.data,
             predicted,
-            loss=loss,
+            loss=measured_by,
             bits=widths or None,
             layers=layer or None,
             weights=weights,
@@ -108,5 +109,5 @@ def verify(
         )
     written = save_result(found, out, plot)
     for table in found.tables(top):
-        Console().print(table)
+        terminal().print(table)
     print_notes([*inputs.loaded.notes, *found.notes], written)

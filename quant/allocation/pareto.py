@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from hessrank.errors import OptionError
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, plain_label
 from hessrank.quant.allocation.allocate import Allocation, Limit, allocate, least_possible
 
 if TYPE_CHECKING:
@@ -128,9 +128,11 @@ def plot_frontier(
         label="least for every budget",
     )
     for (label, (at, value)), (marker, color) in zip((marks or {}).items(), cycle(_MARKS), strict=False):
-        ax.plot([at / unit], [value], color=color, marker=marker, markersize=6, linestyle="none", label=label)
+        ax.plot(
+            [at / unit], [value], color=color, marker=marker, markersize=6, linestyle="none", label=plain_label(label)
+        )
     ax.set_yscale("log")
-    ax.set_xlabel(axis_label)
+    ax.set_xlabel(plain_label(axis_label))
     ax.set_ylabel("predicted increase of the loss")
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)

@@ -22,7 +22,8 @@ def solver_silenced() -> Iterator[None]:
     except (OSError, TypeError):
         yield
         return
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     library.fflush(None)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), _STDOUT)

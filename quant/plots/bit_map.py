@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.sub_networks import SubNetwork, sub_networks
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, plain_label
 from hessrank.labels import Extent, below, draw_extents
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
@@ -221,7 +221,7 @@ def _draw_names(ax: Axes, drawn: BitMap) -> None:
     gap = _NAME_SIZE * _LINE_HEIGHT / width * (drawn.count + 1)
     for x, (place, bits, name) in with_room(drawn.names, gap, drawn.count):
         ax.annotate(
-            name,
+            plain_label(name),
             (place, bits),
             xytext=(x, 1.06),
             textcoords=ax.get_xaxis_transform(),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.ranking import Ranking
 from hessrank.errors import OptionError, unknown_name
-from hessrank.figures import new_axes
+from hessrank.figures import new_axes, plain_label
 from hessrank.quant.graph import Graph
 from hessrank.quant.points import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
@@ -145,7 +145,7 @@ def plot_increase(
     for row, column in enumerate(drawn.chosen):
         if column is not None:
             ax.add_patch(_outline(row, column))
-    ax.set_yticks(range(rows), drawn.labels, fontsize=6.5)
+    ax.set_yticks(range(rows), [plain_label(name) for name in drawn.labels], fontsize=6.5)
     ax.set_xticks(range(columns), [str(width) for width in drawn.bits])
     ax.xaxis.set_tick_params(labeltop=rows > 40, top=rows > 40)
     ax.set_xlabel(f"bits of the {what}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import PrivateAttr, model_validator
 
 from hessrank.quant.policy.errors import MisfitError, PolicyError
 from hessrank.quant.policy.names import RUN_KEYS
+from hessrank.quant.policy.own_code import NOTHING, OWN_WORDS, Plugins
 from hessrank.quant.policy.places import Origin, Place, Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
@@ -62,36 +63,48 @@ class Policy(Keys):
         return self
 
     @classmethod
-    def read(cls, path: str | Path, *, beside: Collection[str] = RUN_KEYS) -> Policy:
+    def read(
+        cls, path: str | Path, *, plugins: Iterable[str] | Plugins = NOTHING, beside: Collection[str] = RUN_KEYS
+    ) -> Policy:
         """Read a policy file.
 
         Args:
             path: a YAML file.
+            plugins: methods and observers of your own that the file may name: ``file.py:Class``, from the current
+                folder, or ``pkg.module:Class``. Without them nothing but hessrank's own is taken on a file's word.
             beside: other keys that the file may have; they are not looked into. A training's run file may hold a
                 policy: its keys are let stand.
 
         Raises:
             PolicyError: one line, as ``policy.yaml:11:5: no key named 'wieght'; nearest is 'weight'``.
         """
-        return cls.part_of(read_document(path), beside=beside)
+        return cls.part_of(read_document(path), plugins=plugins, beside=beside)
 
     @classmethod
-    def part_of(cls, document: Document, *, beside: Collection[str] = RUN_KEYS) -> Policy:
+    def part_of(
+        cls,
+        document: Document,
+        *,
+        plugins: Iterable[str] | Plugins = NOTHING,
+        beside: Collection[str] = RUN_KEYS,
+    ) -> Policy:
         """Return the policy in a document that has been read already; otherwise as ``read``."""
         places = document.places
+        allowed = Plugins.of(plugins).beside(places.file)
         refuse_unknown_keys(document.data, [*cls.model_fields, *beside], places)
-        policy = validated(cls, {key: v for key, v in document.data.items() if key in cls.model_fields}, places)
-        policy._origin = Origin(places)
+        own = {key: value for key, value in document.data.items() if key in cls.model_fields}
+        policy = validated(cls, own, places, allowed)
+        policy._origin = Origin(places, plugins=allowed)
         return policy
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
-        """Make a policy of plain values, the same that a file holds.
+        """Make a policy of plain values, the same that a file holds; methods and observers may be code of your own.
 
         Raises:
             PolicyError: something does not fit.
         """
-        return cls.part_of(Document(dict(data), Places()))
+        return cls.part_of(Document(dict(data), Places()), plugins=OWN_WORDS)
 
     @property
     def layers(self) -> Mapping[str, LayerBits | str]:
@@ -125,23 +138,26 @@ class Policy(Keys):
 
     @property
     def weight_method(self) -> str:
-        """The method that fake-quantizes weights."""
-        return self.extra_qconfig_dict.w_fakequantize
+        """The method that fake-quantizes weights; code of your own as it is found from the current folder."""
+        return self._found(self.extra_qconfig_dict.w_fakequantize)
 
     @property
     def weight_observer(self) -> str:
-        """The observer that finds the range of weights."""
-        return self.extra_qconfig_dict.w_observer
+        """The observer that finds the range of weights, likewise."""
+        return self._found(self.extra_qconfig_dict.w_observer)
 
     @property
     def activation_method(self) -> str:
-        """The method that fake-quantizes activations."""
-        return self.extra_qconfig_dict.a_fakequantize
+        """The method that fake-quantizes activations, likewise."""
+        return self._found(self.extra_qconfig_dict.a_fakequantize)
 
     @property
     def activation_observer(self) -> str:
-        """The observer that finds the range of activations."""
-        return self.extra_qconfig_dict.a_observer
+        """The observer that finds the range of activations, likewise."""
+        return self._found(self.extra_qconfig_dict.a_observer)
+
+    def _found(self, name: str) -> str:
+        return (self._origin.plugins.find(name) if ":" in name else None) or name
 
     def weight_scheme(self, *layers: str) -> Scheme:
         """Return the scheme of a weight that ``layers`` multiply with.
@@ -203,6 +219,12 @@ class Policy(Keys):
         """
         copy = self.model_copy()
         copy._origin = replace(self._origin, reasons=dict(reasons), header=header)
+        return copy
+
+    def with_plugins_of(self, other: Policy) -> Policy:
+        """Return the same policy, which finds code of the user's own where ``other`` does too."""
+        copy = self.model_copy()
+        copy._origin = replace(self._origin, plugins=self._origin.plugins.and_those_of(other._origin.plugins))
         return copy
 
     def write(self, path: str | Path, reasons: Mapping[str, str] | None = None) -> None:

@@ -18,8 +18,8 @@ from hessrank.quant.policy.errors import no_such
 
 RUN_KEYS = tuple(
     "quant test onnx quant_teacher gpu_id batch_size debug pdb_debug load_model load_quant_model load_teacher_model "
-    "config_file_path task task_args data arch arch_args teacher_arch_args teacher_policy trust_pickle out epochs "
-    "weights_key teacher_weights_key ignore_keys "
+    "config_file_path task task_args data arch arch_args teacher_arch_args teacher_policy plugins trust_pickle out "
+    "epochs weights_key teacher_weights_key ignore_keys "
     "learning_rate quantizer_learning_rate optimizer weight_decay schedule clip_gradients freeze_bn "
     "calibration_samples seed distill_loss distill_temperature distill_warmup task_coeff devices num_nodes precision "
     "workers data_timeout detailed_epochs log_every pictures threads".split()

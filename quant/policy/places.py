@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hessrank.quant.policy.errors import PolicyError
+from hessrank.quant.policy.own_code import OWN_WORDS, Plugins
 
 Path = tuple[str | int, ...]
 
@@ -99,8 +100,10 @@ class Origin:
         places: of its file.
         reasons: comments by layer or key.
         header: the comment at the top.
+        plugins: where the code that it names is found.
     """
 
     places: Places = field(default_factory=Places, compare=False)
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
     header: str = field(default="", compare=False)
+    plugins: Plugins = field(default=OWN_WORDS, compare=False)

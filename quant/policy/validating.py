@@ -8,37 +8,30 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hessrank.quant.policy.errors import MisfitError, PolicyError
+from hessrank.quant.policy.own_code import NOTHING, Plugins
 from hessrank.quant.policy.places import Path, Places
 from hessrank.quant.policy.values import refuse_unknown
+from hessrank.validation import misfit, shown
 
 M = TypeVar("M", bound=BaseModel)
 
 UNION_TAGS = ("<layer>", "<width>")  # steps of pydantic's that no file has
-_WANTED = {
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of names to values",
-    "model_type": "a mapping of keys to values",
-    "string_unicode": "a name that UTF-8 can write",
-}
 
 
-def validated(cls: type[M], data: Mapping[str, Any], places: Places) -> M:
+def validated(cls: type[M], data: Mapping[str, Any], places: Places, plugins: Plugins = NOTHING) -> M:
     """Return ``data`` as a ``cls``.
 
     Args:
         cls: the model.
         data: its keys and values.
         places: where they stand.
+        plugins: the code that they may name.
 
     Raises:
         PolicyError: the first thing in the file that does not fit, with its line and column.
     """
     try:
-        return cls.model_validate(dict(data))
+        return cls.model_validate(dict(data), context=plugins)
     except ValidationError as error:
         found = [_placed(dict(one), places) for one in error.errors()]
         raise min(found, key=lambda one: (one.line or 0, one.column or 0)) from error
@@ -70,20 +63,8 @@ def _problem(told: dict[str, Any], steps: Path, cause: object) -> str:
     key = next((str(step) for step in reversed(steps) if isinstance(step, str)), "")
     if cause is not None:
         return f"{key}: {cause}"
-    value = repr(told["input"])
-    shown = value if len(value) <= 40 else value[:40] + "…"
     if told["type"] == "string_type":
-        remedy = f"; if it is one, put quotes around it: '{shown}'" if isinstance(told["input"], int | float) else ""
-        return f"{key}: {shown} is not a name{remedy}"
-    return f"{key}: {shown} is not {_wanted(told)}"
-
-
-def _wanted(told: dict[str, Any]) -> str:
-    bounds = told.get("ctx", {})
-    if told["type"] == "greater_than_equal":
-        return "zero or more" if bounds["ge"] == 0 else f"{bounds['ge']} or more"
-    if told["type"] == "greater_than":
-        return f"more than {bounds['gt']:g}"
-    if told["type"] == "literal_error":
-        return f"one of {bounds['expected']}"
-    return _WANTED.get(told["type"]) or str(told["msg"])
+        given = shown(told["input"])
+        remedy = f"; if it is one, put quotes around it: '{given}'" if isinstance(told["input"], int | float) else ""
+        return f"{key}: {given} is not a name{remedy}"
+    return f"{key}: {misfit(told)}"

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import MisfitError, no_such
@@ -19,6 +28,7 @@ from hessrank.quant.policy.names import (
     observer_name,
     only_mqbench,
 )
+from hessrank.quant.policy.own_code import OWN_WORDS
 from hessrank.quant.scheme import MAX_BITS, MIN_BITS, Scheme
 
 _BITS = {"type": "integer", "minimum": MIN_BITS, "maximum": MAX_BITS}
@@ -81,11 +91,19 @@ def _name_schema(ours: tuple[str, ...], theirs: Mapping[str, str]) -> WithJsonSc
     return WithJsonSchema({"type": "string", "anyOf": [{"enum": [*ours, *theirs]}, {"pattern": ".:."}]})
 
 
+def _method(text: object, info: ValidationInfo) -> str:
+    return (info.context or OWN_WORDS).require(method_name(text))
+
+
+def _observer(text: object, info: ValidationInfo) -> str:
+    return (info.context or OWN_WORDS).require(observer_name(text))
+
+
 WeightWidth = Annotated[str, BeforeValidator(_weight_width), _width_schema("per_tensor_|per_channel_")]
 ActivationWidth = Annotated[str, BeforeValidator(_activation_width), _width_schema("per_tensor_")]
 Bits = Annotated[int, AfterValidator(_check_bits), WithJsonSchema(_BITS)]
-Method = Annotated[str, BeforeValidator(method_name), _name_schema(METHODS, MQBENCH_METHODS)]
-Observer = Annotated[str, BeforeValidator(observer_name), _name_schema(OBSERVERS, MQBENCH_OBSERVERS)]
+Method = Annotated[str, BeforeValidator(_method), _name_schema(METHODS, MQBENCH_METHODS)]
+Observer = Annotated[str, BeforeValidator(_observer), _name_schema(OBSERVERS, MQBENCH_OBSERVERS)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Coefficients = Annotated[tuple[Coefficient, ...], Field(strict=False)]

@@ -72,7 +72,7 @@ class Quantizer(KeepsPrecision):
             if not scheme.per_channel and value is not None:
                 raise OptionError(f"{name}={value}: a quantizer of {scheme} has one scale and takes no {name}")
         self.scheme, self.axis, self.observer_name = scheme, axis, observer
-        self.observer: Observer = OBSERVERS.resolve(observer)(scheme, axis, channels)
+        self.observer: Observer = OBSERVERS.resolve_or_import(observer)(scheme, axis, channels)
         self.observing = self.enabled = False
         self.weight = scheme.per_channel if weight is None else weight
         self.has_range = False
@@ -212,5 +212,5 @@ def make_quantizer(
         UnknownNameError: no such method or observer; the nearest names are listed.
         OptionError: axis or channels do not go with the scheme.
     """
-    kind = QUANTIZERS.resolve(method)
+    kind = QUANTIZERS.resolve_or_import(method)
     return kind(scheme, observer=observer, axis=axis, channels=channels, weight=weight)

@@ -81,7 +81,7 @@ def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str
     """
     if count is not None and count < 1:
         raise OptionError(f"distill_count is {count}: it should be 1 or more")
-    return DISTILLATIONS.resolve(strategy)(problem, count)
+    return DISTILLATIONS.resolve_or_import(strategy)(problem, count)
 
 
 def _candidates(problem: Problem) -> list[str]:

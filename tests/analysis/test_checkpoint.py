@@ -148,12 +148,13 @@ def test_the_block_keeps_the_file_when_it_fails_and_removes_it_when_it_ends_well
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv", "r.json"]
 
 
-def test_leftovers_of_a_write_that_was_killed_are_removed(tmp_path: Path) -> None:
-    _interrupt(tmp_path)
-    (tmp_path / ".r.csv.4711.partial").write_bytes(b"half")
-    (tmp_path / ".other.csv.4711.partial").write_bytes(b"somebody else's")
-    _resumed(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".other.csv.4711.partial", PARTIAL]
+def test_nobody_else_may_write_to_it(tmp_path: Path) -> None:
+    with Checkpoint(tmp_path / PARTIAL, seconds=0) as checkpoint:
+        checkpoint.claim()
+        with pytest.raises(OutputError, match="writing it"), Checkpoint(tmp_path / PARTIAL) as other:
+            other.claim()
+        ranked("exact", checkpoint=checkpoint)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sections_come_back_as_they_were(tmp_path: Path) -> None:

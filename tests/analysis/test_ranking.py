@@ -13,7 +13,8 @@ from torch import nn
 
 from hessrank.analysis.plots import depth_profile, ranking_bars
 from hessrank.analysis.rank import rank
-from hessrank.analysis.ranking import COLUMNS, Ranking
+from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.ranking_table import COLUMNS
 from hessrank.errors import OutputError, UnknownNameError
 
 
@@ -46,8 +47,9 @@ def test_a_bare_read_csv_reads_it_back(ranking: Ranking, tmp_path: Path) -> None
     pd.testing.assert_frame_equal(bare.drop(columns=text), ranking.to_frame().drop(columns=text), rtol=1e-8)
     again = Ranking.read(tmp_path / "r.csv")
     pd.testing.assert_frame_equal(again.to_frame(), ranking.to_frame(), rtol=1e-8)
-    assert again.info == json.loads((tmp_path / "r.json").read_text())
-    assert again.info["schema_version"] == 3
+    assert again.info == ranking.info
+    assert again.info | {"table_sha256": again.sha256} == json.loads((tmp_path / "r.json").read_text())
+    assert again.info["schema_version"] == 4
     assert {"loss", "seed", "data", "model", "estimators", "order", "versions", "warnings"} <= set(again.info)
 
 
@@ -86,7 +88,7 @@ def test_it_prints_and_shows_itself_in_a_notebook(ranking: Ranking) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "there is no such file"), ("", "No columns"), ("a,b\n1,2\n", "column 'rank' is missing")],
+    [(None, "there is no such file"), ("", "column 'rank' is missing"), ("a,b\n1,2\n", "column 'rank' is missing")],
     ids=["missing", "empty", "another table"],
 )
 def test_what_is_no_ranking_is_refused(tmp_path: Path, content: str | None, message: str) -> None:

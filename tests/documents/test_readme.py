@@ -16,7 +16,8 @@ from torch import nn
 
 from hessrank.analysis.estimators import ESTIMATORS
 from hessrank.analysis.losses import LOSSES
-from hessrank.analysis.ranking import COLUMNS, Ranking
+from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.ranking_table import COLUMNS
 from hessrank.analysis.tables import as_text
 from hessrank.cli import main
 from hessrank.quant.make_policy import make_policy

@@ -15,7 +15,7 @@ import torch
 from processes import interrupted
 from torch import nn
 
-from hessrank.analysis.ranking import COLUMNS
+from hessrank.analysis.ranking_table import COLUMNS
 from hessrank.cli import main
 
 ARCH = """
@@ -145,7 +145,8 @@ def _spoiled(folder: Path) -> None:
     Path("model.csv").write_bytes(Path("model.pth").read_bytes())
     Path("x.png").write_bytes(b"")
     Path("half.csv").write_text(",".join(COLUMNS) + "\n")
-    Path("whole.csv").write_text(",".join(COLUMNS) + "\n" + ",".join("1" for _ in COLUMNS) + "\n")
+    row = {**dict.fromkeys(COLUMNS, "1"), "converged": "True", "act_measured": "", "weight_measured": ""}
+    Path("whole.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
     Path("whole.json").write_text("{")
     (folder / "empty").mkdir()
 

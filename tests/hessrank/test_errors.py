@@ -27,8 +27,8 @@ def test_a_registry_resolves_names_modules_and_files(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("class box:\n    three = 3\n")
     assert list(registry) == ["one"]
     assert registry.resolve("one") == 1
-    assert registry.resolve("math:pi") == pytest.approx(3.14159, abs=1e-5)
-    assert registry.resolve(f"{tmp_path}/mine.py:box.three") == 3
+    assert registry.resolve_or_import("math:pi") == pytest.approx(3.14159, abs=1e-5)
+    assert registry.resolve_or_import(f"{tmp_path}/mine.py:box.three") == 3
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_wrong_references_are_explained(reference: str, error: type[Exception], 
     registry: Registry[object] = Registry("thing")
     registry.register("one")(1)
     with pytest.raises(error, match=message):
-        registry.resolve(reference)
+        registry.resolve_or_import(reference)
 
 
 def test_a_missing_import_inside_a_users_module_is_not_hidden(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """How far a ranking is: in words, as one share of the whole."""
 
 import re
+from functools import partial
 
 import pytest
-from rich.console import Console
 
 from hessrank.cli import progress
 from hessrank.cli.progress import describe, reporter, share_done
+from hessrank.terminal import terminal
 
 
 def test_the_stages_of_a_ranking_are_one_share_that_grows() -> None:
@@ -24,7 +25,7 @@ def test_stages_are_told_in_words() -> None:
 
 
 def test_a_terminal_has_one_bar_over_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(stderr=True, force_terminal=True, width=120))
+    monkeypatch.setattr(progress, "terminal", partial(terminal, force_terminal=True, width=120))
     with reporter() as report:
         for stage in ("ranges", "probes", "later", "increases"):
             report(stage, 1, 2)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from training_networks import trained
 
 from hessrank.cli import training_progress
 from hessrank.cli.training_progress import training_reporter
+from hessrank.terminal import terminal
 
 
 @pytest.fixture
@@ -55,9 +56,7 @@ def test_a_length_that_nobody_knows(clock: list[float], capsys: pytest.CaptureFi
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(
-        training_progress, "Console", lambda **options: Console(**options, force_terminal=True, width=100)
-    )
+    monkeypatch.setattr(training_progress, "terminal", partial(terminal, force_terminal=True, width=100))
     with training_reporter() as report:
         assert report is not None
         report.loss(torch.tensor(0.125))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from hessrank.analysis.loading.architecture import own_network
 from hessrank.errors import DataError
 from hessrank.text import shape_text
 
@@ -26,6 +27,7 @@ class ConvBlock(nn.Module):
         return y
 
 
+@own_network
 class DigitNet(nn.Module):
     """Pictures in, logits out: three convolutions, the last around a shortcut, and a linear classifier.
 

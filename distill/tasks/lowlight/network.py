@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hessrank.analysis.loading.architecture import own_network
 from hessrank.errors import DataError
 
 SIZE_MULTIPLE = 32
@@ -68,6 +69,7 @@ def _up(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
 
 
+@own_network
 class DBF(nn.Module):
     """The U-Net that turns a color RAW into a monochrome picture.
 
@@ -109,6 +111,7 @@ class DBF(nn.Module):
         return mono
 
 
+@own_network
 class DBLE(nn.Module):
     """The U-Net with a color and a monochrome encoder and one gated decoder.
 
@@ -155,6 +158,7 @@ class DBLE(nn.Module):
         return out
 
 
+@own_network
 class LowLight(nn.Module):
     """Amplified color RAW in, monochrome and color picture out.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import time
@@ -14,14 +16,17 @@ from typing import Any, ClassVar
 import pandas as pd
 import pytest
 import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from training_networks import FOUR_BITS, HINTED, Net, in_child, network, points, trained
 
 from hessrank.distill.tasks.classification.metrics import Top1
 from hessrank.distill.training.checkpoints import newest, saved
-from hessrank.distill.training.trained import FACTS, is_trained, load_trained
-from hessrank.errors import HessrankError, LoadError, OptionError
+from hessrank.distill.training.held import FACTS
+from hessrank.distill.training.trained import is_trained, load_trained
+from hessrank.errors import HessrankError, LoadError, OptionError, OutputError
+from hessrank.one_writer import one_writer
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel, prepare
 
@@ -46,7 +51,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def assert_same_runs(folder: Path, expected: Path) -> None:
-    """Compare weights, optimizer, tables and the files that are there; pages hold seconds, so they are not."""
+    """Compare weights, optimizer, tables and the files that are there."""
     assert [path.name for path in folder.glob("*.ckpt")] == [path.name for path in expected.glob("*.ckpt")]
     for path in expected.glob("*.ckpt"):
         ours, theirs = read(folder / path.name), read(path)
@@ -131,6 +136,29 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
     assert_same_runs(folder, tmp_path / "whole")
 
 
+def test_a_full_disk_under_tensorboard_is_one_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard writes in a thread of its own, which would print a traceback."""
+    write, written = RecordWriter.write, []
+
+    def until_it_is_full(writer: RecordWriter, data: bytes) -> None:
+        written.append(data)
+        if len(written) > 45:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(writer, data)
+
+    monkeypatch.setattr(RecordWriter, "write", until_it_is_full)
+    with pytest.raises(OutputError, match=r"run: cannot be written: No space left on device; .* go on with resume"):
+        trained(tmp_path / "run", epochs=5)
+    assert "Traceback" not in capfd.readouterr().err
+    assert newest(tmp_path / "run") is not None
+    monkeypatch.setattr(RecordWriter, "write", write)
+    trained(tmp_path / "run", epochs=5, resume=True)
+    trained(tmp_path / "whole", epochs=5)
+    assert_same_runs(tmp_path / "run", tmp_path / "whole")
+
+
 def test_files_that_a_kill_left_are_put_in_order(tmp_path: Path) -> None:
     """Killed between writing the last epoch and removing the one before it, or linking the best."""
     trained(tmp_path / "whole", epochs=3)
@@ -141,12 +169,48 @@ def test_files_that_a_kill_left_are_put_in_order(tmp_path: Path) -> None:
     for best in folder.glob("best-*.ckpt"):
         if best.name == "best-epoch0002.ckpt":
             best.unlink()
-    (folder / "best-epoch0003.ckpt").write_bytes(b"stale")
-    (folder / ".last-epoch0003.4711.ckpt").write_bytes(b"half")
-    (folder / "results" / ".epoch0003.4711.txt").write_bytes(b"half")
     trained(folder, epochs=3, resume=True)
     assert_same_runs(folder, tmp_path / "whole")
-    assert not list(folder.rglob(".*"))
+
+
+def test_checkpoints_of_others_in_the_folder_stay(tmp_path: Path) -> None:
+    """Put there by the user while it trains: one with our names is neither removed nor taken for the best."""
+    folder = tmp_path / "run"
+    trained(folder, epochs=1)
+    names = ["best-epoch0007.ckpt", ".env.1", "results/.data.2023.csv", "last-epoch0000.ckpt"]
+    for name in names:
+        (folder / name).write_bytes(b"mine")
+    trained(folder, epochs=3, resume=True)
+    assert all((folder / name).read_bytes() == b"mine" for name in names)
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "result.json", "start.json", "best-epoch0002.ckpt", "results/epoch0001.txt", "curves.png"]
+)
+def test_a_folder_with_a_stranger_of_our_names_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=re.escape(f"holds {name}, which is of no run of hessrank")):
+        trained(tmp_path, epochs=1)
+    assert (tmp_path / name).read_text() == "mine"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / name]
+
+
+def test_a_shared_folder_keeps_what_is_not_ours(tmp_path: Path) -> None:
+    names = [".env.1", "notes.txt", "sub/.data.2023.csv", ".x.4711.ckpt"]
+    (tmp_path / "sub").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    trained(tmp_path, epochs=1)
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+
+
+def test_a_second_training_in_the_folder_is_told(tmp_path: Path) -> None:
+    with one_writer(tmp_path):
+        assert in_child(lambda: trained(tmp_path, epochs=1)) == 1
+        with pytest.raises(OutputError, match="writing it"):
+            trained(tmp_path, epochs=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_names_hold_the_epoch(tmp_path: Path) -> None:
@@ -156,7 +220,7 @@ def test_the_names_hold_the_epoch(tmp_path: Path) -> None:
     assert result.metrics["val/loss"].idxmin() + 1 == result.best_epoch
     assert result.best["loss"] < result.before["quantized"]["loss"]
     assert not result.notes
-    assert newest(tmp_path, "best") == tmp_path / f"best-epoch{result.best_epoch:04d}.ckpt"
+    assert newest(tmp_path) == tmp_path / "last-epoch0003.ckpt"
 
 
 def test_a_checkpoint_holds_policy_and_bits_and_settings(tmp_path: Path) -> None:
@@ -247,7 +311,8 @@ class TestNoEpochIsBetter:
     def test_a_kill_between_its_file_and_the_first_epochs_is_a_start(self, tmp_path: Path) -> None:
         trained(tmp_path / "whole", FOUR_BITS, **self.BROKEN)
         (tmp_path / "killed").mkdir()
-        shutil.copy(tmp_path / "whole" / "best-epoch0000.ckpt", tmp_path / "killed")
+        for name in ("start.json", "best-epoch0000.ckpt"):
+            shutil.copy(tmp_path / "whole" / name, tmp_path / "killed")
         trained(tmp_path / "killed", FOUR_BITS, **self.BROKEN)
         assert_same_runs(tmp_path / "killed", tmp_path / "whole")
 
@@ -257,15 +322,16 @@ class TestLoadTrained:
         lsq = HINTED | {"extra_qconfig_dict": {"w_fakequantize": "lsq"}}
         result = trained(tmp_path, lsq, epochs=2, learning_rate=0.1)
         assert result.best_epoch
-        loaded = load_trained(newest(tmp_path, "best"), arch=Net)  # type: ignore[arg-type]
+        loaded = load_trained(tmp_path / f"best-epoch{result.best_epoch:04d}.ckpt", arch=Net)
         x, _ = points(20, seed=1)
         assert torch.equal(loaded(x), result.model(x))
         assert loaded.layer_nodes == result.model.layer_nodes
 
     def test_batch_norm_too(self, tmp_path: Path) -> None:
         result = trained(tmp_path, FOUR_BITS, network(norm=True), epochs=2)
-        loaded = load_trained(newest(tmp_path, "last"), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
-        best = load_trained(newest(tmp_path, "best"), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
+        loaded = load_trained(newest(tmp_path), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
+        (path,) = tmp_path.glob("best-*.ckpt")
+        best = load_trained(path, arch=Net, arch_args={"norm": True})
         x, _ = points(20, seed=1)
         assert torch.equal(best(x), result.model(x))
         assert loaded(x).shape == (20, 3)

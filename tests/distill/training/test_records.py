@@ -89,7 +89,7 @@ def test_a_page_an_epoch(tmp_path: Path) -> None:
     pages = sorted((tmp_path / "results").iterdir())
     assert [page.name for page in pages] == ["epoch0001.txt", "epoch0002.txt"]
     text = pages[1].read_text()
-    assert text.startswith("epoch 2 of 2, step 12, ")
+    assert text.startswith("epoch 2 of 2, step 12\n")
     for name in (*(f"train/{term}" for term in TERMS), "val/loss", "learning_rate"):
         assert f"\n{name} " in text
 

@@ -1,0 +1,67 @@
+"""Signals that stop the work: Ctrl-C, SIGTERM and SIGHUP are one and the same."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_TOGETHER = 0.2  # seconds: timeout(1) sends its signal twice, a closing terminal sends two of them
+
+
+class Stop:
+    """The handler of a signal that stops the work."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        """Call ``act`` when a signal comes; once for those that come together."""
+        self._act, self._last = act, -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Act."""
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > _TOGETHER:
+            self._act()
+
+
+def stops(handler: Any) -> bool:
+    """Return whether a signal with this handler stops the work: Python's own of Ctrl-C does, and ours."""
+    return handler is signal.default_int_handler or isinstance(handler, Stop)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[bool]:
+    """Set the handlers of :data:`STOPPING` back at the end; give whether this thread may change them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield False
+        return
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield True
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: set by C code, out of reach
+                signal.signal(number, handler)
+
+
+@contextmanager
+def stopping_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, until the block is left.
+
+    Who has ignored them, as nohup does, or has a handler of his own, keeps it.
+    """
+    with handlers_kept() as may_change:
+        stop = Stop(_interrupt)
+        for number in STOPPING if may_change else ():
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, stop)
+        yield
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

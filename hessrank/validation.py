@@ -1,0 +1,103 @@
+"""What others wrote, checked against a model of it: plain values in, the model or one line out."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hessrank.errors import HessrankError
+from hessrank.text import printable
+
+M = TypeVar("M", bound=BaseModel)
+
+_WANTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of keys to values",
+    "string_type": "a text",
+    "string_unicode": "a name that UTF-8 can write",
+    "string_too_short": "a name: it is empty",
+    "string_pattern_mismatch": "a checksum (64 hexadecimal digits)",
+}
+_BOUNDS = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt:g}",
+    "literal_error": "one of {expected}",
+    "is_instance_of": "a {class}",
+}
+_SHOWN = 40  # characters of a value in a message
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 10 * _SHOWN, 10 * _SHOWN
+
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Told(BaseModel):
+    """Part of a file that hessrank wrote; keys that it does not know are somebody's own, and left alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+def checked(cls: type[M], data: Any, *, source: str, error: type[HessrankError], remedy: str = "") -> M:
+    """Return ``data`` as a ``cls``.
+
+    Args:
+        cls: the model.
+        data: keys and values.
+        source: the file, for the message.
+        error: the class of the error to raise.
+        remedy: what to do, at the end of the message.
+
+    Raises:
+        HessrankError: (as ``error``) the first thing that does not fit: the file, the path of keys, what is wrong.
+    """
+    try:
+        return cls.model_validate(data)
+    except ValidationError as problem:
+        told: dict[str, Any] = dict(problem.errors(include_url=False)[0])
+        path = printable(".".join(map(str, told["loc"])))
+        place = ": ".join(part for part in (source, path) if part)
+        raise error(f"{place}: {misfit(told)}" + f"; {remedy}" * bool(remedy)) from problem
+
+
+def misfit(told: Mapping[str, Any]) -> str:
+    """Return in words what pydantic found wrong with a value."""
+    cause = told.get("ctx", {}).get("error")
+    if cause is not None:
+        return str(cause)
+    if told["type"] == "missing":
+        return "is missing"
+    if told["type"] == "extra_forbidden":
+        return "there is no such key"
+    return f"{shown(told['input'])} is not {_wanted(told)}"
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it, whatever it is and however long."""
+    try:
+        text = printable(_brief.repr(value))
+    except ValueError:  # Python writes no number of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _wanted(told: Mapping[str, Any]) -> str:
+    bounds = told.get("ctx", {})
+    if bounds.get("ge") == 0:
+        return "zero or more"
+    wanted = _BOUNDS[told["type"]].format(**bounds) if told["type"] in _BOUNDS else ""
+    return wanted or _WANTED.get(told["type"]) or str(told["msg"])
