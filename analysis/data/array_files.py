@@ -14,7 +14,7 @@ from torch import Tensor
 from hessrank.analysis.data.arrays import Column, Columns
 from hessrank.analysis.loading.pickles import unsafe_names
 from hessrank.errors import DataError
-from hessrank.text import one_line
+from hessrank.text import one_line, printable
 
 
 def read_columns(path: Path) -> Columns:
@@ -51,6 +51,9 @@ def _read_npz(path: Path) -> Columns:
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
         raise DataError(f"{path}: {_numpy_reason(error)}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives a member's bytes
+            raise DataError(f"{path}: {printable(name)} in it is no array; write the file with numpy.savez")
     positions = [f"arr_{i}" for i in range(len(arrays))]
     if len(arrays) > 1 and sorted(arrays) == sorted(positions):
         return tuple(arrays[name] for name in positions)
