@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from hessrank.analysis.ranking_record import TABLE_SHA256, check_against, read_record, read_text, with_checksum
+from hessrank.analysis.ranking_record import (
+    TABLE_SHA256,
+    check_against,
+    read_record,
+    read_text,
+    refuse_foreign,
+    with_checksum,
+)
 from hessrank.analysis.ranking_table import numbers_of, read_table
 from hessrank.analysis.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
@@ -93,9 +100,11 @@ class Ranking:
         The record holds the table's checksum and appears first: where only one of them is there, reading tells.
 
         Raises:
-            OutputError: the folder does not exist or cannot be written to.
+            OutputError: the folder does not exist or cannot be written to, or in the place of the record lies a file
+                that is none.
         """
         path = Path(path)
+        refuse_foreign(path.with_suffix(".json"))
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
             info = with_checksum(self.info, self.sha256)

@@ -207,6 +207,24 @@ class Record(Told):
         return self
 
 
+def refuse_foreign(path: Path) -> None:
+    """Refuse the place of a record where another file lies, which would be written over.
+
+    Raises:
+        OutputError: naming the file.
+    """
+    if not path.is_file():  # what else is there cannot be written over
+        return
+    try:
+        held = json.loads(read_text(path))
+    except (OutputError, ValueError, RecursionError):
+        held = None
+    if not (isinstance(held, dict) and {"schema_version", "layers"} <= held.keys()):
+        raise OutputError(
+            f"{path}: is no record of a ranking, and would be written over: give the table another name, or move it"
+        )
+
+
 def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
     """Return the record of a ranking as it stands in its file, and as it is understood; None without a file.
 

@@ -75,6 +75,10 @@ def check_outputs(
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
     noted = out.with_suffix(".json") if record and out is not None and ending == ".csv" else None
     _refuse_collisions([p for p in (*files, noted, *plots) if p is not None], inputs)
+    if noted is not None:
+        from hessrank.analysis.ranking_record import refuse_foreign
+
+        refuse_foreign(noted)
 
 
 def _refuse_collisions(written: Sequence[Path], inputs: Sequence[str | Path | None]) -> None:
