@@ -18,6 +18,7 @@ from hessrank.cli.options import (
     ModelPath,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
 
@@ -42,6 +43,7 @@ def check(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,

@@ -23,6 +23,7 @@ from hessrank.cli.options import (
     Seed,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
 from hessrank.errors import LoadError, OptionError
@@ -56,6 +57,7 @@ def export(
         ),
     ] = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hessrank.limits import trusting_sizes
+
 MODEL, DATA, HOW, OUTPUT = "Model", "Data", "How", "Output"
 
 ModelPath = Annotated[
@@ -22,6 +24,22 @@ Arch = Annotated[
 ArchArgs = Annotated[str | None, typer.Option(help="Its arguments as JSON: '{\"width\": 8}'.", rich_help_panel=MODEL)]
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Load files that may run code.", rich_help_panel=MODEL)
+]
+
+
+def _trust_sizes(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.with_resource(trusting_sizes())  # as long as the command runs
+
+
+TrustSize = Annotated[
+    bool,
+    typer.Option(
+        "--trust-size",
+        help="Read files that take far more memory than they are large.",
+        callback=_trust_sizes,
+        rich_help_panel=MODEL,
+    ),
 ]
 WeightsKey = Annotated[
     str | None,

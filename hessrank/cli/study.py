@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hessrank.cli.options import TrustSize
 from hessrank.cli.train import resumable
 
 
@@ -15,6 +16,7 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option(help="Run this experiment only; again for more. The table shows all.")
     ] = None,
+    trust_size: TrustSize = False,
 ) -> None:
     """Run every experiment of FILE with every seed; what is finished already is only read.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.cli.interrupted import InterruptedWork
+from hessrank.cli.options import TrustSize
 
 if TYPE_CHECKING:
     from hessrank.distill.run_file import RunFile
@@ -27,6 +28,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=0, help="Instead of the file's.")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Devices, or processes on the CPU.")] = None,
     num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
+    trust_size: TrustSize = False,
 ) -> None:
     """Train a quantized network as RUN says, with a teacher for the layers that are to be distilled.
 

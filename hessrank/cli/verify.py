@@ -23,6 +23,7 @@ from hessrank.cli.options import (
     Seed,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
 
@@ -33,6 +34,7 @@ def verify(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
