@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build, import_ours
-from hessrank.analysis.loading.building import built_within
+from hessrank.analysis.loading.building import build_without_memory, built_within
 from hessrank.analysis.loading.checkpoint import is_checkpoint, parse_checkpoint
 from hessrank.analysis.loading.entries import (
     Entry,
@@ -209,6 +209,7 @@ def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
     with built_within(request.path):
         if request.arch is None:
             ours = import_ours(checkpoint.arch, source=source)
+            build_without_memory(ours, arch_args)
             model = build(ours, arch_args, source=f"{source}: its architecture {checkpoint.arch}")
         else:
             model = build(request.arch, arch_args)
