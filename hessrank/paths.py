@@ -68,6 +68,14 @@ def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     return found
 
 
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path without links; where there is none (a circle of links), the path as it is."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return Path(path)
+
+
 def shown_path(path: str | os.PathLike[str]) -> str:
     """Return a path as one line of printable text, also where its name is no UTF-8."""
     return printable(os.fspath(path)) or "''"

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
+from hessrank.paths import resolved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +78,7 @@ def check_outputs(
     noted = out.with_suffix(".json") if record and out is not None and ending == ".csv" else None
     written = {p.resolve() for p in (*files, noted, *plots) if p is not None}
     for given in inputs:
-        if given is not None and Path(given).resolve() in written:
+        if given is not None and resolved(given) in written:
             raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from hessrank.cli.options import TrustSize
 from hessrank.cli.train import resumable
+from hessrank.paths import shown_path
 
 
 def study(
@@ -26,7 +27,7 @@ def study(
     from hessrank.distill.training.main_process import is_main_process
 
     if is_main_process():
-        typer.echo(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
+        typer.echo(f"reads {shown_path(file)}, loads torch and Lightning (some seconds)", err=True)
 
     from hessrank.distill.study import read_study
 

@@ -12,6 +12,7 @@ import typer
 
 from hessrank.cli.interrupted import InterruptedWork
 from hessrank.cli.options import TrustSize
+from hessrank.paths import shown_path
 
 if TYPE_CHECKING:
     from hessrank.distill.run_file import RunFile
@@ -38,7 +39,7 @@ def train(
     from hessrank.distill.training.main_process import is_main_process
 
     if is_main_process():
-        _say(f"reads {run}, loads torch and Lightning (some seconds)")
+        _say(f"reads {shown_path(run)}, loads torch and Lightning (some seconds)")
 
     from hessrank.distill.run_file import read_run
 

@@ -26,6 +26,8 @@ from hessrank.cli.options import (
     TrustSize,
     WeightsKey,
 )
+from hessrank.errors import OutputError
+from hessrank.paths import readable_file
 
 
 def verify(
@@ -67,6 +69,7 @@ def verify(
     from hessrank.cli.inputs import read_bits, read_inputs
     from hessrank.cli.output import check_outputs, print_notes, save_result
 
+    ranking = readable_file(ranking, error=OutputError)
     read = (model, ranking, ranking.with_suffix(".json"), data, arch and arch.partition(":")[0])
     check_outputs(out, plot, inputs=read, record=False)
     widths = read_bits(bits)
