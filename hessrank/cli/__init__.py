@@ -10,6 +10,7 @@ from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
 from hessrank.cli.interrupted import InterruptedWork
 from hessrank.cli.processes import first
 from hessrank.errors import HessrankError
+from hessrank.memory import is_out_of_memory
 
 MISTAKE, INTERRUPTED = 2, 130
 _LET_THE_FIRST_SPEAK = 15.0  # seconds
@@ -39,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _stopped(f"error: {error}", MISTAKE)
     except USAGE_ERRORS as error:
         return _stopped(f"error: {error.format_message()}", MISTAKE)
+    except Exception as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        return _stopped("error: out of memory: use smaller samples or batches, or another machine", MISTAKE)
     if code == INTERRUPTED:  # typer may have turned a KeyboardInterrupt into this code
         return _stopped("interrupted: nothing was written", INTERRUPTED)
     return int(code or 0)
