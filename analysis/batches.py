@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,6 +25,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 from hessrank.analysis.data.source import Data
 from hessrank.errors import DataError
+from hessrank.user_code import told
 
 _MISSPELLED = 0.75  # likeness of two names from which one is taken for the other
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
@@ -116,6 +118,11 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     Raises:
         DataError: there is no sample, or the tensors disagree on how many there are.
     """
+    with told("the data", DataError):
+        return _as_samples(data, num_samples)
+
+
+def _as_samples(data: Any, num_samples: int | None) -> Samples:
     samples: Any
     data = data.dataset if isinstance(data, Data) else data
     if num_samples is not None and num_samples < 1:
@@ -127,7 +134,7 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     elif hasattr(data, "__iter__"):
         one_by_one = data if isinstance(data, IterableDataset) else _unbatched(data)
         with torch.random.fork_rng(devices=[]):  # a data loader draws a seed
-            samples = list(islice(one_by_one, num_samples))
+            samples = list(islice(one_by_one, None if num_samples is None else min(num_samples, sys.maxsize)))
     else:
         raise DataError(f"no data in a {type(data).__name__}: give tensors, a dataset or a data loader")
     available = len(samples)
@@ -154,7 +161,8 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
     Raises:
         DataError: samples of different shapes, or fields that do not fit ``forward``.
     """
-    rows = [samples[index] for index in indices]
+    with told(f"reading samples {list(indices)}", DataError):
+        rows = [samples[index] for index in indices]
     try:
         fields = default_collate(rows)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

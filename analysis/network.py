@@ -23,11 +23,11 @@ from hessrank.analysis.curvature import curved_downstream
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.hook_walk import HookWalk
 from hessrank.analysis.layers import Layer
-from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.precision import autocast, widened
 from hessrank.analysis.wiring import feeding, source_of, wiring
 from hessrank.errors import DataError, HessrankError, ModelError
+from hessrank.memory import is_out_of_memory
 
 _TOKENS = "; an embedding takes token numbers: --data tokens.npz, with an array of integers named input_ids"
 
@@ -259,10 +259,8 @@ def _explained(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
     torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
     try:
         return run()
-    except (HessrankError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if isinstance(error, HessrankError) or is_out_of_memory(error):
             raise
         remedy = naming or (_TOKENS if "for embedding" in str(error) else "")
         raise DataError(

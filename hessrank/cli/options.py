@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hessrank.limits import trusting_sizes
+
 MODEL, DATA, HOW, OUTPUT = "Model", "Data", "How", "Output"
 
 ModelPath = Annotated[
@@ -29,6 +31,22 @@ Plugin = Annotated[
         help="Method or observer of your own that the policy may name: file.py:Class; again for more.",
         show_default=False,
         rich_help_panel=HOW,
+    ),
+]
+
+
+def _trust_sizes(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.with_resource(trusting_sizes())  # as long as the command runs
+
+
+TrustSize = Annotated[
+    bool,
+    typer.Option(
+        "--trust-size",
+        help="Read files that take far more memory than they are large.",
+        callback=_trust_sizes,
+        rich_help_panel=MODEL,
     ),
 ]
 WeightsKey = Annotated[

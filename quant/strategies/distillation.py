@@ -9,6 +9,7 @@ from hessrank.errors import OptionError
 from hessrank.plugins import Registry
 from hessrank.quant.ends import before_last
 from hessrank.quant.strategies.base import Problem
+from hessrank.user_code import user_code
 
 
 class DistillationStrategy(Protocol):
@@ -81,7 +82,9 @@ def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str
     """
     if count is not None and count < 1:
         raise OptionError(f"distill_count is {count}: it should be 1 or more")
-    return DISTILLATIONS.resolve_or_import(strategy)(problem, count)
+    choose = DISTILLATIONS.resolve_or_import(strategy)
+    with user_code(f"the strategy {strategy!r} of distillation", OptionError):
+        return choose(problem, count)
 
 
 def _candidates(problem: Problem) -> list[str]:

@@ -152,7 +152,7 @@ class TestPaths:
         def denied(self, *args, **kwargs):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", denied)
+        monkeypatch.setattr("os.open", denied)
         assert "Permission denied" in refused(tmp_path / "x.npy")
 
     def test_unlistable_folder(self, tmp_path, monkeypatch):
