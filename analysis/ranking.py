@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -146,7 +147,10 @@ class Ranking:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def _csv(self) -> str:
-        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n")
+        # Python's csv leaves a carriage return bare, which pandas and spreadsheets take for the end of a row
+        bare = self._frame["layer"].str.contains("\r", regex=False).any()
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n", quoting=quoting)
 
     @classmethod
     def read(cls, path: str | Path) -> Ranking:
@@ -157,7 +161,9 @@ class Ranking:
         """
         path = Path(path)
         try:
-            frame = pd.read_csv(path, dtype={"layer": str} | dict.fromkeys(_SINCE, str))
+            strings = {"layer": str} | dict.fromkeys(_SINCE, str)
+            # a layer may be called "null"
+            frame = pd.read_csv(path, dtype=strings, keep_default_na=False, na_values=[""])
         except FileNotFoundError as error:
             raise OutputError(f"{path}: there is no such file") from error
         except (OSError, ValueError) as error:
