@@ -139,7 +139,8 @@ class Ranking:
         path = Path(path)
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
-            record.write_text(json.dumps(self.info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(self.info, indent=1, ensure_ascii=False) + "\n"
+            record.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths that are no UTF-8
 
     @property
     def sha256(self) -> str:

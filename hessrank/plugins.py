@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ def import_attribute(reference: str, *, what: str) -> Any:
 def _import_file(path: Path, what: str) -> ModuleType:
     if not path.is_file():
         raise UnknownNameError(f"{what} {path}: there is no such file")
-    name = f"_hessrank_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+    name = f"_hessrank_plugin_{path.stem}_{zlib.crc32(os.fsencode(path.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UnknownNameError(f"{what} {path}: not a Python file")

@@ -112,6 +112,11 @@ def _translate(captured: Captured) -> Any:
             cause = cause.__cause__
         layer = _layer(program, str(error)) or _layer(program, str(error.__cause__))
         where = f" in {own_name(layer, captured.called)!r}" if layer else ""
+        if missing := re.match(r"No ONNX function found for <OpOverload\(op='(\S+)'", str(cause)):
+            operator, place = missing[1].partition(".")[2], where or " in forward"
+            raise ExportError(
+                f"ONNX has no operator for {operator!r}{place}: compute it of other operators there"
+            ) from error
         raise ExportError(f"torch.onnx.export fails{where}: {first_line(cause)}") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -64,9 +64,18 @@ def run(model: QuantizedModel, inputs: Inputs) -> object:
     Raises:
         ExportError: it does not take them.
     """
+    with torch.no_grad():
+        return attempted(inputs, lambda: model.forward(*inputs.values()))  # a call would print an error's traceback
+
+
+def attempted(inputs: Inputs, work: Callable[[], object]) -> object:
+    """Return what running a model on inputs gives.
+
+    Raises:
+        ExportError: it does not take them.
+    """
     try:
-        with torch.no_grad():
-            return model.forward(*inputs.values())  # a call would print the traceback of an error
+        return work()
     except Exception as error:  # whatever a model raises
         shapes = ", ".join(f"{name} {'×'.join(map(str, tensor.shape))}" for name, tensor in inputs.items())
         raise ExportError(f"the model does not run on these inputs ({shapes}): {first_line(error)}") from error
