@@ -11,6 +11,7 @@ from torch import Tensor
 from hessrank.analysis.batches import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.prepare.model import QuantizedModel
+from hessrank.text import shape_text
 
 Inputs = Mapping[str, Tensor]
 _SPATIAL = {4: {2: "height", 3: "width"}, 5: {2: "depth", 3: "height", 4: "width"}}
@@ -55,6 +56,10 @@ def named_inputs(model: QuantizedModel, inputs: object) -> dict[str, Tensor]:
     for name, tensor in zip(names, given, strict=True):
         if not isinstance(tensor, Tensor):
             raise ExportError(f"input {name!r} is a {type(tensor).__name__}: ONNX export takes tensors")
+        if not tensor.numel():
+            raise ExportError(f"input {name!r} is empty ({shape_text(tensor.shape)}): give one sample at least")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ExportError(f"input {name!r} holds NaN or infinity: nothing can be compared on it")
     return {name: tensor.detach().cpu() for name, tensor in zip(names, given, strict=True)}
 
 

@@ -68,3 +68,16 @@ def test_module_with_a_dot_in_its_name_is_refused(tmp_path: Path) -> None:
     setattr(model, "b.c", nn.Linear(4, 4))
     with pytest.raises(ModelError, match=r"the module 'b\.c' has a dot in its name: call it 'b_c'"):
         exported(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        pytest.param(torch.zeros(0, 4), r"^input 'x' is empty \(0×4\)", id="no sample"),
+        pytest.param(torch.full((2, 4), torch.nan), "^input 'x' holds NaN or infinity", id="NaN"),
+    ],
+)
+def test_inputs_on_which_nothing_can_be_compared_are_refused(x: Tensor, words: str, tmp_path: Path) -> None:
+    prepared = prepare(Returning(lambda x, y: y).eval(), Policy(), noise(4, 4, seed=1))
+    with pytest.raises(ExportError, match=words):
+        export_onnx(prepared, tmp_path / "m.onnx", x)
