@@ -76,6 +76,7 @@ class Network:
             DataError: the model does not take such an input.
             ModelError: it has no activation, or no output, to differentiate.
         """
+        _check_names(model)
         self.model = model
         self.curved: dict[str, str] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
@@ -180,7 +181,8 @@ class Network:
         self.left_out = tuple(sorted(aliases))
         if not _same(self.run(example, lambda *_: None).output, reference):
             raise ModelError(
-                "the network gives another output when its activations are watched; is it deterministic?"
+                "the network gives another output when its activations are watched: it draws random numbers, counts "
+                "its calls, or writes in place to a tensor that it reads under two names (y = relu_(x); y += x)"
             )
 
 
@@ -234,6 +236,17 @@ def _check_output(output: Any) -> None:
         f"the network returns {', '.join(what) or 'nothing'}: it should return a floating-point tensor "
         "with the samples along its first dimension, or a tuple or dict of such"
     )
+
+
+def _check_names(model: nn.Module) -> None:
+    """Refuse what torch refuses too, but for ``setattr``: a dot stands between the steps of a path."""
+    for path, module in model.named_modules():
+        for name in module._modules:
+            if "." in name:
+                where = f" in {path!r}" if path else ""
+                raise ModelError(
+                    f"the module {name!r}{where} has a dot in its name: call it {name.replace('.', '_')!r}"
+                )
 
 
 def _kind(leaf: Any) -> str:

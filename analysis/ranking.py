@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -107,8 +108,8 @@ class Ranking:
         refuse_foreign(path.with_suffix(".json"))
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
-            info = with_checksum(self.info, self.sha256)
-            record.write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
+            record.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths that are no UTF-8
 
     @property
     def sha256(self) -> str:
@@ -116,7 +117,10 @@ class Ranking:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def _csv(self) -> str:
-        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n")
+        # Python's csv leaves a carriage return bare, which pandas and spreadsheets take for the end of a row
+        bare = self._frame["layer"].str.contains("\r", regex=False).any()
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n", quoting=quoting)
 
     @classmethod
     def read(cls, path: str | Path) -> Ranking:

@@ -46,7 +46,7 @@ def folder_sha256(folder: Path) -> str:
     """Return one SHA-256 of the configuration and all weights, in hexadecimal."""
     digest = hashlib.sha256()
     for path in (folder / _CONFIG, *_weight_files(folder)):
-        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+        digest.update(os.fsencode(f"{path.name} {sha256_of(path)}\n"))
     return digest.hexdigest()
 
 
