@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from hessrank.analysis.sub_networks import SubNetwork
-from hessrank.errors import OptionError
+from hessrank.bounds import whole
 from hessrank.plugins import Registry
 from hessrank.quant.ends import before_last
 from hessrank.quant.strategies.base import Problem
@@ -79,8 +79,8 @@ def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str
         UnknownNameError: there is no such strategy.
         OptionError: ``count`` is less than 1.
     """
-    if count is not None and count < 1:
-        raise OptionError(f"distill_count is {count}: it should be 1 or more")
+    if count is not None:
+        whole("distill_count", count, least=1)
     return DISTILLATIONS.resolve(strategy)(problem, count)
 
 
