@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from torch.utils.data import IterableDataset, default_collate
 
 from hessrank.analysis.data.source import Data
+from hessrank.bounds import whole
 from hessrank.errors import DataError
 from hessrank.user_code import told
 
@@ -125,8 +126,8 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
 def _as_samples(data: Any, num_samples: int | None) -> Samples:
     samples: Any
     data = data.dataset if isinstance(data, Data) else data
-    if num_samples is not None and num_samples < 1:
-        raise DataError(f"num_samples is {num_samples}: one sample at least is needed")
+    if num_samples is not None:
+        whole("num_samples", num_samples, least=1, error=DataError)
     if isinstance(data, Tensor | np.ndarray | tuple | Mapping):
         samples = _Columns(data)
     elif hasattr(data, "__getitem__") and isinstance(data, Sized) and not isinstance(data, IterableDataset):

@@ -98,13 +98,18 @@ class Ranking:
     def to_csv(self, path: str | Path) -> None:
         """Write ``path`` and, beside it, the record with the ending ``.json``; each whole or not at all.
 
-        The record holds the table's checksum and appears first: where only one of them is there, reading tells.
+        The record holds the table's checksum and appears first: where only one of them is there, reading tells. A
+        ranking without a record writes none.
 
         Raises:
             OutputError: the folder does not exist or cannot be written to, or in the place of the record lies a file
                 that is none.
         """
         path = Path(path)
+        if not self.info:
+            with written_whole(path) as table:
+                table.write_text(self._csv(), encoding="utf-8", newline="")
+            return
         refuse_foreign(path.with_suffix(".json"))
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")

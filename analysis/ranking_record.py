@@ -84,6 +84,9 @@ class GraphFacts(Told):
             for source in facts.inputs:
                 if source not in before:
                     raise ValueError(f"layers.{name}.inputs: {shown(source)} is no layer before it")
+            for weight in facts.float_weights:
+                if weight not in self.stored:
+                    raise ValueError(f"layers.{name}.float_weights: {shown(weight)} is not among stored")
             if "weight" in facts.model_fields_set:
                 numel = sizes.setdefault(facts.weight, facts.weight_numel)
                 if numel != facts.weight_numel:

@@ -20,6 +20,7 @@ from hessrank.analysis.data.noise import NoiseSamples
 from hessrank.analysis.data.plugin import load_plugin
 from hessrank.analysis.data.raw import Frame, RawSamples
 from hessrank.analysis.data.source import Data, describe_sample
+from hessrank.bounds import MOST_SEED, number, whole
 from hessrank.errors import DataError
 from hessrank.limits import check_room
 from hessrank.paths import existing_path, readable_file
@@ -94,10 +95,11 @@ def _checked(
 ) -> _Request:
     if shape is not None and (not shape or any(size < 1 for size in shape)):
         raise DataError(f"--input-shape {shape_text(tuple(shape))}: give the sizes of one sample, each at least 1")
-    if num_samples is not None and num_samples < 1:
-        raise DataError(f"--num-samples is {num_samples}; one sample at least is needed")
-    if gain is not None and not (gain > 0 and math.isfinite(gain)):
-        raise DataError(f"gain is {gain}; it has to be a positive number")
+    if num_samples is not None:
+        whole("num_samples", num_samples, least=1, error=DataError)
+    if gain is not None:
+        number("gain", gain, above=0, error=DataError)
+    whole("seed", seed, least=0, most=MOST_SEED, error=DataError)
     return _Request(spec, None if shape is None else tuple(shape), num_samples, seed, gain)
 
 

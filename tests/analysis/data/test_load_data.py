@@ -167,7 +167,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            ({"num_samples": 0}, "--num-samples is 0"),
+            ({"num_samples": 0}, "num_samples is 0"),
             ({"input_shape": (3, 0)}, "--input-shape 3×0"),
             ({"input_shape": ()}, "--input-shape"),
             ({"gain": 0.0}, "gain is 0.0"),
