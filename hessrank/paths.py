@@ -76,6 +76,11 @@ def resolved(path: str | os.PathLike[str]) -> Path:
         return Path(path)
 
 
+def record_of(table: Path) -> Path:
+    """Return where the record of a table lies; of a path without a name, ``.``, somewhere that is nothing."""
+    return table.parent / f"{table.stem}.json"
+
+
 def shown_path(path: str | os.PathLike[str]) -> str:
     """Return a path as one line of printable text, also where its name is no UTF-8."""
     return printable(os.fspath(path)) or "''"

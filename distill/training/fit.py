@@ -15,7 +15,7 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from hessrank.analysis.loading.pickles import read_pickle
+from hessrank.analysis.loading.matching import load_weights
 from hessrank.distill.training.before import Before
 from hessrank.distill.training.checkpoints import BEST, Checkpoints, WholeFiles, file_name
 from hessrank.distill.training.devices import Devices
@@ -28,8 +28,10 @@ from hessrank.distill.training.module import Training
 from hessrank.distill.training.pictures import Pictures, answers, chosen_samples
 from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
-from hessrank.errors import LoadError, OutputError
+from hessrank.distill.training.trained import read_trained
+from hessrank.errors import HessrankError, LoadError, OutputError
 from hessrank.paths import readable_file
+from hessrank.text import one_line
 
 TRIAL_STEPS = 4
 """Batches an epoch of a trial."""
@@ -106,6 +108,7 @@ def fit(
 
     Raises:
         DivergedError: the loss or a weight is not finite any more; the last epoch's checkpoint is good.
+        LoadError: the checkpoint to go on from does not hold what that takes.
         OutputError: a file cannot be written; the last epoch's checkpoint is good.
         KeyboardInterrupt: likewise.
     """
@@ -150,6 +153,12 @@ def fit(
                 f"{job.folder}: cannot be written: {error.strerror}; the epochs that were finished are there: make "
                 "room, and go on with resume (--resume)"
             ) from error
+        except Exception as error:
+            if resume is None or module.begun or isinstance(error, HessrankError):
+                raise
+            raise LoadError(
+                f"{resume.path}: nothing to go on from ({one_line(error)}): train anew in another folder"
+            ) from error
     return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
 
 
@@ -163,10 +172,10 @@ def load_best(job: Job, epoch: int) -> None:
     """Give the student its best weights: of an epoch, or, of epoch 0, those before the first step.
 
     Raises:
-        LoadError: there is no checkpoint of it.
+        LoadError: there is no checkpoint of it, or it is damaged.
     """
     path = readable_file(job.folder / file_name(BEST, epoch), error=LoadError)
-    job.networks.student.load_state_dict(read_pickle(path, trust_pickle=False)["state_dict"])
+    load_weights(job.networks.student, read_trained(path)[0]["state_dict"], source=str(path))
 
 
 def _pictures(job: Job, devices: Devices) -> list[Callback]:

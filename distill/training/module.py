@@ -60,6 +60,7 @@ class Training(LightningModule):
         self._means: dict[str, MeanMetric] = {}
         self._metrics = dict(task.metrics())
         self.found: dict[str, float] = {}
+        self.begun = False
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the student's state dict: teacher, metrics and projections are none of a checkpoint's weights."""
@@ -75,7 +76,13 @@ class Training(LightningModule):
             checkpoint["projections"] = self.distillation.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the projections back."""
+        """Take the projections back.
+
+        Raises:
+            ValueError: the optimizer's state is missing, without which Lightning would go on all the same.
+        """
+        if not checkpoint["optimizer_states"]:
+            raise ValueError("it lacks the state of the optimizer")
         if self.distillation is not None:
             self.distillation.load_state_dict(checkpoint["projections"])
 
@@ -84,6 +91,10 @@ class Training(LightningModule):
         if self._networks.teacher is not None:
             self._networks.teacher.to(self.device)
         self._metrics = {name: metric.to(self.device) for name, metric in self._metrics.items()}
+
+    def on_train_start(self) -> None:
+        """Note that all that a checkpoint holds has been taken back."""
+        self.begun = True
 
     def on_train_epoch_start(self) -> None:
         """Put the student into training mode; frozen batch norms stay in evaluation mode."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hessrank.paths import record_of
 from hessrank.terminal import terminal
 
 
@@ -21,7 +22,7 @@ def compare(
     """Tell how well two rankings agree, and which layers moved beyond their error bars."""
     from hessrank.cli.output import check_outputs, print_notes, save_result
 
-    check_outputs(out, plot, inputs=(a, b, a.with_suffix(".json"), b.with_suffix(".json")), record=False)
+    check_outputs(out, plot, inputs=(a, b, record_of(a), record_of(b)), record=False)
 
     from hessrank.analysis.compare import compare as compare_rankings
     from hessrank.analysis.ranking import Ranking

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.errors import OptionError
+from hessrank.paths import record_of
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def policy(
     from hessrank.cli.inputs import read_bits
     from hessrank.cli.output import check_outputs
 
-    inputs = (ranking, ranking.with_suffix(".json"), latency)
+    inputs = (ranking, record_of(ranking), latency)
     check_outputs(out, plot, bit_map, inputs=inputs, ending=".yaml", beside={pareto: ".csv"})
     options: dict[str, Any] = {
         "high_bits": high_bits,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hessrank.cli.options import PlotTop
+from hessrank.paths import record_of
 
 
 def show(
@@ -22,7 +23,7 @@ def show(
     from hessrank.analysis.ranking import Ranking
     from hessrank.cli.output import check_outputs, save_ranking, show_ranking
 
-    check_outputs(None, plot, depth, inputs=(ranking, ranking.with_suffix(".json")))
+    check_outputs(None, plot, depth, inputs=(ranking, record_of(ranking)))
     found = Ranking.read(ranking)
     shown = found.sorted_by(by) if by else found
     show_ranking(shown, top, save_ranking(shown, None, plot, plot_top=plot_top, depth=depth))

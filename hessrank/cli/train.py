@@ -65,7 +65,10 @@ def train(
 
 def _with(run: RunFile, **given: Any) -> RunFile:
     """Return a run file with the keys that the command line gives."""
+    from hessrank.distill.run_file import Settings
+
     changed = {name: value for name, value in given.items() if value is not None}
+    Settings.of(changed)  # a copy does not check
     return replace(run, keys=run.keys.model_copy(update=changed))
 
 

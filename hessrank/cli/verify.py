@@ -27,7 +27,7 @@ from hessrank.cli.options import (
     WeightsKey,
 )
 from hessrank.errors import OutputError
-from hessrank.paths import readable_file
+from hessrank.paths import readable_file, record_of
 from hessrank.terminal import terminal
 
 
@@ -71,7 +71,7 @@ def verify(
     from hessrank.cli.output import check_outputs, print_notes, save_result
 
     ranking = readable_file(ranking, error=OutputError)
-    read = (model, ranking, ranking.with_suffix(".json"), data, arch and arch.partition(":")[0])
+    read = (model, ranking, record_of(ranking), data, arch and arch.partition(":")[0])
     check_outputs(out, plot, inputs=read, record=False)
     widths = read_bits(bits)
 
@@ -79,7 +79,7 @@ def verify(
     from hessrank.analysis.verify.verify import recorded_loss
 
     predicted = Ranking.read(ranking)
-    measured_by = loss or recorded_loss(predicted, ranking.with_suffix(".json"))
+    measured_by = loss or recorded_loss(predicted, record_of(ranking))
     inputs = read_inputs(
         model,
         arch=arch,

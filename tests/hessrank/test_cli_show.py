@@ -47,6 +47,15 @@ def test_a_picture_has_as_many_layers_as_are_asked_for(folder: Path) -> None:
     assert heights[0] < heights[1] < heights[2]
 
 
+@pytest.mark.parametrize("command", [["show"], ["policy"], ["compare", "r.csv"]], ids=" ".join)
+@pytest.mark.parametrize("table", ["", ".", ".."])
+def test_a_path_without_a_name_is_no_ranking(
+    folder: Path, command: list[str], table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, table]) == 2
+    assert capsys.readouterr().err.endswith("this is a folder; give a file in it\n")
+
+
 def test_no_layer_is_no_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "r.csv", "--plot", "p.png", "--plot-top", "0"]) == 2
     assert "--plot-top" in capsys.readouterr().err

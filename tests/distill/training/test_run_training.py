@@ -387,6 +387,12 @@ MISTAKES = {
 }
 
 
+def test_an_option_has_the_bounds_of_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, DIGITS, "--num-nodes", str(2**63)) == 2
+    assert re.search(r"^error: num_nodes: 9223372036854775808 is not \d+ or less$", capsys.readouterr().err, re.M)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(("text", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_one_line_and_writes_nothing(
     text: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from hessrank.distill.training.devices import Devices, choose_devices
 from hessrank.distill.training.folders import shared_folder
 from hessrank.distill.training.nonfinite import DivergedError
 from hessrank.distill.training.patience import within
-from hessrank.errors import DataError, HessrankError, LossError, ModelError, OptionError, UnknownNameError
+from hessrank.errors import DataError, HessrankError, LoadError, LossError, ModelError, OptionError, UnknownNameError
 from hessrank.quant.prepare import prepare
 
 
@@ -38,6 +38,45 @@ class Weighted:
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         return nn.functional.cross_entropy(output, target) * self.weight
+
+
+class TestDamagedCheckpoints:
+    @pytest.mark.parametrize(
+        ("spoil", "says"),
+        [
+            pytest.param(
+                lambda held: held["state_dict"].pop("first.weight"), "Missing key", id="a weight is missing"
+            ),
+            pytest.param(
+                lambda held: held.update(optimizer_states=[]),
+                "it lacks the state of the optimizer",
+                id="no state of an optimizer",
+            ),
+            pytest.param(lambda held: held.update(optimizer_states=3), "not iterable", id="no list of states"),
+        ],
+    )
+    def test_a_run_that_cannot_go_on_says_so_and_stays_as_it_is(self, tmp_path: Path, spoil: Any, says: str) -> None:
+        trained(tmp_path, None, epochs=1)
+        (last,) = tmp_path.glob("last-*.ckpt")
+        held = torch.load(last, weights_only=True)
+        spoil(held)
+        torch.save(held, last)
+        before = {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")}
+        with pytest.raises(LoadError) as caught:
+            trained(tmp_path, None, epochs=2, resume=True)
+        assert one_line(caught).startswith(f"{last}: nothing to go on from (")
+        assert says in str(caught.value)
+        assert {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")} == before
+
+    def test_best_weights_of_another_network_are_refused(self, tmp_path: Path) -> None:
+        trained(tmp_path, None, epochs=1)
+        (best,) = tmp_path.glob("best-*.ckpt")
+        held = torch.load(best, weights_only=True)
+        held["state_dict"]["other"] = held["state_dict"].pop("first.weight")
+        torch.save(held, best)
+        with pytest.raises(LoadError) as caught:
+            trained(tmp_path, None, epochs=1, resume=True)
+        assert one_line(caught).startswith(f"{best}: the weights do not fit the architecture")
 
 
 class TestNotFinite:

@@ -114,7 +114,7 @@ def _with_option(command: str, recipe: Recipe, random: Random) -> tuple[tuple[st
     if not option.takes_value:
         return (*recipe.arguments, name), name, [name]
     word = any_word(random, recipe.files, option.names[0])
-    return (*recipe.arguments, f"{name}={word}"), f"{name} {word[:40]!r}", [name, word]
+    return (*recipe.arguments, f"{name}={word}"), f"{name} {word[:40]!r}", [name, *_said_as(word)]
 
 
 def _with_path(recipe: Recipe, random: Random) -> tuple[tuple[str, ...], str, list[str]]:
@@ -126,4 +126,9 @@ def _with_path(recipe: Recipe, random: Random) -> tuple[tuple[str, ...], str, li
     arguments = list(recipe.arguments)
     old, arguments[place] = arguments[place], word
     option = arguments[place - 1] if place else ""
-    return tuple(arguments), f"{old} → {word[:40]!r}", [old, word, option]
+    return tuple(arguments), f"{old} → {word[:40]!r}", [old, option, *_said_as(word)]
+
+
+def _said_as(word: str) -> tuple[str, ...]:
+    """Return how an error may show a value: of ``file.py:name`` the file."""
+    return (word, word.partition(":")[0]) if word else ("is empty",)

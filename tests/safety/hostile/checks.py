@@ -8,6 +8,8 @@ import re
 import stat
 from pathlib import Path
 
+from hessrank.text import printable
+
 from .cases import Case
 from .runner import BYTES, SECONDS, Ended
 
@@ -21,7 +23,7 @@ _TRACES = (
 )
 _DATA, _NETWORK = (
     ("data", "sample", "input", "target", "label"),
-    ("network", "weights", "logits", "layer", "quantizer"),
+    ("network", "weight", "logits", "layer", "quantizer"),
 )
 _RANKING = ("the ranking", "ranking.csv")
 _KINDS = {
@@ -139,7 +141,8 @@ def _names(error: str, case: Case) -> bool:
     names = [*case.names, *(Path(name).name for name in case.files)]
     kinds = [kind for name in names for kind in _KINDS.get(name, ())]
     plain = error.replace("_", "-").lower()
-    return any(name and name in error for name in names) or any(
+    as_written = [printable(os.path.normpath(name)) for name in names]
+    return any(name and name in error for name in as_written) or any(
         shown and shown in plain for shown in (*map(_shown, names), *kinds)
     )
 
