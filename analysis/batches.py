@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -23,7 +24,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from torch.utils.data import IterableDataset, default_collate
 
 from hessrank.analysis.data.source import Data
+from hessrank.bounds import whole
 from hessrank.errors import DataError
+from hessrank.user_code import told
 
 _MISSPELLED = 0.75  # likeness of two names from which one is taken for the other
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
@@ -116,10 +119,15 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     Raises:
         DataError: there is no sample, or the tensors disagree on how many there are.
     """
+    with told("the data", DataError):
+        return _as_samples(data, num_samples)
+
+
+def _as_samples(data: Any, num_samples: int | None) -> Samples:
     samples: Any
     data = data.dataset if isinstance(data, Data) else data
-    if num_samples is not None and num_samples < 1:
-        raise DataError(f"num_samples is {num_samples}: one sample at least is needed")
+    if num_samples is not None:
+        whole("num_samples", num_samples, least=1, error=DataError)
     if isinstance(data, Tensor | np.ndarray | tuple | Mapping):
         samples = _Columns(data)
     elif hasattr(data, "__getitem__") and isinstance(data, Sized) and not isinstance(data, IterableDataset):
@@ -127,7 +135,7 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     elif hasattr(data, "__iter__"):
         one_by_one = data if isinstance(data, IterableDataset) else _unbatched(data)
         with torch.random.fork_rng(devices=[]):  # a data loader draws a seed
-            samples = list(islice(one_by_one, num_samples))
+            samples = list(islice(one_by_one, None if num_samples is None else min(num_samples, sys.maxsize)))
     else:
         raise DataError(f"no data in a {type(data).__name__}: give tensors, a dataset or a data loader")
     available = len(samples)
@@ -154,7 +162,8 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
     Raises:
         DataError: samples of different shapes, or fields that do not fit ``forward``.
     """
-    rows = [samples[index] for index in indices]
+    with told(f"reading samples {list(indices)}", DataError):
+        rows = [samples[index] for index in indices]
     try:
         fields = default_collate(rows)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.batches import Batch, Samples, make_batch
-from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.team import Team
 from hessrank.errors import DataError
+from hessrank.memory import is_out_of_memory
 
 
 def content(tensor: Tensor) -> bytes:

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from hessrank.analysis.any_names import Tracer
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.calls import Call, Visit, first_tensor, visit_nest, visit_tensor
 from hessrank.analysis.hook_walk import hooked
@@ -153,7 +154,7 @@ def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
     parameters = inspect.signature(model.forward).parameters.values()
     fixed = {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}
     fixed |= {name: value for name, value in given.items() if isinstance(value, bool)}
-    return fx.Tracer().trace(model, concrete_args=fixed)
+    return Tracer().trace(model, concrete_args=fixed)
 
 
 def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:

@@ -20,7 +20,6 @@ from hessrank.analysis.estimators.stretches import Planned
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.increases import Increases, predict_increases
 from hessrank.analysis.losses import Loss, Self
-from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
 from hessrank.analysis.notes import about_labels, of_choices, of_machines, of_network, verdict
 from hessrank.analysis.options import Options
@@ -42,6 +41,7 @@ from hessrank.analysis.survey import (
 from hessrank.analysis.tables import listed
 from hessrank.analysis.weights import find_weights
 from hessrank.errors import HessrankError, ModelError, OptionError
+from hessrank.memory import is_out_of_memory
 
 _COPIES = 8
 _ELEMENTS = 2**23  # of activations, that a batch of copies may have

@@ -16,12 +16,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hessrank.analysis.batches import first_line
 from hessrank.analysis.cross_entropy import CrossEntropy
-from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.outputs import class_dim, detached, may_be_logits, named_outputs, output_tensors
 from hessrank.analysis.padding import Padded
 from hessrank.analysis.shares import divergence, position_shares, shapes_text, shares, softmax_factor
-from hessrank.errors import HessrankError, LossError, OptionError, unknown_name
+from hessrank.errors import LossError, OptionError, unknown_name
 from hessrank.plugins import Registry
+from hessrank.user_code import told, user_code
 
 
 class Loss(Protocol):
@@ -128,7 +128,8 @@ def _registered(loss: str) -> Loss:
 
 def _wrapped(loss: Any, name: str) -> Loss:
     if isinstance(loss, type):
-        loss = loss()
+        with user_code(f"loss {name!r}: making it", LossError):
+            loss = loss()
     if hasattr(loss, "per_sample") and hasattr(loss, "factor"):
         ready: Loss = loss
         return ready
@@ -255,14 +256,8 @@ class CustomLoss:
         return None
 
     def _one(self, output: Any, target: Any) -> Tensor:
-        try:
+        with told(f"loss {self.name!r}"):
             value = self._function(output, target) if self.needs_target else self._function(output)
-        except HessrankError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise LossError(f"loss {self.name!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise LossError(f"loss {self.name!r} returned {shape} for one sample: it should return one number")

@@ -1,20 +1,12 @@
-"""What running out of memory looks like, on a GPU and on the CPU, and what to say when nothing helps."""
+"""What to say when memory ran out and smaller batches did not help."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from hessrank.errors import ModelError
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory ran out; torch's CPU allocator raises a bare RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )
+from hessrank.memory import is_out_of_memory
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from hessrank.analysis.curvature import curved_downstream
 from hessrank.analysis.graph_walk import GraphWalk
 from hessrank.analysis.hook_walk import HookWalk
 from hessrank.analysis.layers import Layer
-from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.outputs import output_tensors
 from hessrank.analysis.precision import autocast, widened
 from hessrank.analysis.wiring import feeding, source_of, wiring
 from hessrank.errors import DataError, HessrankError, ModelError
+from hessrank.memory import is_out_of_memory
 
 _TOKENS = "; an embedding takes token numbers: --data tokens.npz, with an array of integers named input_ids"
 
@@ -76,6 +76,7 @@ class Network:
             DataError: the model does not take such an input.
             ModelError: it has no activation, or no output, to differentiate.
         """
+        _check_names(model)
         self.model = model
         self.curved: dict[str, str] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
@@ -180,7 +181,8 @@ class Network:
         self.left_out = tuple(sorted(aliases))
         if not _same(self.run(example, lambda *_: None).output, reference):
             raise ModelError(
-                "the network gives another output when its activations are watched; is it deterministic?"
+                "the network gives another output when its activations are watched: it draws random numbers, counts "
+                "its calls, or writes in place to a tensor that it reads under two names (y = relu_(x); y += x)"
             )
 
 
@@ -236,6 +238,17 @@ def _check_output(output: Any) -> None:
     )
 
 
+def _check_names(model: nn.Module) -> None:
+    """Refuse what torch refuses too, but for ``setattr``: a dot stands between the steps of a path."""
+    for path, module in model.named_modules():
+        for name in module._modules:
+            if "." in name:
+                where = f" in {path!r}" if path else ""
+                raise ModelError(
+                    f"the module {name!r}{where} has a dot in its name: call it {name.replace('.', '_')!r}"
+                )
+
+
 def _kind(leaf: Any) -> str:
     if not isinstance(leaf, Tensor):
         return type(leaf).__name__
@@ -259,10 +272,8 @@ def _explained(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
     torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
     try:
         return run()
-    except (HessrankError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if isinstance(error, HessrankError) or is_out_of_memory(error):
             raise
         remedy = naming or (_TOKENS if "for embedding" in str(error) else "")
         raise DataError(

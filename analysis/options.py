@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hessrank.analysis.precision import read_precision
+from hessrank.bounds import MOST_SEED, number, whole
 from hessrank.errors import OptionError, unknown_name
 
 DEFAULT_BITS = tuple(range(4, 17))
@@ -26,16 +27,13 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_probes"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}: it should be 1 or more")
-        if not 0 < self.tolerance < 1:
+            whole(name, getattr(self, name), least=1)
+        if not 0 < number("tolerance", self.tolerance) < 1:
             raise OptionError(f"tolerance is {self.tolerance}: it should lie between 0 and 1, as 0.1")
-        if self.increase_probes < 0:
-            raise OptionError(f"increase_probes is {self.increase_probes}: it should be 0 (none) or more")
-        if self.seed < 0:
-            raise OptionError(f"seed is {self.seed}: it should not be negative")
+        whole("increase_probes", self.increase_probes, least=0, why=" (none)")
+        whole("seed", self.seed, least=0, most=MOST_SEED)
         read_precision(self.precision)
-        wrong = [b for b in self.bits if not 2 <= b <= 16]
+        wrong = [b for b in self.bits if not isinstance(b, int) or not 2 <= b <= 16]
         if wrong or not self.bits:
             raise OptionError(f"bits {wrong or 'are missing'}: bit-widths run from 2 to 16")
         known = ["trace", "mean_trace", *(f"act_increase_b{b}" for b in self.bits)]

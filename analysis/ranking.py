@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from hessrank.analysis.ranking_record import TABLE_SHA256, check_against, read_record, read_text, with_checksum
+from hessrank.analysis.ranking_record import (
+    TABLE_SHA256,
+    check_against,
+    read_record,
+    read_text,
+    refuse_foreign,
+    with_checksum,
+)
 from hessrank.analysis.ranking_table import numbers_of, read_table
 from hessrank.analysis.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
@@ -90,16 +98,23 @@ class Ranking:
     def to_csv(self, path: str | Path) -> None:
         """Write ``path`` and, beside it, the record with the ending ``.json``; each whole or not at all.
 
-        The record holds the table's checksum and appears first: where only one of them is there, reading tells.
+        The record holds the table's checksum and appears first: where only one of them is there, reading tells. A
+        ranking without a record writes none.
 
         Raises:
-            OutputError: the folder does not exist or cannot be written to.
+            OutputError: the folder does not exist or cannot be written to, or in the place of the record lies a file
+                that is none.
         """
         path = Path(path)
+        if not self.info:
+            with written_whole(path) as table:
+                table.write_text(self._csv(), encoding="utf-8", newline="")
+            return
+        refuse_foreign(path.with_suffix(".json"))
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
-            info = with_checksum(self.info, self.sha256)
-            record.write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
+            record.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths that are no UTF-8
 
     @property
     def sha256(self) -> str:
@@ -107,7 +122,10 @@ class Ranking:
         return hashlib.sha256(self._csv().encode()).hexdigest()
 
     def _csv(self) -> str:
-        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n")
+        # Python's csv leaves a carriage return bare, which pandas and spreadsheets take for the end of a row
+        bare = self._frame["layer"].str.contains("\r", regex=False).any()
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+        return self._frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n", quoting=quoting)
 
     @classmethod
     def read(cls, path: str | Path) -> Ranking:

@@ -84,6 +84,9 @@ class GraphFacts(Told):
             for source in facts.inputs:
                 if source not in before:
                     raise ValueError(f"layers.{name}.inputs: {shown(source)} is no layer before it")
+            for weight in facts.float_weights:
+                if weight not in self.stored:
+                    raise ValueError(f"layers.{name}.float_weights: {shown(weight)} is not among stored")
             if "weight" in facts.model_fields_set:
                 numel = sizes.setdefault(facts.weight, facts.weight_numel)
                 if numel != facts.weight_numel:
@@ -205,6 +208,24 @@ class Record(Told):
             if self.schema_version >= since and getattr(self, key) is None:
                 raise ValueError(f"{key}: is missing")
         return self
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse the place of a record where another file lies, which would be written over.
+
+    Raises:
+        OutputError: naming the file.
+    """
+    if not path.is_file():  # what else is there cannot be written over
+        return
+    try:
+        held = json.loads(read_text(path))
+    except (OutputError, ValueError, RecursionError):
+        held = None
+    if not (isinstance(held, dict) and {"schema_version", "layers"} <= held.keys()):
+        raise OutputError(
+            f"{path}: is no record of a ranking, and would be written over: give the table another name, or move it"
+        )
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:

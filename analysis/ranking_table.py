@@ -50,6 +50,7 @@ INCREASE = re.compile(r"(act|weight)_increase_b([2-9]|1[0-6])")
 _REMEDY = "write it again with hessrank rank"
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_LARGEST = 1e150  # of any number: its square is finite too
 _SIDE = r"[0-9]{1,18}(-[0-9]{1,18})?"
 _SHAPE = re.compile(rf"{_SIDE}(x{_SIDE})*")
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
@@ -207,7 +208,7 @@ def _place(cell: str) -> int | None:
 
 def _finite(cell: str) -> float:
     value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST:
         raise ValueError("is not a finite number")
     return value
 

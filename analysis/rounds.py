@@ -16,13 +16,15 @@ from hessrank.analysis.checkpoint import Checkpoint
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimates, Estimator, Work
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss
-from hessrank.analysis.memory import is_out_of_memory
 from hessrank.analysis.network import Network
 from hessrank.analysis.probes import Probes, Rademacher
 from hessrank.analysis.stage import Stage
 from hessrank.analysis.statistics import Array, Gaps, Replicates, in_groups
 from hessrank.analysis.survey import Facts
 from hessrank.analysis.weights import Weight
+from hessrank.errors import OptionError
+from hessrank.memory import is_out_of_memory
+from hessrank.user_code import user_code
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
 PROBES_A_FORWARD = 16  # probes for one forward pass; their estimates wait until the batch is done
@@ -50,7 +52,9 @@ class Part:
     @classmethod
     def of(cls, choice: Choice, samples: int) -> Part:
         """Start with nothing estimated."""
-        estimator = ESTIMATORS.resolve_or_import(choice.estimator)(**choice.settings)
+        make = ESTIMATORS.resolve_or_import(choice.estimator)
+        with user_code(f"estimator {choice.estimator!r}: making it", OptionError):
+            estimator = make(**choice.settings)
         fixed = estimator.deterministic
         return cls(
             choice,

@@ -173,7 +173,7 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
         return Text("negative", style="red")
     if _missing(value) or not values.max() > 0:
         return Text("")
-    filled = round(_BAR * value / values.max())
+    filled = round(_BAR * (1.0 if value == values.max() else value / values.max()))  # infinite by infinite is none
     return Text("█" * filled + "·" * (_BAR - filled), style="cyan")
 
 

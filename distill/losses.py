@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from hessrank.distill.feature_losses import AttentionTransfer, Cosine, LogitsKL, MeanSquares, SimilarityPreserving
-from hessrank.distill.user_code import told
 from hessrank.errors import LossError, OptionError
 from hessrank.plugins import Registry
 from hessrank.text import shape_text
+from hessrank.user_code import told, user_code
 
 
 class DistillationLoss(Protocol):
@@ -63,7 +63,8 @@ def make_distillation_loss(name: str, temperature: float = 4.0) -> DistillationL
         made: DistillationLoss = found(temperature)
         return made
     if isinstance(found, type):
-        found = found()
+        with user_code(f"distillation loss {name!r}: making it", LossError):
+            found = found()
     if not callable(found):
         raise LossError(f"distillation loss {name!r} is not callable: it should be a function of (student, teacher)")
     ready: DistillationLoss = found if hasattr(found, "needs_same_channels") else CustomDistillation(found, name)

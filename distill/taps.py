@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import fx
 
+from hessrank.analysis.any_names import AnyNames, Tracer
 from hessrank.errors import ModelError, unknown_name
 from hessrank.quant.prepare.inplace import is_written_to
 
@@ -31,7 +32,8 @@ def tapped(module: fx.GraphModule, nodes: Mapping[str, str], layers: Sequence[st
             raise unknown_name("layer", layer, nodes)
         if nodes[layer] not in found:
             raise ModelError(f"layer {layer!r}: its node {nodes[layer]!r} is not in the graph any more")
-    graph = fx.Graph()
+    graph = fx.Graph(tracer_cls=Tracer)
+    graph.set_codegen(AnyNames())
     copies: dict[fx.Node, fx.Node] = {}
     output = graph.graph_copy(module.graph, copies)
     taps = {layer: _kept(module, graph, found[nodes[layer]], copies) for layer in layers}

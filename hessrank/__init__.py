@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hessrank.distill.training.result import TrainResult
     from hessrank.distill.training.train import train
     from hessrank.distill.training.trained import load_trained
+    from hessrank.limits import trusting_sizes
     from hessrank.quant.allocation import allocate
     from hessrank.quant.alternatives import compare_policies
     from hessrank.quant.export import export_onnx
@@ -55,6 +56,7 @@ __all__ = [
     "save_checkpoint",
     "summarize",
     "train",
+    "trusting_sizes",
     "verify",
 ]
 
@@ -74,6 +76,7 @@ _PLACES = {
     "TrainResult": "hessrank.distill.training.result",
     "train": "hessrank.distill.training.train",
     "load_trained": "hessrank.distill.training.trained",
+    "trusting_sizes": "hessrank.limits",
     "allocate": "hessrank.quant.allocation",
     "compare_policies": "hessrank.quant.alternatives",
     "export_onnx": "hessrank.quant.export",

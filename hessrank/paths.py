@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from hessrank.errors import HessrankError
-from hessrank.text import one_line
+from hessrank.text import one_line, printable
 
 
 def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
@@ -21,18 +22,22 @@ def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     Raises:
         HessrankError: (as ``error``) nothing is there; the message names the nearest file of that folder.
     """
+    shown = shown_path(path)
+    if not os.fspath(path):
+        raise error("a path is empty: give the name of a file or folder")
     try:
         found = Path(path).expanduser()
-        if found.exists():
-            return found
-        siblings = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else None
-    except (OSError, RuntimeError) as problem:  # RuntimeError: there is no such user as ~name
-        raise error(f"{path}: cannot be looked up: {one_line(problem)}") from problem
-    if siblings is None:
-        raise error(f"{path}: there is no folder {str(found.parent)!r}")
-    near = difflib.get_close_matches(found.name, siblings, n=1)
-    hint = f"; nearest is {str(found.with_name(near[0]))!r}" if near else ""
-    raise error(f"{path}: there is no such file{hint}")
+        found.stat()  # unlike exists(), it says why not
+        return found
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as problem:  # no such user as ~name; a name that no file can have
+        raise error(f"{shown}: cannot be looked up: {_reason(problem)}") from problem
+    if found.is_symlink():
+        raise error(f"{shown}: this is a link to what is not there, {shown_path(found.readlink())}")
+    if not found.parent.is_dir():
+        raise error(f"{shown}: there is no folder {printable(str(found.parent))!r}")
+    raise error(f"{shown}: there is no such file{_nearest(found)}")
 
 
 def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
@@ -45,16 +50,48 @@ def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     Raises:
         HessrankError: (as ``error``) the path is missing, a folder, no regular file, or may not be read.
     """
-    found = existing_path(path, error=error)
+    found, shown = existing_path(path, error=error), shown_path(path)
     if found.is_dir():
-        raise error(f"{path}: this is a folder; give a file in it")
-    if not found.is_file():
-        raise error(f"{path}: this is not a regular file")
+        raise error(f"{shown}: this is a folder; give a file in it")
     try:
-        with found.open("rb"):
-            return found
+        opened = os.open(found, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer waits else
+        try:
+            regular = stat.S_ISREG(os.fstat(opened).st_mode)
+            if regular:
+                os.read(opened, 1)  # some of /proc opens and cannot be read
+        finally:
+            os.close(opened)
     except OSError as problem:
-        raise error(f"{path}: cannot be opened for reading: {problem.strerror}") from problem
+        raise error(f"{shown}: cannot be opened for reading: {problem.strerror}") from problem
+    if not regular:
+        raise error(f"{shown}: this is not a regular file")
+    return found
+
+
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path without links; where there is none (a circle of links), the path as it is."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return Path(path)
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as one line of printable text, also where its name is no UTF-8."""
+    return printable(os.fspath(path)) or "''"
+
+
+def _nearest(missing: Path) -> str:
+    try:
+        siblings = [entry.name for entry in missing.parent.iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(missing.name, siblings, n=1)
+    return f"; nearest is {shown_path(missing.with_name(near[0]))!r}" if near else ""
+
+
+def _reason(problem: BaseException) -> str:
+    return getattr(problem, "strerror", None) or one_line(problem)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,10 +14,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from hessrank.errors import OptionError, UnknownNameError, unknown_name
+from hessrank.errors import HessrankError, OptionError, UnknownNameError, unknown_name
+from hessrank.paths import readable_file, shown_path
+from hessrank.text import printable
+from hessrank.user_code import user_code
 
 T = TypeVar("T")
 
@@ -73,29 +75,32 @@ class Registry(Generic[T]):
         return thing
 
 
-def import_attribute(reference: str, *, what: str) -> Any:
+def import_attribute(reference: str, *, what: str, error: type[HessrankError] = OptionError) -> Any:
     """Return what ``pkg.module:attr`` or ``path/to/file.py:attr`` names.
 
-    A module is looked for in the current folder too, as ``python -m`` does.
+    A module is looked for in the current folder too, as ``python -m`` does. What importing it changes in this
+    process is put back.
 
     Args:
         reference: the name; dots are allowed in ``attr``.
         what: what it should be, for the error message ("loss").
+        error: the class of the error where the code raises one.
 
     Raises:
         OptionError: the reference has no ``:``.
         UnknownNameError: the module, the file or the attribute does not exist.
+        HessrankError: (as ``error``) importing it raised something.
     """
     place, separator, attribute = reference.rpartition(":")
     if not separator or not place or not attribute:
-        raise OptionError(f"{what} {reference!r}: write pkg.module:name or file.py:name")
-    module = _import_file(Path(place), what) if place.endswith(".py") else _import_module(place, what)
-    thing: Any = module
-    for part in attribute.split("."):
-        if not hasattr(thing, part):
-            public = [name for name in vars(thing) if not name.startswith("_")] if hasattr(thing, "__dict__") else []
-            raise unknown_name(f"{what} in {place}", part, public)
-        thing = getattr(thing, part)
+        raise OptionError(f"{what} {printable(reference)!r}: write pkg.module:name or file.py:name")
+    with user_code(f"{what} {shown_path(reference)}: importing it", error):
+        thing = _import_file(Path(place), what) if place.endswith(".py") else _import_module(place, what)
+        for part in attribute.split("."):
+            if not hasattr(thing, part):
+                public = [n for n in vars(thing) if not n.startswith("_")] if hasattr(thing, "__dict__") else []
+                raise unknown_name(f"{what} in {shown_path(place)}", part, public)
+            thing = getattr(thing, part)
     return thing
 
 
@@ -123,13 +128,12 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _import_file(path: Path, what: str) -> ModuleType:
-    if not path.is_file():
-        raise UnknownNameError(f"{what} {path}: there is no such file")
-    name = f"_hessrank_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+def _import_file(path: Path, what: str) -> Any:
+    readable_file(path, error=UnknownNameError)
+    name = f"_hessrank_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode(errors='surrogateescape')):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UnknownNameError(f"{what} {path}: not a Python file")
+        raise UnknownNameError(f"{what} {shown_path(path)}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up here
     with _importable(path.resolve().parent):  # the file's own folder, as `python file.py` has it
@@ -137,7 +141,7 @@ def _import_file(path: Path, what: str) -> ModuleType:
     return module
 
 
-def _import_module(name: str, what: str) -> ModuleType:
+def _import_module(name: str, what: str) -> Any:
     with _importable(Path.cwd()):
         try:
             return importlib.import_module(name)

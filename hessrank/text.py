@@ -28,9 +28,17 @@ def printable(text: str) -> str:
     return shown(" ".join(text.split()))
 
 
+def message_of(problem: BaseException) -> str:
+    """Return an exception's message; nothing where it has none that can be asked for."""
+    try:
+        return str(problem)
+    except Exception:  # its own code, which may raise anything
+        return ""
+
+
 def one_line(problem: BaseException, *, at_most: int = 200) -> str:
     """Return an exception's message as one line of at most so many characters; else its type."""
-    text = printable(str(problem)) or type(problem).__name__
+    text = printable(message_of(problem)) or type(problem).__name__
     return text if len(text) <= at_most else text[: at_most - 1] + "…"
 
 

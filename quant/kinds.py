@@ -50,8 +50,11 @@ KERNELS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_tr
 
 
 def is_join(node: Node) -> bool:
-    """Return whether a layer lays tensors beside each other, which takes one grid for all of them."""
-    return node.kind in CONCATENATIONS
+    """Return whether a layer lays tensors beside each other, which takes one grid for all of them.
+
+    One of constants alone lays nothing beside each other that has a grid: it is a layer as any other.
+    """
+    return node.kind in CONCATENATIONS and bool(node.inputs)
 
 
 def passes_grid_on(node: Node) -> bool:

@@ -12,6 +12,7 @@ from hessrank.quant.kinds import is_addition
 from hessrank.quant.policy import INPUT_LAYER, Policy
 from hessrank.quant.scheme import Scheme
 from hessrank.quant.strategies import STRATEGIES, Choice, Problem, choose_hints
+from hessrank.user_code import user_code
 
 DEFAULT_COEFFICIENT = 0.7
 
@@ -52,7 +53,8 @@ def make_policy(
     problem = Problem.of(ranking)
     decide = STRATEGIES.resolve_or_import(strategy)
     _check_options(strategy, decide, options)
-    choice = decide(problem, **options)
+    with user_code(f"the strategy {strategy!r}", OptionError):
+        choice = decide(problem, **options)
     if not isinstance(choice, Choice):
         raise OptionError(f"the strategy {strategy!r} returned a {type(choice).__name__}, not a Choice")
     policy = policy_of(

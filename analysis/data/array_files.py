@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hessrank.analysis.data.arrays import Column, Columns
-from hessrank.analysis.loading.pickles import unsafe_names
+from hessrank.analysis.loading.pickles import TOO_LARGE, load_tensors, unsafe_names
+from hessrank.analysis.loading.sniff import check_header
+from hessrank.analysis.loading.tensors import check_tensors
 from hessrank.errors import DataError
+<<<<<<< HEAD
+=======
+from hessrank.limits import check_archive
+from hessrank.memory import is_out_of_memory
+>>>>>>> 69694dbf85c15151223dade5c236a31545bfe2d8
 from hessrank.text import one_line, printable
 
 
@@ -44,9 +50,13 @@ def _read_npz(path: Path) -> Columns:
     """Return one array, or several by name; by position where ``numpy.savez`` was given no names (arr_0, …)."""
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: this is not a whole NumPy archive; write it with numpy.savez")
+    check_archive(path, error=DataError)
     try:
+        _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
     except MemoryError:
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
@@ -58,6 +68,25 @@ def _read_npz(path: Path) -> Columns:
     if len(arrays) > 1 and sorted(arrays) == sorted(positions):
         return tuple(arrays[name] for name in positions)
     return _only_or_all(arrays)
+
+
+def _check_headers(path: Path) -> None:
+    """Refuse members that are shorter than their headers say: NumPy takes the memory first.
+
+    Raises:
+        DataError: saying which one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+                    continue  # no array: NumPy gives its bytes
+                major = file.read(2)[0]
+                read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            if math.prod(shape) * dtype.itemsize > member.file_size and not dtype.hasobject:
+                name = printable(member.filename)
+                raise DataError(f"{path}: the file is cut short or damaged: {name} holds less than its header says")
 
 
 def _only_or_all(arrays: Mapping[str, Column]) -> Columns:
@@ -73,24 +102,25 @@ def _numpy_reason(error: Exception) -> str:
 
 
 def _read_torch(path: Path) -> Columns:
+    check_archive(path, error=DataError)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
+        held = load_tensors(path)
     except Exception as error:
         if needed := unsafe_names(path, error):
             raise DataError(
                 f"{path}: reading this pickle would run code ({', '.join(needed[:4])}); "
                 "store a tensor, or a tuple or dict of tensors"
             ) from error
+        if is_out_of_memory(error):
+            raise DataError(f"{path}: {TOO_LARGE}") from error
         raise DataError(f"{path}: the file is cut short, damaged or not written by torch.save") from error
+    check_tensors(path, held, error=DataError)
     return _tensors(held, path)
 
 
 def _tensors(held: object, path: Path) -> Columns:
     if isinstance(held, Tensor):
-        return held.detach()
+        return held.detach().resolve_neg()
     entries: dict[object, object]
     if isinstance(held, Mapping):
         entries = dict(held)
@@ -100,8 +130,12 @@ def _tensors(held: object, path: Path) -> Columns:
         raise DataError(f"{path}: it holds a {type(held).__name__}, not a tensor or a tuple or dict of tensors")
     for name, value in entries.items():
         if not isinstance(value, Tensor):
-            raise DataError(f"{path}: its entry {name!r} is of type {type(value).__name__}, not a tensor")
-    tensors = {str(name): value.detach() for name, value in entries.items() if isinstance(value, Tensor)}
+            raise DataError(
+                f"{path}: its entry {printable(repr(name))} is of type {type(value).__name__}, not a tensor"
+            )
+    tensors = {
+        str(name): value.detach().resolve_neg() for name, value in entries.items() if isinstance(value, Tensor)
+    }
     if isinstance(held, Mapping):
         return dict(tensors)
     return tuple(tensors.values())
@@ -110,6 +144,7 @@ def _tensors(held: object, path: Path) -> Columns:
 def _read_safetensors(path: Path) -> Columns:
     from safetensors.torch import load_file  # noqa: PLC0415  # not needed for the other formats
 
+    check_header(path, error=DataError)
     try:
         return _only_or_all(load_file(path))
     except Exception as error:  # SafetensorError derives from Exception alone

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.data.source import Sample
+from hessrank.analysis.loading.tensors import unusable
 from hessrank.errors import DataError
+from hessrank.text import shape_text
 
 Column = np.ndarray[Any, Any] | Tensor
 Columns = Column | tuple[Column, ...] | dict[str, Column]
@@ -91,13 +93,13 @@ def _unusable(column: Column) -> str:
     reason = check(column)
     if not reason and column.ndim == 0:
         return "is a scalar; its first dimension has to count the samples"
+    if not reason and column.shape[0] and 0 in column.shape:
+        return f"is {shape_text(tuple(column.shape))}, which holds no values"
     return reason
 
 
 def _unusable_tensor(tensor: Tensor) -> str:
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        return "is a sparse or quantized tensor; store a dense one"
-    return "holds complex numbers; store real ones" if tensor.is_complex() else ""
+    return unusable(tensor) or ("holds complex numbers; store real ones" if tensor.is_complex() else "")
 
 
 def _unusable_array(array: np.ndarray[Any, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hessrank.analysis.data.exposure import expose, parse_sid, sid_gain, without_references
 from hessrank.errors import DataError
+from hessrank.limits import check_claim
 from hessrank.requirements import install_command
 from hessrank.text import one_line
 
@@ -110,6 +111,8 @@ def opened(path: Path) -> Iterator[Any]:
     except (rawpy.LibRawError, OSError) as error:
         raise DataError(f"{path}: LibRaw cannot read it: {_reason(error)}") from error
     with raw:
+        pixels = raw.sizes.raw_height * raw.sizes.raw_width
+        check_claim(path, pixels * np.dtype(np.float32).itemsize, "this RAW image", error=DataError)
         yield raw
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def digest_files(paths: Iterable[Path]) -> str:
     for path in paths:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name}|{content}|".encode())
+        digest.update(os.fsencode(f"{path.name}|{content}|"))
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hessrank.errors import DataError
+from hessrank.paths import readable_file
 
 IMAGES = "images"
 MCR = "MCR RAW files"
@@ -26,7 +27,8 @@ def files_of(folder: Path) -> tuple[str, list[Path]]:
     """Return the kind of the samples in a folder and the files, sorted by name; its sub-folders are not read.
 
     Raises:
-        DataError: the folder cannot be listed, holds no sample, or samples of several kinds.
+        DataError: the folder cannot be listed, holds no sample, samples of several kinds, or what is called like a
+            sample and cannot be read: a link to nothing, a pipe.
     """
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -34,7 +36,8 @@ def files_of(folder: Path) -> tuple[str, list[Path]]:
         raise DataError(f"{folder}: the folder cannot be listed: {error.strerror}") from error
     by_kind: dict[str, list[Path]] = {}
     for entry in entries:
-        if entry.is_file() and (kind := kind_of(entry)):
+        if not entry.is_dir() and (kind := kind_of(entry)):
+            readable_file(entry, error=DataError)
             by_kind.setdefault(kind, []).append(entry)
     if not by_kind:
         raise DataError(f"{folder}: {_nothing(entries)}")

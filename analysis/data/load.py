@@ -20,12 +20,15 @@ from hessrank.analysis.data.noise import NoiseSamples
 from hessrank.analysis.data.plugin import load_plugin
 from hessrank.analysis.data.raw import Frame, RawSamples
 from hessrank.analysis.data.source import Data, describe_sample
+from hessrank.bounds import MOST_SEED, number, whole
 from hessrank.errors import DataError
+from hessrank.limits import check_room
 from hessrank.paths import existing_path, readable_file
 from hessrank.text import shape_text
 
 RANDOM_SAMPLES = 8
 """How many random samples there are unless the user says."""
+_FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,11 @@ def _checked(
 ) -> _Request:
     if shape is not None and (not shape or any(size < 1 for size in shape)):
         raise DataError(f"--input-shape {shape_text(tuple(shape))}: give the sizes of one sample, each at least 1")
-    if num_samples is not None and num_samples < 1:
-        raise DataError(f"--num-samples is {num_samples}; one sample at least is needed")
-    if gain is not None and not (gain > 0 and math.isfinite(gain)):
-        raise DataError(f"gain is {gain}; it has to be a positive number")
+    if num_samples is not None:
+        whole("num_samples", num_samples, least=1, error=DataError)
+    if gain is not None:
+        number("gain", gain, above=0, error=DataError)
+    whole("seed", seed, least=0, most=MOST_SEED, error=DataError)
     return _Request(spec, None if shape is None else tuple(shape), num_samples, seed, gain)
 
 
@@ -103,7 +107,10 @@ def _random(request: _Request) -> Data:
     if request.input_shape is None:
         raise DataError("--data random needs --input-shape, the shape of one sample: --input-shape 3,224,224")
     _refuse_gain(request)
-    samples = NoiseSamples(request.input_shape, request.num_samples or RANDOM_SAMPLES, request.seed)
+    count = request.num_samples or RANDOM_SAMPLES
+    what = f"--data random: {count} samples of {shape_text(request.input_shape)}"
+    check_room(_FLOAT * count * math.prod(request.input_shape), what, error=DataError)
+    samples = NoiseSamples(request.input_shape, count, request.seed)
     digest = digest_samples((samples[i] for i in range(len(samples))), source="random")
     return _data(request, "random", samples, digest, processing=["standard normal"], seed=request.seed)
 
@@ -131,6 +138,9 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
     if kind == IMAGES:
         _refuse_gain(request)
         paths = paths[: request.num_samples]
+        if request.input_shape is not None:
+            what = f"--input-shape {shape_text(request.input_shape)}: one sample"
+            check_room(_FLOAT * math.prod(request.input_shape), what, error=DataError)
         images = ImageSamples(paths, request.input_shape)
         return _data(
             request,

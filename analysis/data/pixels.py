@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from hessrank.errors import DataError
+from hessrank.limits import check_claim
 from hessrank.text import one_line
 
 Pixels = np.ndarray[Any, np.dtype[np.float32]]
@@ -115,10 +116,23 @@ def _in_unit_range(path: Path, values: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 
 @contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Leave it to :mod:`hessrank.limits` how large an image may be: Pillow's limit looks at no file's size."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image; Pillow decodes late, so its errors are caught for as long as the image is open."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _without_pillows_limit(), Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            claimed = width * height * len(image.getbands()) * np.dtype(np.float32).itemsize
+            check_claim(path, claimed, f"this image of {width}×{height} pixels", error=DataError)
             yield image
     except (DataError, MemoryError):
         raise

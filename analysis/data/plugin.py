@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hessrank.errors import DataError, HessrankError
+from hessrank.errors import DataError
 from hessrank.plugins import import_attribute
-from hessrank.text import one_line
+from hessrank.user_code import user_code
 
 
 def load_plugin(reference: str) -> Any:
@@ -22,18 +22,14 @@ def load_plugin(reference: str) -> Any:
         DataError: the code cannot be imported, the function raises, or there is no data in what it returns.
         HessrankError: the reference is malformed or names nothing.
     """
-    try:
-        thing = import_attribute(reference, what="data")
+    label = f"--data {reference}"
+    thing = import_attribute(reference, what="--data", error=DataError)
+    with user_code(f"{label}: it", DataError):
         if isinstance(thing, type) or (callable(thing) and not _holds_samples(thing)):
             thing = thing()
-    except HessrankError:
-        raise
-    except Exception as error:  # the user's own code, which may raise anything
-        raise DataError(f"--data {reference}: it raised {type(error).__name__}: {one_line(error)}") from error
-    if isinstance(thing, str) or not _holds_samples(thing):
-        raise DataError(
-            f"--data {reference}: it gives a {type(thing).__name__}; give a data set, a data loader or tensors"
-        )
+        holds = not isinstance(thing, str) and _holds_samples(thing)
+    if not holds:
+        raise DataError(f"{label}: it gives a {type(thing).__name__}; give a data set, a data loader or tensors")
     return thing
 
 

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from hessrank.analysis.untouched import copied
-from hessrank.errors import HessrankError, LoadError, OptionError
+from hessrank.errors import LoadError, OptionError
+from hessrank.memory import is_out_of_memory
 from hessrank.plugins import import_attribute
 from hessrank.text import one_line, printable
+from hessrank.user_code import user_code
 from hessrank.wrappers import take_out
 
 Architecture = str | nn.Module | Callable[..., nn.Module]
@@ -49,7 +50,7 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
     label = source or f"--arch {arch_name(arch)}"
     if not isinstance(arch_args, Mapping):
         raise OptionError(f'--arch-args: this is {_article(arch_args)}; give names and values, {{"width": 64}}')
-    thing = _import(arch) if isinstance(arch, str) else arch
+    thing = import_attribute(arch, what="--arch", error=LoadError) if isinstance(arch, str) else arch
     if isinstance(thing, nn.Module):
         if arch_args:
             raise OptionError(f"{label}: this is a module already, so --arch-args has nothing to go to")
@@ -94,17 +95,6 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
     raise LoadError(f"{source}: {printable(arch)} is not a network of hessrank; {remedy}")
 
 
-def _import(reference: str) -> Any:
-    try:
-        return import_attribute(reference, what="architecture")
-    except HessrankError:
-        raise
-    except (Exception, SystemExit) as error:  # the user's own code: a script may end in sys.exit()
-        raise LoadError(
-            f"--arch {reference}: importing it raised {type(error).__name__}: {one_line(error)}"
-        ) from error
-
-
 def _copy(module: nn.Module, label: str) -> nn.Module:
     try:
         return copied(module).cpu().eval()
@@ -113,17 +103,19 @@ def _copy(module: nn.Module, label: str) -> nn.Module:
 
 
 def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str) -> nn.Module:
+    given = f" with {printable(json.dumps(dict(arch_args), default=repr))}" if arch_args else ""
     try:
-        with torch.random.fork_rng(devices=[]):
+        with user_code(f"{label}: calling it{given}", LoadError):
             made = factory(**arch_args)
-        if isinstance(made, nn.Module):
-            return take_out(made).cpu().eval()
-    except (Exception, SystemExit) as error:  # the user's own code, which may raise anything
-        given = f" with {json.dumps(dict(arch_args), default=repr)}" if arch_args else ""
-        takes = f"; it takes {_signature(factory)}" if isinstance(error, TypeError) else ""
-        raise LoadError(
-            f"{label}: calling it{given} raised {type(error).__name__}: {one_line(error)}{takes}"
-        ) from error
+            if isinstance(made, nn.Module):
+                return take_out(made).cpu().eval()
+    except LoadError as error:
+        takes = f"; it takes {_signature(factory)}" if isinstance(error.__cause__, TypeError) else ""
+        raise LoadError(f"{error}{takes}") from error.__cause__
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LoadError(f"{label}: out of memory: the network that it makes{given} does not fit") from error
     raise LoadError(f"{label}: it returned {_article(made)}, not an nn.Module")
 
 

@@ -52,15 +52,18 @@ class Entry:
 
 def find_entries(held: object) -> list[Entry]:
     """Return every state dict and module in ``held``, in the order of `USUAL_NAMES`, then the others."""
-    return list(_walk(held, "", 0))
+    return list(_walk(held, "", 0, set()))
 
 
-def _walk(held: object, name: str, depth: int) -> Iterator[Entry]:
+def _walk(held: object, name: str, depth: int, seen: set[int]) -> Iterator[Entry]:
+    if id(held) in seen:  # containers may hold each other, in a circle or a thousand times
+        return
+    seen.add(id(held))
     if isinstance(held, nn.Module) or _is_state_dict(held):
         yield Entry(name, held)  # type: ignore[arg-type]  # a module, or a mapping by _is_state_dict
     elif isinstance(held, Mapping) and depth < _DEEPEST and all(isinstance(key, str) for key in held):
         for key in sorted(held, key=_usualness):
-            yield from _walk(held[key], f"{name}.{key}".lstrip("."), depth + 1)
+            yield from _walk(held[key], f"{name}.{key}".lstrip("."), depth + 1, seen)
 
 
 def _is_state_dict(held: object) -> bool:
@@ -90,15 +93,15 @@ def taken_note(entry: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
     """Return the note that says which of ``entries`` was taken; none where the file is the entry."""
     if not entry.name:
         return ()
-    others = [repr(other.name) for other in entries if other is not entry]
+    others = [repr(printable(other.name)) for other in entries if other is not entry]
     also = f" (the file also holds {', '.join(others)}; --weights-key chooses)" if others else ""
-    return (f"took the entry {entry.name!r}{also}",)
+    return (f"took the entry {printable(entry.name)!r}{also}",)
 
 
 def describe_held(held: object) -> str:
     """Return what a file holds where it holds no weights, as the end of a sentence."""
     if isinstance(held, Mapping):
-        listed = ", ".join(repr(key) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
+        listed = ", ".join(printable(repr(key)) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
         return f"a dict of {listed}" if held else "an empty dict"
     if isinstance(held, Tensor):
         return "a tensor; give data as --data"

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.errors import LoadError
+from hessrank.limits import check_archive
 from hessrank.text import one_line, shape_text
+from hessrank.user_code import contained
 
 
 def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor | None]:
@@ -33,8 +35,9 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
             f"{path}: a torch.export program can run code when read; if you trust its maker, add "
             "--trust-pickle (trust_pickle=True), else save its state_dict and give --arch"
         )
+    check_archive(path, error=LoadError)
     try:
-        with _quiet(), path.open("rb") as file:
+        with _quiet(), contained(), path.open("rb") as file:
             program = torch.export.load(file)
             module = torch.export.unflatten(program)
     except Exception as error:  # torch.export raises several kinds here

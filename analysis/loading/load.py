@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build, import_ours
+from hessrank.analysis.loading.building import build_without_memory, built_within
 from hessrank.analysis.loading.checkpoint import is_checkpoint, parse_checkpoint
 from hessrank.analysis.loading.entries import (
     Entry,
@@ -23,7 +24,7 @@ from hessrank.analysis.loading.exported import exported_note, read_exported
 from hessrank.analysis.loading.matching import fits, ignored_notes, load_weights, without_ignored
 from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.analysis.loading.pretrained import folder_sha256, pretrained_folder, read_pretrained
-from hessrank.analysis.loading.sniff import Format, sniff
+from hessrank.analysis.loading.sniff import Format, check_header, sniff
 from hessrank.analysis.loading.weight_sets import choose_weights, fitting_groups
 from hessrank.errors import LoadError
 from hessrank.paths import readable_file, sha256_of
@@ -158,6 +159,7 @@ def _from_exported(request: _Request) -> LoadedModel:
 def _from_safetensors(request: _Request) -> LoadedModel:
     from safetensors.torch import load_file  # noqa: PLC0415  # not needed for the other formats
 
+    check_header(request.path, error=LoadError)
     try:
         state = load_file(request.path)
     except Exception as error:  # SafetensorError derives from Exception alone
@@ -204,11 +206,13 @@ def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
     source = str(request.path)
     checkpoint = parse_checkpoint(held, source=source)
     arch_args = checkpoint.arch_args if request.arch_args is None else request.arch_args
-    if request.arch is None:
-        ours = import_ours(checkpoint.arch, source=source)
-        model = build(ours, arch_args, source=f"{source}: its architecture {checkpoint.arch}")
-    else:
-        model = build(request.arch, arch_args)
+    with built_within(request.path):
+        if request.arch is None:
+            ours = import_ours(checkpoint.arch, source=source)
+            build_without_memory(ours, arch_args)
+            model = build(ours, arch_args, source=f"{source}: its architecture {checkpoint.arch}")
+        else:
+            model = build(request.arch, arch_args)
     (entry,) = _asked_for(request, [Entry("model", checkpoint.state)], model)
     ignored, notes = _put(request, model, entry, source)
     return _loaded(
@@ -236,7 +240,8 @@ def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> 
     if request.arch is None:
         raise LoadError(f"{request.path}: {needs_arch(_asked_for(request, entries)[0])}")
     arch_args = {} if request.arch_args is None else request.arch_args
-    model = build(request.arch, arch_args)
+    with built_within(request.path):
+        model = build(request.arch, arch_args)
     asked = _asked_for(request, entries, model)
     entry = next((e for e in asked if fits(model, e.state_dict(), request.ignore_keys)), asked[0])
     source = f"{request.path} ({printable(entry.name)})" if entry.name else str(request.path)

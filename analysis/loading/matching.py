@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from hessrank.analysis.loading.prefixes import strip_prefixes
+from hessrank.analysis.loading.tensors import unusable
 from hessrank.errors import LoadError
 from hessrank.text import one_line, printable, shape_text
 
@@ -135,16 +136,20 @@ def _is_floating(value: object) -> TypeGuard[Tensor]:
 
 
 def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return up to two phrases on what ``load_state_dict`` would convert or overwrite without a word."""
-    kinds, twice = [], []
+    """Return a few phrases on what ``load_state_dict`` would convert or overwrite without a word."""
+    kinds, twice, unfit = [], [], []
     first: dict[object, str] = {}
     for name in (name for name in own if isinstance(names.get(name), Tensor)):
         value, twin = names[name], first.setdefault(_place(own[name]) or name, name)
+        if reason := unusable(value):
+            unfit.append(f"{printable(name)} {reason}")
+            continue
         if _is_floating(own[name]) and not value.is_floating_point():
             kinds.append(f"{name} is {_type_text(value.dtype)}")
         if value is not names[twin] and not torch.equal(value, names[twin]):
             twice.append(f"{twin} and {name}")
     found = (
+        *unfit[:1],
         _listed("not of a floating type, as the network's are", kinds),
         _listed("one tensor in the network, two in the file", twice),
     )

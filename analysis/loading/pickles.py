@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
-from hessrank.analysis.memory import is_out_of_memory
+from hessrank.analysis.loading.tensors import check_tensors
 from hessrank.errors import LoadError
+from hessrank.limits import check_archive
+from hessrank.memory import is_out_of_memory
 from hessrank.text import one_line, printable
+from hessrank.user_code import contained
 
 _LISTED = 4
-_TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"
+TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch's weights-only reader words it
 
 
@@ -34,13 +37,21 @@ def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
         LoadError: the file is cut short or damaged, needs trust that was not given, or needs code that is
             not here.
     """
+    check_archive(path, error=LoadError)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        held = load_tensors(path)
     except Exception as error:  # torch raises several kinds here
         if not trust_pickle:
             raise LoadError(f"{path}: {_refusal(path, error)}") from error
-    return _read_trusted(path)
+        held = _read_trusted(path)
+    check_tensors(path, held, error=LoadError)
+    return held
+
+
+def load_tensors(path: Path) -> Any:
+    """Return what ``torch.load`` reads of a file without running code, its tensors on the CPU."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
@@ -68,7 +79,7 @@ def _refusal(path: Path, error: Exception) -> str:
             "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
         )
     if is_out_of_memory(error):
-        return _TOO_LARGE
+        return TOO_LARGE
     if isinstance(error, pickle.UnpicklingError):  # torch's text only says to trust the file
         return (
             "the file is damaged, or written with a newer pickle protocol, which cannot be read safely: save it "
@@ -79,15 +90,15 @@ def _refusal(path: Path, error: Exception) -> str:
 
 def _read_trusted(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"), _current_folder_importable():
+        with warnings.catch_warnings(action="ignore"), _current_folder_importable(), contained():
             return torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise LoadError(
             f"{path}: the pickle needs code that is not here: {one_line(error)}; run where that module "
             "can be imported, or save the state_dict and give the architecture with --arch"
         ) from error
-    except Exception as error:  # the code that the pickle names may raise anything
-        reason = _TOO_LARGE if is_out_of_memory(error) else f"the pickle cannot be read: {one_line(error)}"
+    except (Exception, SystemExit) as error:  # the code that the pickle names may raise anything
+        reason = TOO_LARGE if is_out_of_memory(error) else f"the pickle cannot be read: {one_line(error)}"
         raise LoadError(f"{path}: {reason}") from error
 
 

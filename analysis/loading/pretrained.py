@@ -18,14 +18,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from hessrank.analysis.loading.building import built_within
+from hessrank.analysis.loading.sniff import check_header
 from hessrank.errors import LoadError
-from hessrank.paths import sha256_of
+from hessrank.limits import check_claim
+from hessrank.paths import readable_file, sha256_of
 from hessrank.requirements import install_command
 from hessrank.text import one_line, printable
 
 _CONFIG = "config.json"
 _ATTENTION = "attn_implementation"
 _LISTED = 4
+_INDEX = "model.safetensors.index.json"
+_A_PART = 100  # bytes: the least that a layer, a class or a row of an embedding takes in Python
 
 
 def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
@@ -41,7 +46,7 @@ def folder_sha256(folder: Path) -> str:
     """Return one SHA-256 of the configuration and all weights, in hexadecimal."""
     digest = hashlib.sha256()
     for path in (folder / _CONFIG, *_weight_files(folder)):
-        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+        digest.update(os.fsencode(f"{path.name} {sha256_of(path)}\n"))
     return digest.hexdigest()
 
 
@@ -55,9 +60,10 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     Raises:
         LoadError: transformers is not there or does not know the class, the folder lacks weights or they do not fit.
     """
-    name = _architecture(folder)
-    if not _weight_files(folder):
-        raise LoadError(f"{folder}: there are no .safetensors in it; write it with model.save_pretrained(folder)")
+    configuration = _json_of(folder / _CONFIG)
+    name, size = _architecture(folder, configuration), _weights_size(folder)
+    for key, number in _numbers(configuration):
+        check_claim(folder / _CONFIG, number * _A_PART, f"{printable(key)}: {number}", error=LoadError, size=size)
     transformers = _import(folder)
     kind = getattr(transformers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
@@ -66,7 +72,7 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
             "does not have; give the .safetensors in it with --arch"
         )
     try:
-        with _quiet(transformers), torch.random.fork_rng(devices=[]):
+        with built_within(folder, size=size), _quiet(transformers), torch.random.fork_rng(devices=[]):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             _replace(config, values, folder)
             chosen = {_ATTENTION: values[_ATTENTION]} if _ATTENTION in values else {}
@@ -91,20 +97,58 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     return made, name, notes
 
 
-def _architecture(folder: Path) -> str:
+def _architecture(folder: Path, held: Mapping[str, Any]) -> str:
     """Return the class that the configuration names."""
-    try:
-        held = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{folder / _CONFIG}: cannot be read as JSON: {one_line(error)}") from error
-    named = held.get("architectures") if isinstance(held, dict) else None
+    named = held.get("architectures")
     if not (isinstance(named, list) and named and isinstance(named[0], str)):
         raise LoadError(f"{folder / _CONFIG}: it names no architectures; write it with model.save_pretrained(folder)")
     return named[0]
 
 
+def _json_of(path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(readable_file(path, error=LoadError).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise LoadError(f"{path}: cannot be read as JSON: {one_line(error)}") from error
+    if not isinstance(held, dict):
+        raise LoadError(f"{path}: it holds no JSON object; write it with model.save_pretrained(folder)")
+    return held
+
+
 def _weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
+
+
+def _weights_size(folder: Path) -> int:
+    """Return how large the weights are, once each file of them is known to be one that can be read.
+
+    Raises:
+        LoadError: there are none, one is no regular file, or the index names what is none of them.
+    """
+    files = _weight_files(folder)
+    if not files:
+        raise LoadError(f"{folder}: there are no .safetensors in it; write it with model.save_pretrained(folder)")
+    for path in files:
+        check_header(readable_file(path, error=LoadError), error=LoadError)
+    index = folder / _INDEX
+    if index.is_file():
+        mapping, known = _json_of(index).get("weight_map"), {path.name for path in files}
+        named = mapping.values() if isinstance(mapping, dict) else [mapping]
+        strange = [name for name in named if not (isinstance(name, str) and name in known)]
+        if strange:
+            raise LoadError(f"{index}: it names {printable(str(strange[0]))!r}, which is no .safetensors beside it")
+    return sum(path.stat().st_size for path in files)
+
+
+def _numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the numbers of a configuration that may be counts of something, with their names."""
+    left = [held]
+    while left:
+        for key, value in left.pop().items():
+            if isinstance(value, dict):
+                left.append(value)
+            elif isinstance(value, int) and "theta" not in key:  # that is a base of angles, and counts nothing
+                yield key, value
 
 
 def _import(folder: Path) -> Any:

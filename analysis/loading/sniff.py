@@ -7,7 +7,8 @@ import zipfile
 from enum import Enum
 from pathlib import Path
 
-from hessrank.errors import LoadError
+from hessrank.errors import HessrankError, LoadError
+from hessrank.limits import check_archive, check_contents
 
 
 class Format(Enum):
@@ -55,12 +56,23 @@ def sniff(path: Path) -> Format:
     if not head:
         raise LoadError(f"{path}: the file is empty; copy or download it again")
     if head.startswith(b"PK\x03\x04"):
+        check_archive(path, error=LoadError)
         return _sniff_zip(path)
     if _TORCH_MAGIC in head[:32]:
         return Format.TORCH
     if _is_safetensors(head):
         return Format.SAFETENSORS
     raise LoadError(f"{path}: this is {_describe(head)}")
+
+
+def check_header(path: Path, *, error: type[HessrankError]) -> None:
+    """Refuse a safetensors file whose header takes minutes and gigabytes to read.
+
+    Raises:
+        HessrankError: (as ``error``) it is too long.
+    """
+    with path.open("rb") as file:
+        check_contents(path, min(int.from_bytes(file.read(8), "little"), path.stat().st_size), error=error)
 
 
 def _is_safetensors(head: bytes) -> bool:

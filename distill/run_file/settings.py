@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from hessrank.bounds import MOST_COUNT, MOST_RATE, MOST_SECONDS, MOST_SEED, MOST_WORKERS
 from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.places import Places
@@ -18,9 +19,12 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Zero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
+Zero = Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=MOST_COUNT)]
+FromZero = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
 OneOrEach = Annotated[Names, BeforeValidator(_listed)]
 Precision = Annotated[Literal["32", "bf16", "16"], BeforeValidator(str)]  # YAML reads 32 as a number
 
@@ -28,7 +32,7 @@ Precision = Annotated[Literal["32", "bf16", "16"], BeforeValidator(str)]  # YAML
 class Settings(Keys):
     """How to train. An empty value is the default."""
 
-    epochs: Annotated[int, Field(ge=0)] = Field(10, description="epochs to train; 0 only judges and calibrates")
+    epochs: FromZero = Field(10, description="epochs to train; 0 only judges and calibrates")
     batch_size: Count = Field(8, description="samples a step, over all devices together")
     learning_rate: Positive = Field(1e-4, description="of the network's weights")
     quantizer_learning_rate: Positive = Field(
@@ -42,7 +46,7 @@ class Settings(Keys):
     clip_gradients: Positive | None = Field(None, description="largest norm of all gradients together")
     freeze_bn: bool = Field(False, description="keep batch norms on the running statistics they were loaded with")
     calibration_samples: Count = Field(32, description="training samples that the ranges are taken from at first")
-    seed: int = Field(0, ge=0, description="of order, patches and whatever else is drawn: same seed, same bytes")
+    seed: Seed = Field(0, description="of order, patches and whatever else is drawn: same seed, same bytes")
     distill_loss: OneOrEach = Field(
         ("mse",),
         description="mse, attention-transfer, cosine, logits-kl, similarity-preserving or file.py:fn; "
@@ -51,15 +55,17 @@ class Settings(Keys):
     distill_temperature: Positive = Field(4.0, description="temperature of logits-kl")
     distill_warmup: Zero = Field(0.0, description="epochs over which the coefficients rise from 0")
     task_coeff: Zero = Field(1.0, description="coefficient of the task's own loss; 0 learns from the teacher alone")
-    devices: Count = Field(1, description="devices, or processes on the CPU; batch_size is shared among them")
-    num_nodes: Count = Field(1, description="machines")
+    devices: Workers = Field(1, description="devices, or processes on the CPU; batch_size is shared among them")
+    num_nodes: Workers = Field(1, description="machines")
     precision: Precision = Field("32", description="32, bf16 or 16 (mixed)")
-    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that load data")
-    data_timeout: Positive = Field(120.0, description="seconds that the first batch may take; else the run stops")
-    detailed_epochs: Annotated[int, Field(ge=0)] = Field(1, description="first epochs that log every step")
+    workers: Annotated[int, Field(ge=0, le=MOST_WORKERS)] = Field(0, description="processes that load data")
+    data_timeout: float = Field(
+        120.0, gt=0, le=MOST_SECONDS, description="seconds that the first batch may take; else the run stops"
+    )
+    detailed_epochs: FromZero = Field(1, description="first epochs that log every step")
     log_every: Count = Field(50, description="steps between logged ones after that")
-    pictures: Annotated[int, Field(ge=0)] = Field(2, description="validation samples drawn after every epoch")
-    threads: Count | None = Field(None, description="CPU threads; torch's own choice if empty")
+    pictures: FromZero = Field(2, description="validation samples drawn after every epoch")
+    threads: Workers | None = Field(None, description="CPU threads; torch's own choice if empty")
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Settings:

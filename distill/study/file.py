@@ -7,20 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hessrank.distill.run_file import RunFile, RunKeys, run_of
 from hessrank.distill.run_file.keys import OwnCodes
+from hessrank.distill.run_file.settings import Count, Seed
 from hessrank.quant.policy import Policy
+from hessrank.quant.policy.errors import MisfitError
 from hessrank.quant.policy.own_code import Plugins
 from hessrank.quant.policy.places import Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.validating import refuse_unknown_keys, validated
-from hessrank.quant.policy.values import Coefficient, Keys
+from hessrank.quant.policy.values import Bits, Coefficient, Keys
+from hessrank.validation import shown
 
 Table = dict[str, Any]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 OWN = ("policy", "distill", "distill_count", "coefficient")
 """Keys of an experiment that a run file has not."""
+_LONGEST = 200  # bytes of a folder's name, of the 255 that there may be
 _NOT_IN_A_STUDY = ("debug", "test", "seed", "out", "onnx", "pdb_debug", "plugins")
 
 
@@ -28,7 +33,7 @@ class StudyKeys(Keys):
     """The keys of a study file."""
 
     base: Table = Field(default_factory=dict, description="keys of a run file that all experiments share")
-    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = Field(
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = Field(
         (0, 1, 2), description="every experiment is run once with each"
     )
     policies: dict[str, Table] = Field(
@@ -41,9 +46,44 @@ class StudyKeys(Keys):
         "`distill_count`, `coefficient`, and keys of a run file"
     )
     ranking: str | None = Field(None, description="a ranking of the float network; made if empty")
-    ranking_samples: Annotated[int, Field(ge=1)] = Field(24, description="training samples to rank with")
+    ranking_samples: Count = Field(24, description="training samples to rank with")
     plugins: OwnCodes = ()
     out: str | None = Field(None, description="folder to write to; studies/ and the file's name if empty")
+
+
+class PolicyKeys(BaseModel):
+    """A policy of a study: the keys that strategies share; which others one takes, it says itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    file: str | None = None
+    strategy: str | None = None
+    bops_of: str | None = None
+    base_bits: Bits | None = None
+    high_bits: Bits | None = None
+    bits: Annotated[tuple[Bits, ...], Field(strict=False, min_length=1)] | None = None
+    falloff: Number | None = None
+    count: Count | None = None
+    above: Number | None = None
+    by: str | None = None
+    budget_size_mib: Number | None = None
+    budget_bops: Number | None = None
+    budget_mean_bits: Number | None = None
+    budget_latency: Number | None = None
+    latency: str | None = None
+    distill: str | None = None
+    distill_count: Count | None = None
+    distill_coeff: Coefficient | None = None
+    weight_scheme: str | None = None
+    activation_scheme: str | None = None
+    method: str | None = None
+    observer: str | None = None
+
+    @model_validator(mode="after")
+    def _has_no_ranking(self) -> PolicyKeys:
+        if "ranking" in (self.model_extra or {}):
+            raise MisfitError("the ranking is the study's: write it at the top", "ranking", at_key=True)
+        return self
 
 
 class OwnKeys(Keys):
@@ -51,7 +91,7 @@ class OwnKeys(Keys):
 
     policy: str | None = None
     distill: str | None = None
-    distill_count: Annotated[int, Field(ge=1)] | None = None
+    distill_count: Count | None = None
     coefficient: Coefficient | None = None
 
 
@@ -121,19 +161,24 @@ def read_study(path: str | Path) -> Study:
     refuse_unknown_keys(document.data, StudyKeys.model_fields, document.places)
     keys = validated(StudyKeys, document.data, document.places)
     _refuse_foreign(keys.base, document.places.below("base"))
+    for name, told in keys.policies.items():
+        validated(PolicyKeys, told, document.places.below("policies").below(name))
     experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
     folders: dict[str, str] = {}
     for name in keys.experiments:
-        other = folders.setdefault(slug(name), name)
+        place = document.places.key("experiments", name)
+        if not slug(name) or len(slug(name).encode()) > _LONGEST:
+            problem = f"{shown(name)} names no folder: give the experiment a shorter name, of letters and digits"
+            raise document.places.error(problem, place)
+        other = folders.setdefault(slug(name).casefold(), name)
         if other != name:
-            place = document.places.key("experiments", name)
             raise document.places.error(f"{name!r} and {other!r} would share a folder: rename one", place)
     return Study(path, keys, experiments, document.places)
 
 
 def slug(name: str) -> str:
-    """Return a name as one that a folder can have."""
-    return re.sub(r"[^\w.,=+-]+", "-", name).strip("-") or "experiment"
+    """Return a name as one that a folder can have; empty if nothing is left of it."""
+    return re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
 
 
 _INSTEAD = {"seed": "seeds are the study's", "out": "out is the study's", "plugins": "plugins are the study's"}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hessrank.distill.tasks.base import TASKS, Task
-from hessrank.errors import HessrankError, OptionError, unknown_name
+from hessrank.errors import OptionError, unknown_name
+from hessrank.user_code import user_code
 
 _OURS = ("hessrank.distill.tasks.lowlight.task", "hessrank.distill.tasks.classification.task")
 _PARTS = ("monitor", "model", "training_data", "validation_data", "loss", "metrics")
@@ -24,12 +25,7 @@ def find_task(name: str) -> type[Task]:
     """
     for module in _OURS:
         importlib.import_module(module)
-    try:
-        found: Any = TASKS.resolve_or_import(name)
-    except HessrankError:
-        raise
-    except Exception as error:  # the user's own code
-        raise OptionError(f"task {name}: importing it raised {type(error).__name__}: {error}") from error
+    found: Any = TASKS.resolve_or_import(name)
     missing = [part for part in _PARTS if not hasattr(found, part)]
     if not isinstance(found, type) or missing:
         lacks = f", it lacks {', '.join(missing)}" if isinstance(found, type) else ""
@@ -60,7 +56,5 @@ def make_task(
         if argument in _GIVEN or (argument not in parameters and not takes_any):
             own = [p for p in parameters if p not in _GIVEN]
             raise unknown_name(f"argument of the task {name}", argument, own)
-    try:
+    with user_code(f"task {name}: making it", OptionError):
         return kind(data, folder=folder, seed=seed, **arguments)
-    except TypeError as error:
-        raise OptionError(f"task {name}: {error}") from error

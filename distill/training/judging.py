@@ -13,8 +13,8 @@ from torchmetrics import Metric
 from hessrank.analysis.batches import Batch, bind_fields
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import OneNumber
-from hessrank.distill.user_code import told
 from hessrank.errors import ModelError
+from hessrank.user_code import told
 
 Network = Callable[..., Any]
 

@@ -21,8 +21,8 @@ from hessrank.distill.teacher import Teacher
 from hessrank.distill.training.judging import task_loss, update
 from hessrank.distill.training.nonfinite import DivergedError, first_nonfinite, nonfinite_weight
 from hessrank.distill.training.optimizers import make_optimizer
-from hessrank.distill.user_code import told
 from hessrank.errors import HessrankError, ModelError
+from hessrank.user_code import told
 
 TASK = "task"
 """Name of the task's own term in the loss."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from hessrank.errors import DataError
@@ -34,7 +35,7 @@ def within(seconds: float, what: str, work: Callable[[], T]) -> T:
         except BaseException as error:
             outcome.append((False, error))
 
-    thread = threading.Thread(target=run, daemon=True, name=f"waiting for {what}")
+    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True, name=f"waiting for {what}")
     thread.start()
     thread.join(seconds)
     if not outcome:

@@ -13,6 +13,7 @@ from torch import nn
 
 from hessrank.analysis.loading import LoadedModel, load_model
 from hessrank.analysis.loading.architecture import Architecture, arch_name, build
+from hessrank.analysis.loading.building import built_within
 from hessrank.analysis.loading.checkpoint import is_checkpoint
 from hessrank.analysis.untouched import copied
 from hessrank.distill.run_file import RunFile, Settings
@@ -219,7 +220,7 @@ def float_network(run: RunFile, task: Task) -> Float:
         )
     if path is None:
         arguments = wanted | (keys.arch_args or {})
-        with _at(run, "arch", "arch_args"):
+        with _at(run, "arch", "arch_args"), built_within(None):
             model = build(arch, arguments, source=arch_name(arch))
         task.initialize(model)
         note = "no load_model: the network starts from random weights"

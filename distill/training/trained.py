@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hessrank.analysis.batches import Batch
 from hessrank.analysis.loading.architecture import Architecture, build, import_ours
+from hessrank.analysis.loading.building import built_within
 from hessrank.analysis.loading.checkpoint import CHECKPOINT, CHECKPOINT_VERSION
 from hessrank.analysis.loading.matching import load_weights
 from hessrank.analysis.loading.pickles import read_pickle
@@ -88,10 +89,11 @@ def load_trained(
         raise OptionError("give what builds the network (arch), or its task, not both")
     policy = policy_of(facts, path, plugins)
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
-    if task is not None:
-        network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
-    else:
-        network = build(_own_network(path, facts) if arch is None else arch, arguments)
+    with built_within(Path(path).expanduser()):
+        if task is not None:
+            network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
+        else:
+            network = build(_own_network(path, facts) if arch is None else arch, arguments)
     prepared = prepare(
         network,
         policy,

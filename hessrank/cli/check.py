@@ -19,6 +19,7 @@ from hessrank.cli.options import (
     Plugin,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
 from hessrank.terminal import say
@@ -45,6 +46,7 @@ def check(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,

@@ -25,6 +25,7 @@ from hessrank.cli.options import (
     Seed,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
 from hessrank.errors import LoadError, OptionError
@@ -61,6 +62,7 @@ def export(
         ),
     ] = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hessrank.errors import DataError, OptionError
+from hessrank.text import one_line, printable
 
 if TYPE_CHECKING:
     from hessrank.analysis.data import Data
     from hessrank.analysis.loading import LoadedModel
+
+
+_SHOWN = 80  # letters of an argument in a message
 
 
 @dataclass(frozen=True)
@@ -122,13 +128,31 @@ def read_json(text: str | None) -> dict[str, Any] | None:
     """
     if text is None:
         return None
+    label = f"--arch-args {printable(text)[:_SHOWN]!r}"
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise OptionError(f"--arch-args {text!r}: not JSON ({error}); write '{{\"width\": 8}}'") from error
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
+        raise OptionError(f"{label}: not JSON ({reason}); write '{{\"width\": 8}}'") from error
     if not isinstance(value, dict):
-        raise OptionError(f"--arch-args {text!r}: write a JSON object, as '{{\"width\": 8}}'")
+        raise OptionError(f"{label}: write a JSON object, as '{{\"width\": 8}}'")
     return value
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _no_number(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{key!r} is there {count} times")
+    return found
 
 
 def read_bits(text: str | None) -> tuple[int, ...]:

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from hessrank.bounds import MOST_COUNT, MOST_SEED, MOST_WORKERS
+from hessrank.limits import trusting_sizes
+
 MODEL, DATA, HOW, OUTPUT = "Model", "Data", "How", "Output"
 
 ModelPath = Annotated[
@@ -29,6 +32,22 @@ Plugin = Annotated[
         help="Method or observer of your own that the policy may name: file.py:Class; again for more.",
         show_default=False,
         rich_help_panel=HOW,
+    ),
+]
+
+
+def _trust_sizes(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        context.with_resource(trusting_sizes())  # as long as the command runs
+
+
+TrustSize = Annotated[
+    bool,
+    typer.Option(
+        "--trust-size",
+        help="Read files that take far more memory than they are large.",
+        callback=_trust_sizes,
+        rich_help_panel=MODEL,
     ),
 ]
 WeightsKey = Annotated[
@@ -58,19 +77,26 @@ DataSpec = Annotated[
 ]
 InputShape = Annotated[str | None, typer.Option(help="Shape of one sample: 3,224,224.", rich_help_panel=DATA)]
 NumSamples = Annotated[
-    int | None, typer.Option(help="Samples to use, from the front; at most 32 by default.", rich_help_panel=DATA)
+    int | None,
+    typer.Option(
+        min=1, max=MOST_COUNT, help="Samples to use, from the front; at most 32 by default.", rich_help_panel=DATA
+    ),
 ]
 BatchSize = Annotated[
-    int, typer.Option(help="Samples run together: speed and memory, same result.", rich_help_panel=DATA)
+    int,
+    typer.Option(
+        min=1, max=MOST_COUNT, help="Samples run together: speed and memory, same result.", rich_help_panel=DATA
+    ),
 ]
 Gain = Annotated[
     float | None, typer.Option(help="Amplification of RAW files of unknown exposure.", rich_help_panel=DATA)
 ]
-Seed = Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=HOW)]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Same seed, same bytes.", rich_help_panel=HOW)]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda.", rich_help_panel=HOW)]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.", rich_help_panel=HOW)
+    int | None,
+    typer.Option(min=1, max=MOST_WORKERS, help="CPU threads; torch's own choice by default.", rich_help_panel=HOW),
 ]
 PlotTop = Annotated[
-    int, typer.Option(min=1, help="Layers in --plot; a large number for all.", rich_help_panel=OUTPUT)
+    int, typer.Option(min=1, max=MOST_COUNT, help="Layers in --plot; a large number for all.", rich_help_panel=OUTPUT)
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
+from hessrank.paths import resolved
 from hessrank.terminal import terminal
 
 if TYPE_CHECKING:
@@ -75,30 +77,26 @@ def check_outputs(
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
     noted = out.with_suffix(".json") if record and out is not None and ending == ".csv" else None
     _refuse_collisions([p for p in (*files, noted, *plots) if p is not None], inputs)
+    if noted is not None:
+        from hessrank.analysis.ranking_record import refuse_foreign
+
+        refuse_foreign(noted)
 
 
 def _refuse_collisions(written: Sequence[Path], inputs: Sequence[str | Path | None]) -> None:
     """Refuse two outputs in one place, an output in the place of an input, and one in a folder that is read."""
     places: dict[Path, Path] = {}
     for path in written:
-        other = places.setdefault(path.resolve(), path)
+        other = places.setdefault(resolved(path), path)
         if other is not path:
             raise OutputError(f"{path}: would be written over by {other}: give each file a name of its own")
     for given in inputs:
-        place = None if given is None else _resolved(given)
+        place = None if given is None else resolved(os.path.expanduser(given))
         if place in places:
             raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
         for at, path in places.items():
             if at.parent == place and (at.suffix.lower() in _PICTURES or at.name in _OF_A_MODEL):
                 raise OutputError(f"{path}: would be one of the files in {given} that are read: write it elsewhere")
-
-
-def _resolved(given: str | Path) -> Path | None:
-    """Return the place of an input; None of what is no path: ``random``, ``pkg.mod:loader``."""
-    try:
-        return Path(given).expanduser().resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):  # a loop of links, no such user as ~name, a NUL
-        return None
 
 
 def save_ranking(

@@ -28,6 +28,7 @@ from hessrank.cli.options import (
     Seed,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
 
@@ -42,6 +43,7 @@ def rank(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,

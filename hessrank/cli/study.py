@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hessrank.cli.options import TrustPickle
+from hessrank.cli.options import TrustPickle, TrustSize
 from hessrank.cli.train import resumable
 from hessrank.terminal import say
 
@@ -19,6 +19,7 @@ def study(
         list[str] | None, typer.Option(help="Run this experiment only; again for more. The table shows all.")
     ] = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
 ) -> None:
     """Run every experiment of FILE with every seed; what is finished already is only read.
 

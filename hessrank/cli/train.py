@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.cli.interrupted import InterruptedWork
-from hessrank.cli.options import TrustPickle
+from hessrank.cli.options import TrustPickle, TrustSize
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def train(
     trust_pickle: TrustPickle = False,
     devices: Annotated[int | None, typer.Option(min=1, help="Devices, or processes on the CPU.")] = None,
     num_nodes: Annotated[int | None, typer.Option(min=1, help="Machines.")] = None,
+    trust_size: TrustSize = False,
 ) -> None:
     """Train a quantized network as RUN says, with a teacher for the layers that are to be distilled.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import sys
 
+from hessrank.memory import is_out_of_memory
 from hessrank.text import one_line
 
 # what the machine lacks, not the program
@@ -23,7 +23,7 @@ def explain(error: BaseException) -> str:
         where = "" if error.filename is None else f"{error.filename}: "
         what = "no space left on the disk: make room" if error.errno in _NO_SPACE else f"{error.strerror}"
         return f"{where}{what}, and start the command again"
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"out of memory ({one_line(error)}): smaller batches or inputs, or fewer samples, need less"
     if isinstance(error, RecursionError):
         return f"too deeply nested ({one_line(error)}): the network, a file or an argument goes on too far"
@@ -31,11 +31,3 @@ def explain(error: BaseException) -> str:
         f"{type(error).__name__}: {one_line(error)}: this is a bug of hessrank, or of code of yours that it runs: "
         "run it again with --debug, and report what that shows"
     )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from hessrank.analysis.memory import is_out_of_memory
-
-    return is_out_of_memory(error)

@@ -23,8 +23,11 @@ from hessrank.cli.options import (
     Seed,
     Threads,
     TrustPickle,
+    TrustSize,
     WeightsKey,
 )
+from hessrank.errors import OutputError
+from hessrank.paths import readable_file
 from hessrank.terminal import terminal
 
 
@@ -34,6 +37,7 @@ def verify(
     arch: Arch = None,
     arch_args: ArchArgs = None,
     trust_pickle: TrustPickle = False,
+    trust_size: TrustSize = False,
     weights_key: WeightsKey = None,
     ignore_keys: IgnoreKeys = None,
     data: DataSpec = None,
@@ -66,6 +70,7 @@ def verify(
     from hessrank.cli.inputs import read_bits, read_inputs
     from hessrank.cli.output import check_outputs, print_notes, save_result
 
+    ranking = readable_file(ranking, error=OutputError)
     read = (model, ranking, ranking.with_suffix(".json"), data, arch and arch.partition(":")[0])
     check_outputs(out, plot, inputs=read, record=False)
     widths = read_bits(bits)

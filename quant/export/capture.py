@@ -7,11 +7,12 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import fx
 from torch.export import Dim, ExportedProgram
 
 from hessrank.analysis.batches import first_line
 from hessrank.quant.export.errors import ExportError
+from hessrank.quant.export.plain_names import HOLDER, OWN_NAMES, own_name
 from hessrank.quant.export.sizes import Axis, Inputs, resized
 
 
@@ -24,15 +25,17 @@ class Captured:
         dynamic: name of every dimension that varies, by input.
         symbols: the names of torch.export's symbols ("s77" is "height").
         notes: sizes that torch.export fixes, and why.
+        called: what modules and tensors were called, by their names in the program.
     """
 
     program: ExportedProgram
     dynamic: dict[str, dict[int, str]]
     symbols: dict[str, str]
     notes: tuple[str, ...]
+    called: dict[str, str]
 
 
-def capture(model: nn.Module, inputs: Inputs, axes: list[Axis]) -> Captured:
+def capture(model: fx.GraphModule, inputs: Inputs, axes: list[Axis]) -> Captured:
     """Export ``model`` with the sizes in ``axes`` left open.
 
     Args:
@@ -60,10 +63,10 @@ def capture(model: nn.Module, inputs: Inputs, axes: list[Axis]) -> Captured:
             if (name, dim) not in fixed:
                 symbol = str(shapes[name][dim])
                 dynamic[name][dim] = symbols.setdefault(symbol, _unused(axis.name, name, symbols))
-    return Captured(program, dynamic, symbols, tuple(notes))
+    return Captured(program, dynamic, symbols, tuple(notes), model.meta[OWN_NAMES])
 
 
-def _export(model: nn.Module, inputs: Inputs, axes: list[Axis], how: object) -> ExportedProgram:
+def _export(model: fx.GraphModule, inputs: Inputs, axes: list[Axis], how: object) -> ExportedProgram:
     spec: dict[str, dict[int, object]] = {name: {} for name in inputs}
     for axis in axes:
         for name, dim in axis.places:
@@ -86,14 +89,14 @@ def _export(model: nn.Module, inputs: Inputs, axes: list[Axis], how: object) -> 
             )
     except Exception as error:  # torch.export raises what the model raises, and a dozen kinds of its own
         layer = next((path for path in reversed(entered) if ".plain" not in path), "")
-        where = f" in {layer.removeprefix('at_nodes.')!r}" if layer else ""
+        where = f" in {own_name(layer, model.meta[OWN_NAMES]).removeprefix(f'{HOLDER}.')!r}" if layer else ""
         raise ExportError(f"torch.export fails{where}: {first_line(error)}") from error
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _why(model: nn.Module, inputs: Inputs, axis: Axis) -> str:
+def _why(model: fx.GraphModule, inputs: Inputs, axis: Axis) -> str:
     """Return torch.export's reason for making a size a constant, which it only gives when it must not."""
     try:
         _export(model, inputs, [axis], Dim.DYNAMIC)

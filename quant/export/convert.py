@@ -14,6 +14,7 @@ from hessrank.errors import HessrankError
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.integers import along, integer_type, integers_of, needs_clip
 from hessrank.quant.export.ops import dequantize, quantize_dequantize
+from hessrank.quant.export.plain_names import HOLDER, OWN_NAMES, give_plain_names
 from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.modules import QUANTIZED, QuantizedWeight
@@ -59,10 +60,10 @@ def exportable(model: QuantizedModel) -> QuantizedModel:
     for node in [node for node in model.graph.nodes if node.op == "call_module"]:
         module = model.get_submodule(str(node.target))
         if isinstance(module, Quantizer):
-            path = f"at_nodes.{node.name}"
+            path = f"{HOLDER}.{node.name}"
             model.add_submodule(path, _Activation(module, node.name) if module.enabled else nn.Identity())
             node.target = path
-    model.delete_all_unused_submodules()
+    model.meta[OWN_NAMES] = give_plain_names(model)
     model.recompile()
     return model
 

@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils._pytree import tree_leaves
+
 from hessrank.analysis.memory import memory_errors_explained
 from hessrank.files import check_writable, written_whole
 from hessrank.quant.export.capture import Captured, capture
@@ -13,6 +16,7 @@ from hessrank.quant.export.check import TOLERANCE, measure, measure_optimized
 from hessrank.quant.export.convert import exportable, reference
 from hessrank.quant.export.diagnosis import SATURATES_HERE, diagnose, foresee_saturation
 from hessrank.quant.export.errors import ExportError, require_onnx
+from hessrank.quant.export.flat_outputs import flatten_outputs
 from hessrank.quant.export.onnx_model import OPSET, OnnxModel, to_onnx
 from hessrank.quant.export.report import ExportReport
 from hessrank.quant.export.sizes import Axis, Inputs, free_axes, named_inputs, resized, run
@@ -47,7 +51,8 @@ def export_onnx(
     with memory_errors_explained():
         model = reference(quantized)
         given = named_inputs(model, inputs)
-        run(model, given)
+        _check_repeats(model, given)
+        flatten_outputs(model, given)
         _, raised = weight_grids(model)
         axes, fixed = free_axes(model, given) if dynamic else ([], [])
         captured, exported, dropped = _build(model, given, axes, check=check)
@@ -62,6 +67,16 @@ def export_onnx(
         with written_whole(path) as beside:
             beside.write_bytes(exported.data)
             return _checked(report, model, given, exported) if check else report
+
+
+def _check_repeats(model: QuantizedModel, inputs: Inputs) -> None:
+    once, again = (tree_leaves(run(model, inputs)) for _ in range(2))
+    pairs = zip(once, again, strict=False)
+    if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs if isinstance(a, torch.Tensor)):
+        raise ExportError(
+            "the model gives another output each time that it runs, so that a file cannot be compared with it: "
+            "let forward draw no random numbers and keep no count in evaluation mode"
+        )
 
 
 def _build(

@@ -18,6 +18,7 @@ from hessrank.analysis.batches import first_line
 from hessrank.quant.export.capture import Captured
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.ops import translations
+from hessrank.quant.export.plain_names import own_name
 
 OPSET = 21
 """The first opset with 4-bit and 16-bit integers in QuantizeLinear and DequantizeLinear."""
@@ -65,13 +66,15 @@ def to_onnx(captured: Captured, inputs: Sequence[str], outputs: Sequence[str]) -
     import onnx_ir.passes.common as passes  # noqa: PLC0415
 
     _check_size(captured.program)
-    program = _translate(captured.program)
+    program = _translate(captured)
     model = program.model
     _store_as_cast(model)
     with _quiet():
         program.optimize()
     passes.DeduplicateInitializersPass(size_limit=LARGEST)(model)
     passes.ClearMetadataAndDocStringPass()(model)
+    for value in list(model.graph.initializers.values()):
+        value.name = own_name(value.name, captured.called)
     _rename(model, inputs, outputs, captured.symbols)
     quantized = _value_names(captured.program, model)
     passes.RemoveUnusedNodesPass()(model)
@@ -91,7 +94,8 @@ def _check_size(program: ExportedProgram) -> None:
         )
 
 
-def _translate(program: ExportedProgram) -> Any:
+def _translate(captured: Captured) -> Any:
+    program = captured.program
     try:
         with _quiet():
             return torch.onnx.export(
@@ -107,7 +111,12 @@ def _translate(program: ExportedProgram) -> Any:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         layer = _layer(program, str(error)) or _layer(program, str(error.__cause__))
-        where = f" in {layer!r}" if layer else ""
+        where = f" in {own_name(layer, captured.called)!r}" if layer else ""
+        if missing := re.match(r"No ONNX function found for <OpOverload\(op='(\S+)'", str(cause)):
+            operator, place = missing[1].partition(".")[2], where or " in forward"
+            raise ExportError(
+                f"ONNX has no operator for {operator!r}{place}: compute it of other operators there"
+            ) from error
         raise ExportError(f"torch.onnx.export fails{where}: {first_line(cause)}") from error
 
 

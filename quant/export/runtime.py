@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from torch import Tensor
 from hessrank.analysis.batches import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.sizes import Inputs
+from hessrank.temporary import temporary_folder
 
 
 def execute(
@@ -71,8 +70,8 @@ def integer_kernels(data: bytes) -> set[str]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+    with temporary_folder() as folder:
+        options.optimized_model_filepath = str(folder / "optimized.onnx")
         try:
             onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no base of their own

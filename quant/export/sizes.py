@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from hessrank.analysis.batches import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.prepare.model import QuantizedModel
+from hessrank.text import shape_text
 
 Inputs = Mapping[str, Tensor]
 _SPATIAL = {4: {2: "height", 3: "width"}, 5: {2: "depth", 3: "height", 4: "width"}}
@@ -55,6 +56,10 @@ def named_inputs(model: QuantizedModel, inputs: object) -> dict[str, Tensor]:
     for name, tensor in zip(names, given, strict=True):
         if not isinstance(tensor, Tensor):
             raise ExportError(f"input {name!r} is a {type(tensor).__name__}: ONNX export takes tensors")
+        if not tensor.numel():
+            raise ExportError(f"input {name!r} is empty ({shape_text(tensor.shape)}): give one sample at least")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ExportError(f"input {name!r} holds NaN or infinity: nothing can be compared on it")
     return {name: tensor.detach().cpu() for name, tensor in zip(names, given, strict=True)}
 
 
@@ -64,9 +69,18 @@ def run(model: QuantizedModel, inputs: Inputs) -> object:
     Raises:
         ExportError: it does not take them.
     """
+    with torch.no_grad():
+        return attempted(inputs, lambda: model.forward(*inputs.values()))  # a call would print an error's traceback
+
+
+def attempted(inputs: Inputs, work: Callable[[], object]) -> object:
+    """Return what running a model on inputs gives.
+
+    Raises:
+        ExportError: it does not take them.
+    """
     try:
-        with torch.no_grad():
-            return model.forward(*inputs.values())  # a call would print the traceback of an error
+        return work()
     except Exception as error:  # whatever a model raises
         shapes = ", ".join(f"{name} {'×'.join(map(str, tensor.shape))}" for name, tensor in inputs.items())
         raise ExportError(f"the model does not run on these inputs ({shapes}): {first_line(error)}") from error

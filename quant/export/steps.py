@@ -60,11 +60,12 @@ def outputs_of(model: QuantizedModel) -> dict[str, fx.Node]:
     """Return the nodes that a model returns, by the names of their layers."""
     layers = {node: layer for layer, node in model.layer_nodes.items()}
     result = next(node for node in model.graph.nodes if node.op == "output")
+    inputs = {str(node.target) for node in model.graph.nodes if node.op == "placeholder"}
     found: dict[str, fx.Node] = {}
     for leaf in tree_leaves(result.args[0]):
         if isinstance(leaf, fx.Node):
             name = layers.get(leaf.name, leaf.name)
-            found[name if name not in found else f"{name}_{len(found)}"] = leaf
+            found[name if name not in {*found, *inputs} else f"{name}_{len(found)}"] = leaf
     return found
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from hessrank.paths import readable_file
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.places import Path, Place, Places
 
@@ -70,15 +71,8 @@ def read_text(text: str, file: str) -> Document:
 
 
 def _text(path: FilePath) -> str:
-    if path.is_dir():
-        raise PolicyError("is a folder: give a YAML file", str(path))
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise PolicyError("there is no such file", str(path)) from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise PolicyError(f"cannot be read: {getattr(error, 'strerror', None) or error}", str(path)) from error
+    with readable_file(path, error=PolicyError).open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise PolicyError(f"is larger than {MAX_BYTES >> 10} KiB, which no policy is", str(path))
     if b"\0" in raw:

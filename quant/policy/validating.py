@@ -33,7 +33,9 @@ def validated(cls: type[M], data: Mapping[str, Any], places: Places, plugins: Pl
     try:
         return cls.model_validate(dict(data), context=plugins)
     except ValidationError as error:
-        found = [_placed(dict(one), places) for one in error.errors()]
+        told = error.errors(include_url=False)
+        blamed = {one["loc"][:depth] for one in told for depth in range(len(one["loc"]))}  # for what is in them
+        found = [_placed(dict(one), places) for one in told if one["loc"] not in blamed]
         raise min(found, key=lambda one: (one.line or 0, one.column or 0)) from error
 
 

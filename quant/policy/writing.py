@@ -30,7 +30,7 @@ def write_text(path: str | Path, text: str) -> None:
         OutputError: the file cannot be written.
     """
     with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def policy_text(policy: Policy, reasons: Mapping[str, str], header: str = "") -> str:

@@ -42,7 +42,8 @@ class QuantizedModel(fx.GraphModule):
     """A network with fake-quantized weights and activations, as a policy has it. ``print(model)`` shows which.
 
     Parameters and buffers keep the names that they had in the float model, except a folded batch norm's
-    (``conv1.batch_norm.weight``); quantizers of activations lie under ``quantizers``. Copy it with
+    (``conv1.batch_norm.weight``) and those at the top that the class itself needs (``graph.weight`` becomes
+    ``graph_.weight``); quantizers of activations lie under ``quantizers``. Copy it with
     :func:`copy.deepcopy`; save and load its state dict, which refuses to load into another bit-width.
     """
 

@@ -24,9 +24,12 @@ from hessrank.analysis.weights import find_weights
 from hessrank.errors import ModelError
 from hessrank.quant.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
+from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.training_mode import DROPOUTS, training_notes
 from hessrank.wrappers import unwrap
 
+HOLDERS = ("quantizers", "dropouts", "at_nodes")
+"""What hessrank puts into a graph module: quantizers, functional dropouts; what an export makes of both."""
 _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWalk)).parent, Path(__file__).parent}
 
 
@@ -73,6 +76,7 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
         constants = _constants(model, traced)
     notes = training_notes(model, batch)
     vars(model).update(constants)
+    _make_room(model, traced)
     module = fx.GraphModule(model, traced)
     hand_results_on(module)
     given = inspect.signature(model.forward).bind(*batch.args, **batch.kwargs).arguments
@@ -83,6 +87,26 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
         node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
     return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()}, notes)
+
+
+def _make_room(model: nn.Module, graph: fx.Graph) -> None:
+    """Rename what the network has by a name that a graph module needs itself: ``graph`` becomes ``graph_``."""
+    plain, made = nn.Module(), QuantizedModel(nn.Module(), fx.Graph())
+    taken = {*dir(made), *HOLDERS} - {*dir(plain)}
+    renamed: dict[str, str] = {}
+    for node in graph.nodes:
+        name, dot, rest = str(node.target).partition(".")
+        if node.op not in ("call_module", "get_attr") or name not in taken:
+            continue
+        if name not in renamed:
+            renamed[name] = f"{name}_"
+            while hasattr(model, renamed[name]):
+                renamed[name] += "_"
+            thing = getattr(model, name)
+            delattr(model, name)
+            setattr(model, renamed[name], thing)
+        node.target = f"{renamed[name]}{dot}{rest}"
+        node._rename(graph._target_to_str(node.target))  # as it is called when it comes out of a pickle
 
 
 def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from hessrank.quant.quantizers.grids import Grid, range_to_grid
 from hessrank.quant.quantizers.observers import OBSERVERS, Observer
 from hessrank.quant.quantizers.precision import KeepsPrecision
 from hessrank.quant.scheme import Scheme
+from hessrank.user_code import told
 
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantization method")
 
@@ -72,7 +73,9 @@ class Quantizer(KeepsPrecision):
             if not scheme.per_channel and value is not None:
                 raise OptionError(f"{name}={value}: a quantizer of {scheme} has one scale and takes no {name}")
         self.scheme, self.axis, self.observer_name = scheme, axis, observer
-        self.observer: Observer = OBSERVERS.resolve_or_import(observer)(scheme, axis, channels)
+        watch = OBSERVERS.resolve_or_import(observer)
+        with told(f"making the observer {observer!r}", OptionError):
+            self.observer: Observer = watch(scheme, axis, channels)
         self.observing = self.enabled = False
         self.weight = scheme.per_channel if weight is None else weight
         self.has_range = False
@@ -213,4 +216,5 @@ def make_quantizer(
         OptionError: axis or channels do not go with the scheme.
     """
     kind = QUANTIZERS.resolve_or_import(method)
-    return kind(scheme, observer=observer, axis=axis, channels=channels, weight=weight)
+    with told(f"making the quantizer {method!r}", OptionError):
+        return kind(scheme, observer=observer, axis=axis, channels=channels, weight=weight)

@@ -15,6 +15,7 @@ from hessrank.errors import ModelError, OptionError
 from hessrank.plugins import Registry
 from hessrank.quant.graph import Graph
 from hessrank.quant.kernels import Kernel, Kernels
+from hessrank.quant.kinds import is_join, passes_grid_on
 from hessrank.quant.points import Points, quantization_points
 from hessrank.quant.predicted import Predicted, predict
 
@@ -39,11 +40,17 @@ class Problem:
 
         Raises:
             OptionError: it is no ranking.
-            ModelError: it holds no graph, or one in which nothing can be quantized.
+            ModelError: it holds no graph, one of a network that cannot be, or one in which nothing can be quantized.
         """
         if not isinstance(ranking, Ranking):
             raise OptionError(f"a {type(ranking).__name__} is no ranking: hessrank.Ranking.read(path) reads one")
         graph = Graph.of_ranking(ranking)
+        for node in graph.nodes.values():
+            if node.weight is not None and (passes_grid_on(node) or is_join(node)):
+                raise ModelError(
+                    f"the ranking's record says that {node.name!r}, a {node.kind}, multiplies with a weight, which "
+                    "none does: rank again"
+                )
         points = quantization_points(graph)
         if not points.grids:
             untraced = all(node.inside for node in graph.nodes.values())

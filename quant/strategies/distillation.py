@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from hessrank.analysis.sub_networks import SubNetwork
+from hessrank.bounds import whole
 from hessrank.errors import OptionError
 from hessrank.plugins import Registry
 from hessrank.quant.ends import before_last
 from hessrank.quant.strategies.base import Problem
+from hessrank.user_code import user_code
 
 
 class DistillationStrategy(Protocol):
@@ -79,9 +81,11 @@ def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str
         UnknownNameError: there is no such strategy.
         OptionError: ``count`` is less than 1.
     """
-    if count is not None and count < 1:
-        raise OptionError(f"distill_count is {count}: it should be 1 or more")
-    return DISTILLATIONS.resolve_or_import(strategy)(problem, count)
+    if count is not None:
+        whole("distill_count", count, least=1)
+    choose = DISTILLATIONS.resolve_or_import(strategy)
+    with user_code(f"the strategy {strategy!r} of distillation", OptionError):
+        return choose(problem, count)
 
 
 def _candidates(problem: Problem) -> list[str]:

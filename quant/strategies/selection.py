@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hessrank.bounds import number, whole
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.kernels import Kernel
 from hessrank.quant.strategies.base import STRATEGIES, Choice, Problem
@@ -27,8 +28,7 @@ def top_k(
     Raises:
         OptionError: ``count`` is less than 1.
     """
-    if count < 1:
-        raise OptionError(f"count is {count}: it should be 1 or more")
+    whole("count", count, least=1)
     values = _measured(problem, by, base_bits)
     ordered = sorted(values, key=lambda name: -values[name])[:count]
     return raised(problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits)
@@ -54,6 +54,7 @@ def threshold(
     if above is None:
         top = max(values.values(), default=0.0)
         raise OptionError(f"threshold needs --above; by {by} the kernels reach up to {top:.3g}")
+    number("above", above)
     chosen = {name: f"{by} {value:.2g} > {above:g}" for name, value in values.items() if value > above}
     return raised(problem, chosen, high_bits, base_bits)
 

@@ -108,10 +108,10 @@ def test_a_loader_is_read_no_further_than_needed():
         pytest.param(np.array([object()]), None, "something that is no tensor", id="objects"),
         pytest.param(3, None, "no data in a int", id="number"),
         pytest.param(None, None, "no data in a NoneType", id="nothing"),
-        pytest.param(X, 0, "num_samples is 0: one sample at least", id="zero"),
-        pytest.param(X, -2, "num_samples is -2: one sample at least", id="negative"),
-        pytest.param(DataLoader(X), 0, "num_samples is 0: one sample at least", id="zero-of-a-loader"),
-        pytest.param(DataLoader(X), -1, "num_samples is -1: one sample at least", id="negative-of-a-loader"),
+        pytest.param(X, 0, "num_samples is 0: it should be 1 or more", id="zero"),
+        pytest.param(X, -2, "num_samples is -2: it should be 1 or more", id="negative"),
+        pytest.param(DataLoader(X), 0, "num_samples is 0: it should be 1 or more", id="zero-of-a-loader"),
+        pytest.param(DataLoader(X), -1, "num_samples is -1: it should be 1 or more", id="negative-of-a-loader"),
     ],
 )
 def test_no_samples(data, num_samples, message):

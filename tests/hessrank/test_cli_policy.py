@@ -267,7 +267,10 @@ def test_what_was_trained_is_what_is_exported(folder: Path) -> None:
         ([*MODEL, "--policy", "good.yaml", "--out", "m.txt"], "let its name end in .onnx"),
         ([*MODEL, "--policy", "good.yaml", "--out", "nowhere/m.onnx"], "there is no folder 'nowhere'"),
         ([*MODEL, "--policy", "good.yaml", "--out", "m.onnx", "--scales", "nowhere/s.json"], "no folder"),
-        ([*MODEL, "--policy", "good.yaml", "--out", "m.onnx", "--num-samples", "0"], "one sample at least"),
+        (
+            [*MODEL, "--policy", "good.yaml", "--out", "m.onnx", "--num-samples", "0"],
+            "num_samples is 0|--num-samples",
+        ),
         ([*MODEL, "--policy", "good.yaml"], "--out"),
         ([*BRANCHING, "--policy", "good.yaml", "--out", "m.onnx"], "torch.fx cannot trace this"),
     ],

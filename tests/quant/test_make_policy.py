@@ -224,3 +224,14 @@ def test_a_summary_counts_what_the_policy_costs_and_predicts(low_light: Ranking)
 
 def test_it_is_the_front_doors() -> None:
     assert hessrank.make_policy is make_policy
+
+
+def test_a_join_of_constants_is_a_layer_as_any_other() -> None:
+    made = graph("x input\nconst cat\nconv Conv2d*w x\nsum add conv const", "sum")
+    assert make_policy(ranking_of(made, {"x": 1.0}), "uniform").extra_qconfig_dict.w_qscheme.bit == 8
+
+
+def test_a_join_that_multiplies_is_refused() -> None:
+    made = graph("x input\nconv Conv2d*w x\njoin cat*v conv x", "join")
+    with pytest.raises(ModelError, match="'join', a cat, multiplies with a weight, which none does"):
+        make_policy(ranking_of(made, {"x": 1.0}), "uniform")

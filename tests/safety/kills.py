@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,8 +23,6 @@ import torch
 from torch import nn
 
 from hessrank.cli import main
-from hessrank.distill.training.checkpoints import newest
-from tests.training_networks import trained
 
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.chmod")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -37,13 +36,37 @@ def net():
 """
 
 RUN = """
-task: classification
-data: digits
-task_args: {limit: 32}
+task: points_task.py:Points
 epochs: 2
-batch_size: 16
-pictures: 1
+batch_size: 8
+learning_rate: 0.01
 extra_qconfig_dict: {w_qscheme: {bit: 4}, a_qscheme: {bit: 4}}
+distill_config: [relu, inner.relu_dup1]
+distill_coeff: [0.7, 0.3]
+"""
+
+STUDY = """
+base: {task: points_task.py:Points, epochs: 1, batch_size: 16, pictures: 0}
+seeds: [0]
+policies: {four: {strategy: uniform, base_bits: 4}}
+experiments: {a: {policy: four}, b: {policy: four, learning_rate: 0.001}}
+ranking_samples: 2
+out: out
+"""
+
+TASK = """
+import sys
+sys.path.insert(0, TESTS)
+from hessrank.distill.tasks.given import GivenTask
+from training_networks import network, points
+
+
+class Points(GivenTask):
+    monitor = "loss"
+    model = staticmethod(network)
+
+    def __init__(self, data=None, folder=None, seed=0):
+        super().__init__(points(), points(20, seed=1), loss="cross-entropy", validation_batch_size=16)
 """
 
 
@@ -71,7 +94,7 @@ def _prepare_model() -> None:
 
 def _prepare_ranking() -> None:
     _prepare_model()
-    _run(*_RANK)
+    _run(*RANK)
 
 
 def _run(*arguments: str) -> None:
@@ -80,8 +103,9 @@ def _run(*arguments: str) -> None:
 
 
 _MODEL = ("model.pth", "--arch", "nets.py:net", "--data", "x.npy")
-_RANK = (*_MODEL, "--max-probes", "4", "--increase-probes", "4", "--out", "r.csv", "--plot", "r.png")
+RANK = (*_MODEL, "--max-probes", "4", "--increase-probes", "4", "--out", "r.csv", "--plot", "r.png")
 _POLICY = ("policy", "r.csv", "--out", "p.yaml", "--pareto", "f.csv", "--plot", "f.png", "--bit-map", "b.png")
+TRAIN = ("train", "run.yaml")
 _EXPORT = ("export", *_MODEL, "--policy", "p.yaml", "--out", "m.onnx", "--scales", "s.json")
 
 
@@ -90,44 +114,18 @@ def _prepare_policy() -> None:
     _run(*_POLICY)
 
 
-def _train(resume: bool) -> None:
-    trained(Path("run"), epochs=2, resume=resume or newest(Path("run")) is not None)
-
-
-STUDY = """
-base: {task: study_task.py:Points, epochs: 1, batch_size: 16, pictures: 0}
-seeds: [0]
-policies: {four: {strategy: uniform, base_bits: 4}}
-experiments: {a: {policy: four}, b: {policy: four, learning_rate: 0.001}}
-ranking_samples: 2
-out: out
-"""
-
-TASK = """
-from hessrank.distill.tasks.given import GivenTask
-from tests.training_networks import network, points
-
-
-class Points(GivenTask):
-    monitor = "loss"
-    model = staticmethod(network)
-
-    def __init__(self, data=None, folder=None, seed=0):
-        super().__init__(points(), points(20, seed=1), loss="cross-entropy", validation_batch_size=16)
-"""
-
-
-def _prepare_study() -> None:
-    Path("study_task.py").write_text(TASK)
+def _prepare_training() -> None:
+    Path("points_task.py").write_text(TASK.replace("TESTS", repr(str(Path(__file__).parents[1]))))
+    Path("run.yaml").write_text(RUN)
     Path("study.yaml").write_text(STUDY)
 
 
 SCENARIOS = {
-    "rank": Scenario(_prepare_model, lambda: _run(*_RANK), lambda: _run(*_RANK, "--resume")),
+    "rank": Scenario(_prepare_model, lambda: _run(*RANK), lambda: _run(*RANK, "--resume")),
     "policy": Scenario(_prepare_ranking, lambda: _run(*_POLICY), lambda: _run(*_POLICY)),
     "export": Scenario(_prepare_policy, lambda: _run(*_EXPORT), lambda: _run(*_EXPORT)),
-    "train": Scenario(lambda: None, lambda: _train(False), lambda: _train(True)),
-    "study": Scenario(_prepare_study, lambda: _run("study", "study.yaml"), lambda: _run("study", "study.yaml")),
+    "train": Scenario(_prepare_training, lambda: _run(*TRAIN), lambda: _run(*TRAIN, "--resume")),
+    "study": Scenario(_prepare_training, lambda: _run("study", "study.yaml"), lambda: _run("study", "study.yaml")),
 }
 
 
@@ -140,8 +138,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Make a folder, and be in it with every write of a partial result, until the block is left."""
-    folder.mkdir(parents=True)
+    """Be in a folder, quietly, until the block is left."""
     with contextlib.chdir(folder), Path(os.devnull).open("w") as nothing:
         with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
             yield
@@ -200,19 +197,33 @@ def _is_change(event: str, arguments: tuple[object, ...], here: str) -> bool:
     return name.startswith(here) and _NOT_OURS not in name and "__pycache__" not in name
 
 
-def whole(name: str, folder: Path) -> tuple[dict[str, bytes], int]:
-    """Run a scenario without a break; return its files and its number of file operations."""
+def prepared(name: str, folder: Path) -> Path:
+    """Make the folder that a scenario begins in."""
+    folder.mkdir(parents=True)
     with inside(folder):
         SCENARIOS[name].prepare()
+    return folder
+
+
+def whole(name: str, begin: Path, folder: Path) -> tuple[dict[str, bytes], int]:
+    """Run a scenario without a break; return its files and its number of file operations.
+
+    Args:
+        name: of the scenario.
+        begin: what it begins with, which is copied.
+        folder: where to run it.
+    """
+    shutil.copytree(begin, folder)
+    with inside(folder):
         status, count = in_child(SCENARIOS[name].begin)
     assert status == 0, name
     return content(folder), count
 
 
-def killed_then_resumed(name: str, folder: Path, **kill: float) -> tuple[int, dict[str, bytes]]:
+def killed_then_resumed(name: str, begin: Path, folder: Path, **kill: float) -> tuple[int, dict[str, bytes]]:
     """Run a scenario, kill it, let it go on; return the status of the killed process and the files at the end."""
+    shutil.copytree(begin, folder)
     with inside(folder):
-        SCENARIOS[name].prepare()
         status, _ = in_child(SCENARIOS[name].begin, **kill)  # type: ignore[arg-type]
         again, _ = in_child(SCENARIOS[name].go_on)
     assert again == 0, f"{name}, killed {kill}: cannot go on"
@@ -221,8 +232,9 @@ def killed_then_resumed(name: str, folder: Path, **kill: float) -> tuple[int, di
 
 def _walk(name: str, scratch: Path, moments: int) -> int:
     """Kill a scenario at every file operation and at random moments; print what is not as it should be."""
+    begin = prepared(name, scratch / name / "begin")
     begun = time.monotonic()
-    expected, count = whole(name, scratch / name / "whole")
+    expected, count = whole(name, begin, scratch / name / "whole")
     seconds = time.monotonic() - begun
     draws = random.Random(0)
     kills: list[dict[str, float]] = [{"at": at} for at in range(1, count + 1)]
@@ -230,7 +242,7 @@ def _walk(name: str, scratch: Path, moments: int) -> int:
     bad = 0
     for number, kill in enumerate(kills):
         try:
-            _, found = killed_then_resumed(name, scratch / name / str(number), **kill)
+            _, found = killed_then_resumed(name, begin, scratch / name / str(number), **kill)
         except AssertionError as error:
             print(error)
             bad += 1

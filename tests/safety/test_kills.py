@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.safety.kills import killed_then_resumed, whole
+from tests.safety.kills import killed_then_resumed, prepared, whole
 
 PLACES = {"rank": 12, "policy": 4, "export": 2, "train": 8, "study": 3}
 """How many operations of each are tried here, evenly spread; ``python -m tests.safety.kills`` tries all."""
@@ -14,11 +14,12 @@ PLACES = {"rank": 12, "policy": 4, "export": 2, "train": 8, "study": 3}
 def test_killed_it_goes_on_to_the_same_bytes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HESSRANK_SAVE_SECONDS", "0")
     monkeypatch.setattr("sys.argv", ["hessrank"])
-    expected, count = whole(name, tmp_path / "whole")
+    begin = prepared(name, tmp_path / "begin")
+    expected, count = whole(name, begin, tmp_path / "whole")
     assert count > PLACES[name]
     for i in range(PLACES[name]):
         at = 1 + round(i * (count - 1) / (PLACES[name] - 1))
-        status, found = killed_then_resumed(name, tmp_path / str(at), at=at)
+        status, found = killed_then_resumed(name, begin, tmp_path / str(at), at=at)
         assert status == -9, at
         assert found.keys() == expected.keys(), at
         assert found == expected, at

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from rankings import ranked
 
+from hessrank.analysis.ranking import Ranking
 from hessrank.cli.output import check_outputs
 from hessrank.errors import OutputError
 
@@ -47,3 +49,23 @@ def test_tables_may_lie_beside_the_data(folder: Path) -> None:
         Path("im/r.csv"), Path("a.png"), inputs=["im", "random", "pkg.mod:loader", "loop", "a\0b", "~nobody"]
     )
     check_outputs(Path("hf/r.csv"), inputs=["hf", None])
+
+
+@pytest.mark.parametrize("text", ['{"name": "package"}', "[1]", "{", "", '{"layers": 3}'])
+def test_a_record_takes_no_strangers_place(text: str, folder: Path) -> None:
+    (folder / "package.json").write_text(text)
+    with pytest.raises(OutputError, match=r"package\.json: is no record of a ranking"):
+        check_outputs(Path("package.csv"))
+    with pytest.raises(OutputError, match=r"package\.json: is no record of a ranking"):
+        ranked("exact").to_csv("package.csv")
+    assert (folder / "package.json").read_text() == text
+    assert not (folder / "package.csv").exists()
+    check_outputs(Path("package.csv"), record=False)
+
+
+def test_a_ranking_may_be_written_again(folder: Path) -> None:
+    ranking = ranked("exact")
+    ranking.to_csv("r.csv")
+    check_outputs(Path("r.csv"))
+    ranking.to_csv("r.csv")
+    assert Ranking.read("r.csv").sha256 == ranking.sha256

@@ -29,7 +29,7 @@ from torch import nn
 def net():
     return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 """
-RANK = ["model.pth", "--arch", "nets.py:net", "--data", "x.npy", "--out", "r.csv", "--plot", "r.png"]
+RANK = ["model.pth", "--arch", "nets.py:net", "--data", "x.npy", "--out", "r.csv"]
 SHOW = ["show", "s.csv", "--plot", "s.png"]
 
 
@@ -62,7 +62,8 @@ def under_a_shell(arguments: list[str], streams: str) -> subprocess.CompletedPro
 CASES = {
     "a broken pipe": (RANK, "| true", "error: standard output cannot be written to (Broken pipe)"),
     "all closed": (RANK, ">&- 2>&- <&-", ""),
-    "both full": (SHOW, ">/dev/full 2>/dev/full", ""),
+    "a picture, all closed": (SHOW, ">&- 2>&- <&-", ""),
+    "both full": (["--version"], ">/dev/full 2>/dev/full", ""),
     "the version": (["--version"], ">/dev/full", "error: standard output cannot be written to (No space left"),
     "the help": (["policy", "--help"], "| true", "error: standard output cannot be written to (Broken pipe)"),
     "the schema": (["check", "--schema"], ">/dev/full", "error: standard output cannot be written to (No space left"),
@@ -80,7 +81,7 @@ def test_the_work_is_done_and_the_status_is_2(folder: Path, name: str) -> None:
     assert "Traceback" not in done.stderr
     assert "ignored" not in done.stderr
     made = {path.name for path in folder.iterdir()} - there - {"__pycache__"}
-    assert made == {RANK[0]: {"r.csv", "r.json", "r.png"}, "show": {"s.png"}}.get(arguments[0], set())
+    assert made == {RANK[0]: {"r.csv", "r.json"}, "show": {"s.png"}}.get(arguments[0], set())
     for path in made:
         assert (folder / path).read_bytes()[:4] in (b"rank", b'{\n "', b"\x89PNG")
 

@@ -120,7 +120,7 @@ class TestPaths:
         def denied(self, *args, **kwargs):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", denied)
+        monkeypatch.setattr(os, "open", denied)
         assert "cannot be opened for reading: Permission denied" in refused(tmp_path / "m.pth")
 
 

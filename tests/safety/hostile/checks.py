@@ -21,7 +21,7 @@ _TRACES = (
 )
 _DATA, _NETWORK = (
     ("data", "sample", "input", "target", "label"),
-    ("network", "weights", "logits", "layer", "weight '"),
+    ("network", "weights", "logits", "layer", "quantizer"),
 )
 _RANKING = ("the ranking", "ranking.csv")
 _KINDS = {
@@ -122,7 +122,8 @@ def _goes_on_from(name: str, case: Case) -> bool:
 
 def _wanted(case: Case) -> set[str]:
     """Return the paths, from above ``work``, that the command may write: those it was given, less those it reads."""
-    words = {word.partition("=")[2] if word.startswith("--") else word for word in case.arguments}
+    given = (word.partition("=") if word.startswith("--") else ("", "=", word) for word in case.arguments)
+    words = {word for _, equals, word in given if equals}
     paths = {os.path.normpath(os.path.join("work", word)) for word in words}
     beside = {os.path.splitext(path)[0] + ".json" for path in paths}
     folders = {f"work/{name}" for name in _FOLDERS_OF_RUNS} if case.command in ("train", "study") else set()

@@ -1,0 +1,182 @@
+"""Code of the user's: whatever it raises is said in one line, whatever it changes in the process is put back."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, TextIO
+
+from hessrank.errors import HessrankError, LossError
+from hessrank.memory import is_out_of_memory
+from hessrank.text import message_of, one_line, printable
+
+_STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
+
+
+@contextmanager
+def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
+    """Say in one line what code of the user's raises; errors of ours, an interrupt and a lack of memory go through.
+
+    Args:
+        what: whose code it is, for the message ("the loss").
+        kind: of the error.
+
+    Raises:
+        HessrankError: of this ``kind``, saying what ``what`` raised.
+    """
+    try:
+        yield
+    except BaseException as error:  # it may raise anything, sys.exit() included
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        if isinstance(error, HessrankError | KeyboardInterrupt | GeneratorExit) or is_out_of_memory(error):
+            raise
+        raise kind(f"{what} raised {describe_error(error)}") from error
+
+
+@contextmanager
+def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
+    """Run code of the user's that is imported or called once; as :func:`told`, and nothing that it changes stays.
+
+    What is put back: the current folder, the standard streams, signal handlers, filters of warnings, the limit of
+    recursion, and the state of Python's, NumPy's and torch's random numbers; of torch also the default type and
+    device, the number of threads, whether gradients are recorded and whether algorithms have to be deterministic.
+    Outputs go where the user said, and every command computes what it computes without this code.
+
+    Args:
+        what: whose code it is, for the message ("--arch net.py:make").
+        kind: of the error.
+
+    Raises:
+        HessrankError: of this ``kind``, saying what ``what`` raised.
+    """
+    with told(what, kind), contained():
+        yield
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Put back what the block changes in the process, as :func:`user_code` says; errors are left as they are."""
+    with ExitStack() as stack:
+        for restore in _restorers():
+            stack.callback(restore)
+        yield
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error's class and message as one line: where a syntax error is, what the first of a group is."""
+    name = type(error).__name__
+    if isinstance(error, BaseExceptionGroup):
+        return f"{name} of {describe_error(error.exceptions[0])}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{name}: {printable(error.filename)}:{error.lineno}: {printable(error.msg or '')}"
+    return f"{name}: {one_line(error)}" if message_of(error) else name
+
+
+def _restorers() -> Iterator[Callable[[], Any]]:
+    """Yield what puts each part of the process's state back to what it is now."""
+    yield _streams()
+    with suppress(OSError):  # the folder may be gone
+        folder = os.getcwd()
+        yield lambda: _enter(folder)
+    if threading.current_thread() is threading.main_thread():
+        yield _signals()
+    filters = list(warnings.filters)
+    yield lambda: _replace_filters(filters)
+    depth = sys.getrecursionlimit()
+    yield lambda: sys.setrecursionlimit(depth)
+    state = random.getstate()
+    yield lambda: random.setstate(state)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        drawn = numpy.random.get_state()
+        yield lambda: numpy.random.set_state(drawn)
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_default_device"):
+        yield from _torch_restorers(torch)
+
+
+def _torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
+    dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
+    recorded, state = torch.is_grad_enabled(), torch.get_rng_state()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def restore() -> None:
+        if torch.get_default_dtype() != dtype:
+            torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_grad_enabled(recorded)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns_only)
+        torch.set_rng_state(state)
+
+    yield restore
+
+
+def _enter(folder: str) -> None:
+    with suppress(OSError):
+        os.chdir(folder)
+
+
+def _replace_filters(filters: list[Any]) -> None:
+    if list(warnings.filters) != filters:
+        warnings.resetwarnings()
+        warnings.filters.extend(filters)  # type: ignore[attr-defined]  # a list, whatever its stub says
+
+
+def _signals() -> Callable[[], None]:
+    watched = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    handlers = {number: signal.getsignal(number) for number in watched}
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:  # None: set by other than Python
+                signal.signal(number, handler)
+
+    return restore
+
+
+def _streams() -> Callable[[], None]:
+    """Return what gives the standard streams back, also those that were closed."""
+    kept: dict[str, tuple[TextIO | None, int, int | None]] = {}
+    for name, number in _STREAMS:
+        copy = None
+        with suppress(OSError):  # it was closed before
+            copy = os.dup(number)
+        kept[name] = getattr(sys, name), number, copy
+
+    def restore() -> None:
+        for name, (stream, number, copy) in kept.items():
+            if copy is not None:
+                if not _same_file(number, copy):
+                    os.dup2(copy, number)
+                os.close(copy)
+            setattr(sys, name, _reopened(stream, number) if copy is not None else stream)
+
+    return restore
+
+
+def _same_file(one: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:  # closed
+        return False
+
+
+def _reopened(stream: TextIO | None, number: int) -> TextIO | None:
+    """Return the stream; one in its place where it is a closed one of the process."""
+    if stream is None or not stream.closed:
+        return stream
+    raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
+    buffered = io.BufferedReader(raw) if number == 0 else io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
