@@ -15,8 +15,11 @@ from hessrank.analysis.loading.pickles import TOO_LARGE, load_tensors, unsafe_na
 from hessrank.analysis.loading.sniff import check_header
 from hessrank.analysis.loading.tensors import check_tensors
 from hessrank.errors import DataError
+<<<<<<< HEAD
+=======
 from hessrank.limits import check_archive
 from hessrank.memory import is_out_of_memory
+>>>>>>> 69694dbf85c15151223dade5c236a31545bfe2d8
 from hessrank.text import one_line, printable
 
 
@@ -58,6 +61,9 @@ def _read_npz(path: Path) -> Columns:
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
         raise DataError(f"{path}: {_numpy_reason(error)}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives a member's bytes
+            raise DataError(f"{path}: {printable(name)} in it is no array; write the file with numpy.savez")
     positions = [f"arr_{i}" for i in range(len(arrays))]
     if len(arrays) > 1 and sorted(arrays) == sorted(positions):
         return tuple(arrays[name] for name in positions)

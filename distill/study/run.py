@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,9 @@ from hessrank.analysis.rank import rank
 from hessrank.analysis.ranking import Ranking
 from hessrank.distill.run_file import RunFile
 from hessrank.distill.study.file import Experiment, Study, slug
+from hessrank.distill.study.finished import read_result, read_start
 from hessrank.distill.study.policies import Policies
 from hessrank.distill.tasks.find import find_task
-from hessrank.distill.training.before import START
 from hessrank.distill.training.devices import cpu_threads
 from hessrank.distill.training.folders import writing_folder
 from hessrank.distill.training.identity import changed, identity_of_run
@@ -25,7 +24,7 @@ from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import RESULT
 from hessrank.distill.training.start import float_network, settings_of, start, task_of
-from hessrank.errors import unknown_name
+from hessrank.errors import HessrankError, unknown_name
 from hessrank.files import written_whole
 from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.policy import Policy
@@ -110,7 +109,10 @@ def run_study(
 def ranking_of(study: Study, say: Say) -> Ranking:
     """Return the study's ranking: the file's, or of its float network on training samples."""
     if study.keys.ranking is not None:
-        return Ranking.read(study.path.parent / Path(study.keys.ranking).expanduser())
+        try:
+            return Ranking.read(study.path.parent / Path(study.keys.ranking).expanduser())
+        except HessrankError as error:
+            raise study.places.error(f"ranking: {error}", study.places.value("ranking")) from error
     path, wanted = study.out / RANKING, _ranked(study)
     made = Ranking.read(path) if path.exists() else None
     if made is None or made.info.get("study") != wanted:
@@ -171,25 +173,20 @@ def finished(one: Planned) -> bool:
     """Return whether a training is over, and was the one that is planned."""
     if not (one.folder / RESULT).exists():
         return False
-    told = _read(one.folder / START)
+    told = read_start(one.folder)
     policy = str(one.run.policy) if one.run.keys.quant else None
     settings = settings_of(one.run).model_dump(mode="json")
-    same = told["policy"] == policy and told["settings"] == settings
-    return same and not changed(identity_of_run(one.run), told["identity"])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    same = told.policy == policy and told.settings == settings
+    return same and not changed(identity_of_run(one.run), told.identity)
 
 
 def _row(one: Planned, monitor: str) -> dict[str, Any]:
-    result, costs = _read(one.folder / RESULT), one.costs
-    before = result["before"].get("quantized", result["before"]["float"])
+    result, costs = read_result(one.folder), one.costs
+    before = result.before.float_ if result.before.quantized is None else result.before.quantized
     row: dict[str, Any] = {"experiment": one.experiment, "seed": one.seed, "policy": one.policy}
     row |= {"monitor": monitor}
-    row |= {"bops": costs and costs.bops, "size_mib": costs and costs.size_mib, "best_epoch": result["best_epoch"]}
-    for when, found in (("before", before), ("last", result["last"]), ("best", result["best"])):
+    row |= {"bops": costs and costs.bops, "size_mib": costs and costs.size_mib, "best_epoch": result.best_epoch}
+    for when, found in (("before", before), ("last", result.last), ("best", result.best)):
         row |= {f"{when}_{name}": value for name, value in found.items()}
     return row
 

@@ -26,6 +26,7 @@ from hessrank.text import one_line
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Table = Mapping[tuple[str, int, int], float]
+_SHORTEST, _LONGEST = 1e-12, 1e12  # in any unit; far beyond, the allocator's sums overflow
 _SHAPES = (["layer", "bits", "latency"], ["layer", "weight_bits", "act_bits", "latency"])
 
 
@@ -124,6 +125,8 @@ def _latency(text: str, place: str) -> float:
         value = math.nan
     if not math.isfinite(value) or value < 0:
         raise OptionError(f"{place}: latency {text!r} is not a number that is 0 or more")
+    if value and not _SHORTEST <= value <= _LONGEST:
+        raise OptionError(f"{place}: latency {text!r} is not from {_SHORTEST:g} to {_LONGEST:g}: take another unit")
     return value
 
 

@@ -199,6 +199,12 @@ def test_truncated_files(tmp_path, suffix, kept):
     refused(path)
 
 
+def test_an_archive_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "x.npz"
+    torch.save({"a": TENSOR}, path)  # a zip archive too
+    assert "is no array; write the file with numpy.savez" in problem(path)
+
+
 @pytest.mark.parametrize("compress", [np.savez, np.savez_compressed])
 def test_any_damaged_byte_of_an_archive_is_one_line(tmp_path, compress):
     path = tmp_path / "x.npz"

@@ -241,11 +241,13 @@ def test_what_is_not_quantized_needs_a_row_at_32_bits(table: Path) -> None:
         ("conv,6,-2", r"table.csv:8: latency '-2'"),
         ("conv,6,nan", r"table.csv:8: latency 'nan'"),
         ("conv,6,fast", r"table.csv:8: latency 'fast'"),
+        ("conv,6,5e-324", r"table.csv:8: latency '5e-324' is not from 1e-12 to 1e\+12: take another unit"),
+        ("conv,6,1e308", r"table.csv:8: latency '1e308' is not from"),
         ("conv,17,1", r"table.csv:8: '17' bits: widths run from 2 to 16"),
         ("conv,six,1", r"table.csv:8: 'six' bits"),
         ("conv,6", r"table.csv:8: 2 cells, but 3 columns"),
     ],
-    ids=["name", "duplicate", "negative", "nan", "word", "wide", "not a width", "short"],
+    ids=["name", "duplicate", "negative", "nan", "word", "tiny", "huge", "wide", "not a width", "short"],
 )
 def test_a_wrong_row_is_an_error_with_its_line(table: Path, line: str, message: str) -> None:
     table.write_text(BY_WIDEST + line + "\n", encoding="utf-8")

@@ -19,7 +19,10 @@ _TRACES = (
     "Fatal Python error",
     "a bug",
 )
-_DATA, _NETWORK = ("data", "sample", "input", "target", "label"), ("network", "weights", "logits", "layer")
+_DATA, _NETWORK = (
+    ("data", "sample", "input", "target", "label"),
+    ("network", "weights", "logits", "layer", "quantizer"),
+)
 _RANKING = ("the ranking", "ranking.csv")
 _KINDS = {
     **dict.fromkeys(("x.npy", "xy.npz", "x.pt", "x.safetensors", "0.png", "1.png"), _DATA),
@@ -27,7 +30,11 @@ _KINDS = {
     **dict.fromkeys(("ranking.csv", "ranking.json"), _RANKING),
     **dict.fromkeys(("policy.yaml", "hand.yaml"), ("the policy",)),
     "config.yaml": ("run.yaml",),
+    **dict.fromkeys(("trained.ckpt", "quantized.pth"), ("the checkpoint", "quantizer of")),
     "latency.csv": ("the latencies", "--latency"),
+    "--budget-latency": ("latency",),
+    "--budget-mean-bits": ("mean weight bits",),
+    "--budget-size-mib": ("size",),
 }
 """What an error may say instead of the name of a file, of which the command has one."""
 _FOLDERS_OF_RUNS = ("runs", "studies", "new")
@@ -102,14 +109,21 @@ def _of_the_files(case: Case, ended: Ended, before: Snapshot, after: Snapshot) -
             change = "changed" if name in before else "new"
         asked_for = any(name == one or name.startswith(f"{one}/") or one.startswith(f"{name}/") for one in wanted)
         unfinished = re.search(r"\.(partial|lock|tmp)\b|(^|/)\.", name) is not None
-        if ended.status not in (0, 1) or not asked_for or unfinished:
+        if unfinished or not (asked_for if ended.status in (0, 1) else _goes_on_from(name, case)):
             problems.append(f"{change} file: {re.sub(r'[0-9]+', 'N', name)}")
     return problems
 
 
+def _goes_on_from(name: str, case: Case) -> bool:
+    """Return whether a file may be there after a failure: what a study or a resumed run has got so far."""
+    folder = "work/studies" if case.command == "study" else "work/runs" if "runs" in case.files else None
+    return folder is not None and f"{name}/".startswith(f"{folder}/") and not name.endswith(".ckpt")
+
+
 def _wanted(case: Case) -> set[str]:
     """Return the paths, from above ``work``, that the command may write: those it was given, less those it reads."""
-    words = {word.partition("=")[2] if word.startswith("--") else word for word in case.arguments}
+    given = (word.partition("=") if word.startswith("--") else ("", "=", word) for word in case.arguments)
+    words = {word for _, equals, word in given if equals}
     paths = {os.path.normpath(os.path.join("work", word)) for word in words}
     beside = {os.path.splitext(path)[0] + ".json" for path in paths}
     folders = {f"work/{name}" for name in _FOLDERS_OF_RUNS} if case.command in ("train", "study") else set()

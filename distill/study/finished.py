@@ -1,0 +1,70 @@
+"""What a training of a study has left in its folder, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_core import from_json
+
+from hessrank.distill.training.before import START
+from hessrank.distill.training.result import RESULT
+from hessrank.errors import OutputError
+from hessrank.paths import readable_file
+from hessrank.text import one_line
+from hessrank.validation import M, Told, Whole, checked
+
+_MOST_BYTES = 2**26
+_REMEDY = "remove the folder of this training, and it is run again"
+
+Metrics = dict[str, float]
+
+
+class Start(Told):
+    """What was to be trained."""
+
+    policy: str | None
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+
+
+class Networks(Told):
+    """The metrics before the first step, by network."""
+
+    float_: Metrics = Field(alias="float")
+    quantized: Metrics | None = None
+
+
+class Result(Told):
+    """What came of it."""
+
+    best_epoch: Whole
+    before: Networks
+    last: Metrics
+    best: Metrics
+
+
+def read_start(folder: Path) -> Start:
+    """Read what a training wrote before its first step.
+
+    Raises:
+        OutputError: the file is missing or damaged; the path of keys is named.
+    """
+    return _read(folder / START, Start)
+
+
+def read_result(folder: Path) -> Result:
+    """Read what a training wrote at its end; otherwise as :func:`read_start`."""
+    return _read(folder / RESULT, Result)
+
+
+def _read(path: Path, cls: type[M]) -> M:
+    readable_file(path, error=OutputError)
+    if path.stat().st_size > _MOST_BYTES:
+        raise OutputError(f"{path}: larger than {_MOST_BYTES // 2**20} MiB: not a training's; {_REMEDY}")
+    try:
+        held = from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be read as JSON ({one_line(error)}); {_REMEDY}") from error
+    return checked(cls, held, source=str(path), error=OutputError, remedy=_REMEDY)
