@@ -15,11 +15,8 @@ from hessrank.analysis.loading.pickles import TOO_LARGE, load_tensors, unsafe_na
 from hessrank.analysis.loading.sniff import check_header
 from hessrank.analysis.loading.tensors import check_tensors
 from hessrank.errors import DataError
-<<<<<<< HEAD
-=======
 from hessrank.limits import check_archive
 from hessrank.memory import is_out_of_memory
->>>>>>> 69694dbf85c15151223dade5c236a31545bfe2d8
 from hessrank.text import one_line, printable
 
 
