@@ -19,10 +19,18 @@ from hessrank.analysis.team import Team
 from hessrank.errors import OptionError, OutputError
 from hessrank.files import check_writable, written_whole
 from hessrank.one_writer import one_writer
+from hessrank.validation import Told, checked
 
 FORMAT = 1
 _FACTS = "facts"
 _SECONDS_BETWEEN_SAVES = 10.0
+
+
+class _Facts(Told):
+    """What stands beside the arrays."""
+
+    key: dict[str, Any]
+    sections: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,10 @@ class Checkpoint:
                     self._read()
         self._sections = team.agreed(self._sections)
 
+    def no_ranking(self) -> OutputError:
+        """Return the error that the file holds something else than what a ranking keeps."""
+        return OutputError(f"{self.path}: holds no interrupted ranking: remove it")
+
     def section(self, name: str) -> Section | None:
         """Return what was kept of the stage ``name``; None if it had not begun."""
         return self._sections.get(name)
@@ -150,8 +162,19 @@ class Checkpoint:
                 arrays = {name: stored[name] for name in stored.files}
             facts = json.loads(str(arrays.pop(_FACTS)))
             known = facts["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise OutputError(f"{self.path}: holds no interrupted ranking: remove it") from error
+            if known:
+                checked(_Facts, facts, source=str(self.path), error=OutputError)
+        except (
+            OutputError,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            zipfile.BadZipFile,
+            RecursionError,
+        ) as error:
+            raise self.no_ranking() from error
         if not known:
             raise OutputError(f"{self.path}: was written by another version of hessrank: remove it")
         if facts["key"] != self._key:

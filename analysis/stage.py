@@ -50,8 +50,8 @@ class Stage:
         self.facts: Mapping[str, Any] = {}
         self._step = self._sample = 0  # where to go on
         section = checkpoint.section(name) if checkpoint else None
-        if section:
-            self._go_on(section)
+        if checkpoint and section:
+            self._go_on(section, checkpoint)
 
     def run(
         self,
@@ -96,10 +96,20 @@ class Stage:
         arrays = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
         self._checkpoint.keep(self._name, Section(arrays, {**facts, **place}))
 
-    def _go_on(self, section: Section) -> None:
+    def _go_on(self, section: Section, checkpoint: Checkpoint) -> None:
+        self._check(section, checkpoint)
         self.facts = section.facts
         self._step, self._sample = section.facts["step"], section.facts["sample"]
         self._feed.batch_size, self._feed.halved = section.facts["batch_size"], section.facts["halved"]
         for name, table in self._tables.items():
             own = {k.removeprefix(f"{name}."): a for k, a in section.arrays.items() if k.startswith(f"{name}.")}
             table.restore(own)
+
+    def _check(self, section: Section, checkpoint: Checkpoint) -> None:
+        """Refuse what no stage of these tables kept: other arrays, another place."""
+        own = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
+        shapes, found = ({key: (a.shape, a.dtype) for key, a in some.items()} for some in (own, section.arrays))
+        place = [section.facts.get(name) for name in ("step", "sample", "batch_size")]
+        counts = all(type(value) is int and value >= 0 for value in place)
+        if shapes != found or not counts or not place[2] or type(section.facts.get("halved")) is not bool:
+            raise checkpoint.no_ranking()

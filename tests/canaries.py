@@ -16,6 +16,37 @@ from hessrank.cli import main
 
 EVIL = ("evil_module:f", "evil.py:f")
 MARK = "mark"
+PROJECT = """
+import torch
+from torch import nn
+from torchmetrics import MeanSquaredError
+from hessrank.distill.tasks import Task
+
+def net():
+    return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
+
+class Sum(Task):
+    monitor, mode = "error", "min"
+
+    def __init__(self, data, *, folder, seed):
+        self.x = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed))
+
+    def model(self):
+        return net()
+
+    def training_data(self):
+        return self.x, self.x.sum(1, keepdim=True)
+
+    def validation_data(self):
+        return self.training_data()
+
+    def loss(self, output, target):
+        return nn.functional.mse_loss(output, target)
+
+    def metrics(self):
+        return {"error": MeanSquaredError()}
+"""
+"""A network and a task of a user's own."""
 _CODE = f"""
 from pathlib import Path
 Path({MARK!r}).touch()

@@ -65,4 +65,4 @@ class HeldState(Told):
 
     state_dict: dict[Name, Any]
     global_step: Whole = 0
-    facts: HeldFacts = Field(alias=FACTS)
+    hessrank_training: HeldFacts

@@ -1,7 +1,10 @@
 """Interrupted rankings go on to the same bytes; what is not theirs is refused."""
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,3 +179,36 @@ def test_differences_are_told_in_a_few_words() -> None:
     assert difference({"data": "a" * 64}, {"data": "b" * 64}) == "another data"
     assert difference({}, {"by": "trace"}) == "by was None, is trace"
     assert difference({"gone": 1}, {}) == "it was begun by another version"
+
+
+def _spoiled_facts(facts: dict[str, Any], step: str, value: object) -> dict[str, Any]:
+    section = {**facts["sections"]["ranges"], step: value}
+    return {**facts, "sections": {**facts["sections"], "ranges": section}}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda facts, arrays: (facts, {n: a[:-1] if a.ndim else a for n, a in arrays.items()}),
+        lambda facts, arrays: (facts, {n: a.astype("c16") for n, a in arrays.items()}),
+        lambda facts, arrays: (facts, dict(list(arrays.items())[1:])),
+        lambda facts, arrays: (_spoiled_facts(facts, "step", "1"), arrays),
+        lambda facts, arrays: (_spoiled_facts(facts, "sample", -1), arrays),
+        lambda facts, arrays: (_spoiled_facts(facts, "batch_size", 0), arrays),
+        lambda facts, arrays: (_spoiled_facts(facts, "halved", None), arrays),
+        lambda facts, arrays: ({**facts, "sections": [1]}, arrays),
+        lambda facts, arrays: ({**facts, "sections": {"ranges": 1}}, arrays),
+        lambda facts, arrays: ({**facts, "key": "k"}, arrays),
+        lambda facts, arrays: ([facts], arrays),
+    ],
+    ids=["shapes", "types", "an array less", "step", "sample", "batch", "halved", "list", "number", "key", "root"],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(spoil: Callable[..., tuple[Any, Any]], tmp_path: Path) -> None:
+    path = _interrupt(tmp_path).path
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    facts, arrays = spoil(json.loads(str(arrays.pop("facts"))), arrays)
+    with path.open("wb") as file:
+        np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+    with pytest.raises(OutputError, match=re.escape("r.csv.partial: holds no interrupted ranking: remove it")):
+        _resumed(tmp_path)

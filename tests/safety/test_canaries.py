@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from canaries import EVIL, Canary, Pickled, cage, poisoned, replaced
+from canaries import EVIL, PROJECT, Canary, Pickled, cage, poisoned, replaced
 from PIL import EpsImagePlugin
 from torch import nn
 
@@ -25,36 +25,6 @@ from hessrank.cli import main
 from hessrank.distill.tasks.classification import DigitNet
 from hessrank.distill.training.trained import FACTS, load_trained
 
-PROJECT = """
-import torch
-from torch import nn
-from torchmetrics import MeanSquaredError
-from hessrank.distill.tasks import Task
-
-def net():
-    return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
-
-class Sum(Task):
-    monitor, mode = "error", "min"
-
-    def __init__(self, data, *, folder, seed):
-        self.x = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed))
-
-    def model(self):
-        return net()
-
-    def training_data(self):
-        return self.x, self.x.sum(1, keepdim=True)
-
-    def validation_data(self):
-        return self.training_data()
-
-    def loss(self, output, target):
-        return nn.functional.mse_loss(output, target)
-
-    def metrics(self):
-        return {"error": MeanSquaredError()}
-"""
 RUN = "task: nets.py:Sum\nepochs: 1\nthreads: 1\npictures: 0\n"
 MODEL = ("--arch", "nets.py:net", "--data", "x.npy")
 POLICY: dict[str, Any] = {

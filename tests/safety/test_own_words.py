@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from canaries import Pickled
+from canaries import PROJECT, Pickled
 from torch import nn
 
 from hessrank import Policy, Ranking, load_data, load_model, load_trained, verify
@@ -25,16 +25,11 @@ from hessrank.plugins import Registry
 from hessrank.quant.policy import PolicyError
 from hessrank.quant.quantizers import Quantizer
 
-CODE = """
-import torch
-from torch import nn
-from torchmetrics import MeanSquaredError
-from hessrank.distill.tasks import Task
+CODE = (
+    PROJECT
+    + """
 from hessrank.quant.quantizers.fixed import Fixed
 from hessrank.quant.quantizers.observers import MinMax
-
-def net():
-    return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
 
 class Mine(Fixed):
     pass
@@ -44,28 +39,8 @@ class Watch(MinMax):
 
 def loss(output, target):
     return (output ** 4).sum(1)
-
-class Sum(Task):
-    monitor, mode = "error", "min"
-
-    def __init__(self, data, *, folder, seed):
-        self.x = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed))
-
-    def model(self):
-        return net()
-
-    def training_data(self):
-        return self.x, self.x.sum(1, keepdim=True)
-
-    def validation_data(self):
-        return self.training_data()
-
-    def loss(self, output, target):
-        return nn.functional.mse_loss(output, target)
-
-    def metrics(self):
-        return {"error": MeanSquaredError()}
 """
+)
 RUN = "task: code/mine.py:Sum\nload_model: net.pth\nepochs: 1\nthreads: 1\npictures: 0\n"
 HINT = "distill_config: ['0']\ndistill_coeff: [1.0]\n"
 POLICY = "extra_qconfig_dict:\n  w_fakequantize: code/mine.py:Mine\n  a_observer: code/mine.py:Watch\n"

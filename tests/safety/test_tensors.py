@@ -77,4 +77,4 @@ def test_memory_that_runs_out_anywhere_is_one_line(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr("hessrank.cli.inputs.read_inputs", full)
     assert main(["rank", "m.pth"]) == 2
-    assert capsys.readouterr().err.startswith("error: out of memory: ")
+    assert capsys.readouterr().err.startswith("error: out of memory")

@@ -221,7 +221,7 @@ MISTAKES = {
     "a name of nothing": ("experiments:\n  '': {}", "2:3: '' names no folder"),
     "a name of punctuation": ("experiments:\n  '//!': {}", "2:3: '//!' names no folder"),
     "a name too long": ("experiments:\n  " + "n" * 201 + ": {}", "2:3: 'nnn"),
-    "a seed too large": ("seeds: [18446744073709551616]\nexperiments: {a: {}}", "1:9: seeds: 1844674"),
+    "a seed too large": ("seeds: [18446744073709551616]\nexperiments: {a: {}}", "1:9: seeds: 1844674407370955"),
     "bits that are none": ("policies:\n  p: {bits: 5}\nexperiments:\n  a: {}", "study.yaml:2:13: bits: 5 is not a l"),
     "bits of a file": ("policies:\n  p: {file: f, base_bits: 99}\nexperiments:\n  a: {}", "99 bits: bit-widths run"),
     "bits too many": ("policies:\n  p: {base_bits: 99}\nexperiments:\n  a: {}", "study.yaml:2:18: base_bits: "),
