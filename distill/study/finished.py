@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_core import from_json
 
 from hessrank.distill.training.before import START
@@ -43,6 +43,17 @@ class Result(Told):
     before: Networks
     last: Metrics
     best: Metrics
+
+    @model_validator(mode="after")
+    def _of_the_same_metrics(self) -> Result:
+        if not self.student.keys() == self.last.keys() == self.best.keys():
+            raise ValueError("before, last and best do not hold the same metrics")
+        return self
+
+    @property
+    def student(self) -> Metrics:
+        """The metrics of the network that was trained, before the first step."""
+        return self.before.float_ if self.before.quantized is None else self.before.quantized
 
 
 def read_start(folder: Path) -> Start:

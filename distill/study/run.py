@@ -182,11 +182,10 @@ def finished(one: Planned) -> bool:
 
 def _row(one: Planned, monitor: str) -> dict[str, Any]:
     result, costs = read_result(one.folder), one.costs
-    before = result.before.float_ if result.before.quantized is None else result.before.quantized
     row: dict[str, Any] = {"experiment": one.experiment, "seed": one.seed, "policy": one.policy}
     row |= {"monitor": monitor}
     row |= {"bops": costs and costs.bops, "size_mib": costs and costs.size_mib, "best_epoch": result.best_epoch}
-    for when, found in (("before", before), ("last", result.last), ("best", result.best)):
+    for when, found in (("before", result.student), ("last", result.last), ("best", result.best)):
         row |= {f"{when}_{name}": value for name, value in found.items()}
     return row
 

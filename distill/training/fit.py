@@ -131,7 +131,7 @@ def fit(
             limit_train_batches=TRIAL_STEPS if debug else None,
             limit_val_batches=TRIAL_STEPS if debug else None,
             gradient_clip_val=settings.clip_gradients,
-            logger=TensorBoardLogger(job.folder, "tensorboard", "", purge_step=resume.step if resume else None),
+            logger=_Log(job.folder, "tensorboard", "", purge_step=resume.step if resume else None),
             callbacks=callbacks,
             plugins=[WholeFiles()],
             default_root_dir=job.folder,
@@ -160,6 +160,15 @@ def fit(
                 f"{resume.path}: nothing to go on from ({one_line(error)}): train anew in another folder"
             ) from error
     return Fitted(pd.DataFrame(records.rows), keeper.best_epoch)
+
+
+class _Log(TensorBoardLogger):
+    """Writes to its folder as it is called: Lightning takes ``$HOME`` in a name for another folder."""
+
+    @property
+    def log_dir(self) -> str:
+        """Where the events go."""
+        return self.root_dir
 
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}

@@ -65,6 +65,13 @@ class Limit:
         own = 0.0 if self.cost is None else float(self.cost[np.arange(len(chosen)), chosen].sum())
         return self.constant + own + math.fsum(p.table[chosen[p.first], chosen[p.second]] for p in self.pairs)
 
+    @property
+    def room(self) -> float:
+        """What is left for the choice; not more than it can use, because the solver knows no numbers far beyond."""
+        tables = [p.table for p in self.pairs] if self.cost is None else [*self.cost, *(p.table for p in self.pairs)]
+        largest = math.fsum(float(np.max(t, where=np.isfinite(t), initial=0.0)) for t in tables)
+        return min(self.most - self.constant, 2 * largest)
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -181,7 +188,7 @@ class _Groups:
         return Program(
             self._cost(objective, usable),
             [self._cost(limit, usable) for limit in binding],
-            [limit.most - limit.constant for limit in binding],
+            [limit.room for limit in binding],
             available,
         )
 

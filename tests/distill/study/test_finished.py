@@ -34,6 +34,7 @@ def test_a_result_is_read_with_numbers_that_are_none(tmp_path: Path) -> None:
         pytest.param("3", "3 is not a mapping", id="a number"),
         pytest.param(json.dumps({**RESULT, "best_epoch": -1}), "best_epoch: -1 is not zero or more", id="bound"),
         pytest.param(json.dumps({**RESULT, "last": {"top1": "x"}}), "last.top1: 'x' is not a number", id="text"),
+        pytest.param(json.dumps({**RESULT, "last": {"top5": 1.0}}), "not hold the same metrics", id="other metrics"),
         pytest.param(json.dumps({**RESULT, "before": {}}), "before.float: is missing", id="no network"),
     ],
 )

@@ -79,6 +79,14 @@ class TestDamagedCheckpoints:
         assert one_line(caught).startswith(f"{best}: the weights do not fit the architecture")
 
 
+def test_a_folder_is_called_what_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    trained(Path("${HOME}"), None, epochs=1)
+    assert list((tmp_path / "${HOME}" / "tensorboard").glob("events.*"))
+    assert not (tmp_path / "home").exists()
+
+
 class TestNotFinite:
     def test_a_loss_that_is_infinite_keeps_the_last_epoch(self, tmp_path: Path) -> None:
         loss = Weighted()

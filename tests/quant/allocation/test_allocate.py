@@ -146,6 +146,11 @@ def test_the_least_possible_can_be_given_as_limit() -> None:
     allocate(np.ones((2, 2)), [Limit("size", least, cost)])
 
 
+def test_a_limit_that_nothing_reaches_leaves_all_open() -> None:
+    cost = np.array([[1.0, 2.0], [0.5, 0.25]])
+    assert allocate(np.array([[2.0, 1.0]] * 2), [Limit("size", 1e308, cost)]).choice.tolist() == [1, 1]
+
+
 def test_limits_that_exclude_each_other_are_told_together() -> None:
     rising, falling = np.array([[1.0, 2.0]] * 2), np.array([[2.0, 1.0]] * 2)
     with pytest.raises(

@@ -131,4 +131,4 @@ def _with_path(recipe: Recipe, random: Random) -> tuple[tuple[str, ...], str, li
 
 def _said_as(word: str) -> tuple[str, ...]:
     """Return how an error may show a value: of ``file.py:name`` the file."""
-    return (word, word.partition(":")[0]) if word else ("is empty",)
+    return (word, word.partition(":")[0]) if word else ("is empty", ".:")

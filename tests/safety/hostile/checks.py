@@ -32,11 +32,12 @@ _KINDS = {
     **dict.fromkeys(("ranking.csv", "ranking.json"), _RANKING),
     **dict.fromkeys(("policy.yaml", "hand.yaml"), ("the policy",)),
     "config.yaml": ("run.yaml",),
-    **dict.fromkeys(("trained.ckpt", "quantized.pth"), ("the checkpoint", "quantizer of")),
+    **dict.fromkeys(("trained.ckpt", "quantized.pth"), ("the checkpoint", "quantizer")),
     "latency.csv": ("the latencies", "--latency"),
     "--budget-latency": ("latency",),
     "--budget-mean-bits": ("mean weight bits",),
     "--budget-size-mib": ("size",),
+    **dict.fromkeys(("--high-bits", "--base-bits"), ("bit-widths",)),
 }
 """What an error may say instead of the name of a file, of which the command has one."""
 _FOLDERS_OF_RUNS = ("runs", "studies", "new")
