@@ -24,7 +24,7 @@ from hessrank.distill.training.loaders import seeded
 from hessrank.distill.training.progress import Report
 from hessrank.distill.training.result import RESULT
 from hessrank.distill.training.start import float_network, settings_of, start, task_of
-from hessrank.errors import HessrankError, unknown_name
+from hessrank.errors import HessrankError, OutputError, unknown_name
 from hessrank.files import written_whole
 from hessrank.quant.allocation.costs import Costs
 from hessrank.quant.policy import Policy
@@ -78,6 +78,7 @@ def run_study(
 
     Raises:
         UnknownNameError: ``only`` names no experiment.
+        OutputError: files that no study made would be written over.
         HessrankError: whatever stops a training.
     """
     study = study.trusting(trust_pickle)
@@ -115,6 +116,11 @@ def ranking_of(study: Study, say: Say) -> Ranking:
             raise study.places.error(f"ranking: {error}", study.places.value("ranking")) from error
     path, wanted = study.out / RANKING, _ranked(study)
     made = Ranking.read(path) if path.exists() else None
+    if made is not None and "study" not in made.info:
+        raise OutputError(
+            f"{path}: is a ranking that no study made, and would be written over: name it (ranking: …), or write "
+            "elsewhere (out)"
+        )
     if made is None or made.info.get("study") != wanted:
         say(f"ranks the float network on {study.keys.ranking_samples} training samples")
         run = study.experiments[0].run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from hessrank.cli.options import TrustPickle, TrustSize
 from hessrank.cli.train import resumable
+from hessrank.errors import OutputError
 from hessrank.terminal import say
 
 
@@ -46,14 +48,23 @@ def study(
     from hessrank.distill.study.table import markdown
     from hessrank.quant.policy.writing import write_text
 
+    written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
+    _refuse_strangers(written)
     with resumable(read.out), training_reporter() as report:
         told = partial(say, err=True)
         rows = run_study(read, only=only or (), say=told, report=report, trust_pickle=trust_pickle)
     if not is_main_process() or rows.empty:
         return
-    written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
     write_rows(rows, written[0])
     write_text(written[1], markdown(rows))
     save_plot(lambda: plot_study(rows, monitor_of(read)), written[2])
     say(markdown(rows).rstrip("\n"))
     say(f"wrote {', '.join(map(str, written))}", err=True)
+
+
+def _refuse_strangers(written: list[Path]) -> None:
+    """Refuse a folder whose tables or picture no study has written."""
+    there = [path for path in written if os.path.lexists(path)]
+    table = written[0]
+    if there and not (table.is_file() and table.read_bytes().startswith(b"experiment,seed,")):
+        raise OutputError(f"{there[0]}: no study has written it, and it would be written over: write elsewhere (out)")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
+from rankings import ranked
 
 from hessrank import summarize
 from hessrank.analysis.ranking import Ranking
@@ -20,10 +21,10 @@ from hessrank.distill.study import read_study
 from hessrank.distill.study.file import slug
 from hessrank.distill.study.plots import plot_study
 from hessrank.distill.study.policies import Policies
-from hessrank.distill.study.run import finished, planned
+from hessrank.distill.study.run import finished, planned, run_study
 from hessrank.distill.study.table import markdown, summary
 from hessrank.distill.tasks.classification import DigitNet
-from hessrank.errors import HessrankError
+from hessrank.errors import HessrankError, OutputError
 
 BASE = """
 base:
@@ -270,3 +271,28 @@ def test_a_mistake_in_a_policy(told: str, expected: str, done: Path, shared: Pat
 def test_only_one_that_is_not_there(shared: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", str(shared / "study.yaml"), "--only", "lo"]) == 2
     assert "no experiment named 'lo'; nearest is 'low'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.md", "results.png"])
+def test_tables_of_others_are_not_written_over(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "study.yaml").write_text("out: .\nexperiments:\n  a: {}\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "study.yaml"]) == 2
+    assert f"error: {name}: no study has written it" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_ranking_that_no_study_made_is_not_written_over(shared: Path, tmp_path: Path) -> None:
+    for path in shared.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "out").mkdir()
+    ranked("exact").to_csv(tmp_path / "out" / "ranking.csv")
+    before = (tmp_path / "out" / "ranking.csv").read_bytes()
+    (tmp_path / "study.yaml").write_text(BASE + "out: out\n")
+    with pytest.raises(OutputError, match="is a ranking that no study made"):
+        run_study(read_study(tmp_path / "study.yaml"), say=lambda line: None)
+    assert (tmp_path / "out" / "ranking.csv").read_bytes() == before
