@@ -129,7 +129,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _import_file(path: Path, what: str) -> Any:
-    readable_file(path, error=UnknownNameError)
+    try:
+        readable_file(path, error=UnknownNameError)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{what} {error}") from error
     name = f"_hessrank_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode(errors='surrogateescape')):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -572,7 +572,7 @@ class Noisy(nn.Module):
         return self.fc(x) + 0.1 * torch.randn_like(x[:, :2])
 
 
-@animal(vectors, error=(ModelError, "deterministic"))
+@animal(vectors, error=(ModelError, "it draws random numbers"))
 class NotDeterministic(nn.Module):
     def __init__(self) -> None:
         super().__init__()

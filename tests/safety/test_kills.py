@@ -6,7 +6,7 @@ import pytest
 
 from tests.safety.kills import killed_then_resumed, prepared, whole
 
-PLACES = {"rank": 12, "policy": 4, "export": 2, "train": 8, "study": 3}
+PLACES = {"rank": 9, "policy": 3, "export": 2, "train": 6, "study": 2}
 """How many operations of each are tried here, evenly spread; ``python -m tests.safety.kills`` tries all."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,6 +209,8 @@ def test_development_lies_as_the_mosaic_does(tmp_path):
 
 def test_development_that_fails(root, monkeypatch):
     class Broken:
+        sizes = SimpleNamespace(raw_height=8, raw_width=8, height=8, width=8)
+
         def __enter__(self):
             return self
 

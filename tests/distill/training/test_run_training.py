@@ -368,7 +368,7 @@ MISTAKES = {
     "no such teacher": ("load_teacher_model: nothing.pth", "run.yaml:1:21: load_teacher_model: there is no file"),
     "no such data": ("data: ./nothing", "run.yaml:1:7: "),
     "a size that the network cannot take": ("task_args: {patch: 33}", "patch is 33; it has to be a multiple of 32"),
-    "no such architecture": ("arch: nope.py:net", "run.yaml:1:7: architecture"),
+    "no such architecture": ("arch: nope.py:net", "nope.py: there is no such file"),
     "no such tap": (
         "arch_args: {dbf_width: 2, dble_width: 2}\ndistill_config: [DBF.DBF_conv1.lrelu_dup2]\ndistill_coeff: [1]",
         "run.yaml:2:18: no layer named 'DBF.DBF_conv1.lrelu_dup2'; nearest is 'DBF.DBF_conv1.lrelu_dup1'",
