@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,14 @@ from hessrank.paths import readable_file, sha256_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_HALF = re.compile("[\ud800-\udfff]")  # of a letter: what a path that is no UTF-8 holds
+
+
+def _spelled(half: re.Match[str]) -> str:
+    """Return how a JSON text spells out what UTF-8 cannot write."""
+    return rf"\\u{ord(half[0]):04x}"
 
 
 class Ranking:
@@ -114,7 +123,7 @@ class Ranking:
         with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
             text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
-            record.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths that are no UTF-8
+            record.write_text(_HALF.sub(_spelled, text), encoding="utf-8")
 
     @property
     def sha256(self) -> str:

@@ -1,4 +1,4 @@
-"""Names of files that are no UTF-8: code and data are read, records are written, and read back the same."""
+"""Names of files that are no UTF-8: code and data are read, records are written with it spelled out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_names_that_are_no_utf8_go_through_every_stage(tmp_path: Path) -> None:
     ranking.info["command"] = f"hessrank {weights}"
     ranking.to_csv(tmp_path / f"{ODD}.csv")
     again = Ranking.read(tmp_path / f"{ODD}.csv")
-    assert again.info["command"] == ranking.info["command"]
+    assert again.info["command"] == ranking.info["command"].replace("\udcff", r"\udcff")
     policy = make_policy(again)
     policy.write(tmp_path / f"{ODD}.yaml")
     assert Policy.read(tmp_path / f"{ODD}.yaml") == policy
