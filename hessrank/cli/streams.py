@@ -76,6 +76,11 @@ class Stream:
     def close(self) -> None:
         """Stay open: a standard stream is for nobody to close."""
 
+    @property
+    def closed(self) -> bool:
+        """Never: what is written to a stream that was closed is remembered."""
+        return False
+
     def give_up(self) -> None:
         """Send what is still held back nowhere, so that Python does not fail over it when it ends."""
         if self._stream is not None and self.problem:
