@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -135,7 +134,7 @@ def _as_samples(data: Any, num_samples: int | None) -> Samples:
     elif hasattr(data, "__iter__"):
         one_by_one = data if isinstance(data, IterableDataset) else _unbatched(data)
         with torch.random.fork_rng(devices=[]):  # a data loader draws a seed
-            samples = list(islice(one_by_one, None if num_samples is None else min(num_samples, sys.maxsize)))
+            samples = list(islice(one_by_one, num_samples))
     else:
         raise DataError(f"no data in a {type(data).__name__}: give tensors, a dataset or a data loader")
     available = len(samples)

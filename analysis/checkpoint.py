@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hessrank.analysis.team import Team
 from hessrank.errors import OptionError, OutputError
 from hessrank.files import check_writable, written_whole
+from hessrank.limits import check_archive
 from hessrank.one_writer import one_writer
 from hessrank.validation import Told, checked
 
@@ -158,6 +159,7 @@ class Checkpoint:
 
     def _read(self) -> None:
         try:
+            check_archive(self.path, error=OutputError)
             with np.load(self.path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             facts = json.loads(str(arrays.pop(_FACTS)))

@@ -15,7 +15,6 @@ from hessrank.analysis.checkpoint import Checkpoint
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.job import Job
 from hessrank.analysis.losses import Loss, make_loss
-from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.options import DEFAULT_BITS, Options
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.report import assemble, describe_graph, describe_run
@@ -23,6 +22,7 @@ from hessrank.analysis.rounds import Progress
 from hessrank.analysis.team import Team
 from hessrank.analysis.untouched import copied, untouched
 from hessrank.errors import ModelError
+from hessrank.memory import memory_errors_explained
 from hessrank.wrappers import unwrap, wrappers_of
 
 DEFAULT_SAMPLES = 32

@@ -23,7 +23,7 @@ from hessrank.analysis.ranking_table import numbers_of, read_table
 from hessrank.analysis.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
 from hessrank.files import written_whole
-from hessrank.paths import readable_file, sha256_of
+from hessrank.paths import readable_file, record_of, sha256_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,8 +119,8 @@ class Ranking:
             with written_whole(path) as table:
                 table.write_text(self._csv(), encoding="utf-8", newline="")
             return
-        refuse_foreign(path.with_suffix(".json"))
-        with written_whole(path) as table, written_whole(path.with_suffix(".json")) as record:
+        refuse_foreign(record_of(path))
+        with written_whole(path) as table, written_whole(record_of(path)) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
             text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
             record.write_text(_HALF.sub(_spelled, text), encoding="utf-8")
@@ -145,15 +145,16 @@ class Ranking:
                 message names the line and the column, or the path of keys.
         """
         path = readable_file(path, error=OutputError)
-        frame = read_table(read_text(path), path)
-        found = read_record(path.with_suffix(".json"))
+        text = read_text(path)
+        frame = read_table(text, path, zero_bytes="\0" in text and _is_as_written(path))
+        found = read_record(record_of(path))
         if found is None:
             return cls(frame, {})
         info, record = found
         if record.table_sha256 not in (None, sha256_of(path)):
             raise OutputError(_apart(path))
         in_order = frame.sort_values("execution_index")["layer"].tolist()
-        check_against(record, in_order, numbers_of(frame), path.with_suffix(".json"))
+        check_against(record, in_order, numbers_of(frame), record_of(path))
         return cls(frame, {key: value for key, value in info.items() if key != TABLE_SHA256})
 
     def plot(self, ax: Axes | None = None, *, top: int | None = 40) -> Axes:
@@ -169,9 +170,15 @@ class Ranking:
         return plot_depth(self, ax)
 
 
+def _is_as_written(path: Path) -> bool:
+    """Return whether a table is the one of its record: then hessrank wrote it, whatever its layers are called."""
+    found = read_record(record_of(path))
+    return found is not None and found[1].table_sha256 == sha256_of(path)
+
+
 def _apart(path: Path) -> str:
     """Return that a table and its record are not of one writing, and what to do."""
-    record = path.with_suffix(".json")
+    record = record_of(path)
     problem = f"{path} and {record} do not belong together: the table's checksum is not the one in the record"
     if path.with_name(f"{path.name}.partial").exists():
         return f"{problem}; the ranking was interrupted here: run the same command again with --resume"

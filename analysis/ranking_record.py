@@ -12,9 +12,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hessrank.errors import OutputError
-from hessrank.paths import readable_file
-from hessrank.text import one_line
-from hessrank.validation import Checksum, Count, Finite, Name, Told, Whole, checked, shown
+from hessrank.paths import bounded_bytes
+from hessrank.text import brief, one_line
+from hessrank.validation import Checksum, Count, Finite, Name, Told, Whole, checked
 
 SCHEMA_VERSION = 4  # 2: the record holds the graph; 3: and its masks; 4: and the table's checksum
 TABLE_SHA256 = "table_sha256"
@@ -83,10 +83,10 @@ class GraphFacts(Told):
         for name, facts in self.layers.items():
             for source in facts.inputs:
                 if source not in before:
-                    raise ValueError(f"layers.{name}.inputs: {shown(source)} is no layer before it")
+                    raise ValueError(f"layers.{name}.inputs: {brief(source)} is no layer before it")
             for weight in facts.float_weights:
                 if weight not in self.stored:
-                    raise ValueError(f"layers.{name}.float_weights: {shown(weight)} is not among stored")
+                    raise ValueError(f"layers.{name}.float_weights: {brief(weight)} is not among stored")
             if "weight" in facts.model_fields_set:
                 numel = sizes.setdefault(facts.weight, facts.weight_numel)
                 if numel != facts.weight_numel:
@@ -94,7 +94,7 @@ class GraphFacts(Told):
             before.add(name)
         for name in self.outputs:
             if name not in before:
-                raise ValueError(f"outputs: {shown(name)} is no layer")
+                raise ValueError(f"outputs: {brief(name)} is no layer")
         return self
 
 
@@ -161,7 +161,7 @@ class FromTrace(Told):
     why: str
 
 
-class Doubt(Told):
+class NotTrusted(Told):
     """An increase that is not trusted."""
 
     layer: str
@@ -178,7 +178,7 @@ class IncreaseFacts(Told):
     exact: bool = False
     from_trace: FromTrace
     measured: Whole = 0
-    not_trusted: list[Doubt] = Field(default_factory=list)
+    not_trusted: list[NotTrusted] = Field(default_factory=list)
 
 
 class Record(Told):
@@ -247,7 +247,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
     version = told.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise OutputError(
-            f"{path}: written by a newer hessrank (schema {shown(version)}, this one reads {SCHEMA_VERSION}); "
+            f"{path}: written by a newer hessrank (schema {brief(version)}, this one reads {SCHEMA_VERSION}); "
             "upgrade hessrank"
         )
     return told, checked(Record, told, source=str(path), error=OutputError, remedy=_REMEDY)
@@ -268,14 +268,14 @@ def check_against(record: Record, layers: list[str], numbers: list[str], path: P
     if record.layers != len(layers):
         raise OutputError(f"{path}: layers: {record.layers}, but the table has {len(layers)} rows; {_REMEDY}")
     if record.options.by not in numbers:
-        raise OutputError(f"{path}: options.by: the table has no numbers in a column {shown(record.options.by)}")
+        raise OutputError(f"{path}: options.by: the table has no numbers in a column {brief(record.options.by)}")
     if record.graph is None:
         return
     told = list(record.graph.layers)
     if told != layers:
         first = next((pair for pair in zip(told, layers, strict=False) if pair[0] != pair[1]), (told[-1], layers[-1]))
         raise OutputError(
-            f"{path}: graph.layers: {shown(first[0])} stands where the table has {shown(first[1])}; {_REMEDY}"
+            f"{path}: graph.layers: {brief(first[0])} stands where the table has {brief(first[1])}; {_REMEDY}"
         )
 
 
@@ -285,22 +285,17 @@ def read_text(path: Path) -> str:
     Raises:
         OutputError: no such file, not a regular one, too large, or no text in UTF-8.
     """
-    readable_file(path, error=OutputError)
-    if path.stat().st_size > MOST_BYTES:
-        raise OutputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB: not a ranking")
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return bounded_bytes(path, MOST_BYTES, "a ranking", error=OutputError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OutputError(f"{path}: no text in UTF-8 (byte {error.start}): not a ranking") from error
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read: {one_line(error)}") from error
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(one for one, two in pairwise(sorted(key for key, _ in pairs)) if one == two)
-        raise ValueError(f"the key {shown(twice)} is there twice")
+        raise ValueError(f"the key {brief(twice)} is there twice")
     return found
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import pandas as pd
 
 from hessrank.errors import OutputError, nearest_first
-from hessrank.text import one_line
-from hessrank.validation import shown
+from hessrank.text import brief, one_line
 
 COLUMNS = (
     "rank",
@@ -58,16 +57,19 @@ _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": Fal
 Cell = Callable[[str], Any]
 
 
-def read_table(text: str, path: Path) -> pd.DataFrame:
+def read_table(text: str, path: Path, *, zero_bytes: bool = False) -> pd.DataFrame:
     """Return the table that a file holds, a row a layer, in the order of the ranks.
 
     Args:
         text: what the file holds.
         path: its name, for messages.
+        zero_bytes: whether it may hold some: a file that is no text does.
 
     Raises:
         OutputError: a column is missing or unknown, or a cell holds what it cannot; line and column are named.
     """
+    if "\0" in text and not zero_bytes:
+        raise OutputError(f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: holds a zero byte: not a ranking")
     lines = _lines(text, path)
     _, header = next(lines, (1, []))
     _check_header(header, path)
@@ -94,8 +96,6 @@ def numbers_of(frame: pd.DataFrame) -> list[str]:
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that hold something, each with the line that it ends in."""
-    if "\0" in text:
-        raise OutputError(f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: holds a zero byte: not a ranking")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
@@ -119,7 +119,7 @@ def _check_header(header: Sequence[str], path: Path) -> None:
             widths[found[1]].append(found[2])
         elif name not in COLUMNS:
             near = nearest_first(name[:40], COLUMNS)[0]
-            raise OutputError(f"{path}:1: {shown(name)} is no column of a ranking, nearest is {near!r}: remove it")
+            raise OutputError(f"{path}:1: {brief(name)} is no column of a ranking, nearest is {near!r}: remove it")
     twice = next((name for name, count in Counter(header).items() if count > 1), None)
     if twice is not None:
         raise OutputError(f"{path}:1: the column {twice!r} is there twice: keep one")
@@ -146,7 +146,7 @@ def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
     for name, problem, holds in rules:
         if not holds.all():
             place = int(holds.to_numpy().argmin())
-            cell = shown(frame[name].tolist()[place])
+            cell = brief(frame[name].tolist()[place])
             raise OutputError(f"{path}:{places[place]}: {name}: {cell} {problem}; {_REMEDY}")
 
 
@@ -176,7 +176,7 @@ def _column(name: str, cells: Sequence[str], places: Sequence[int], path: Path) 
         try:
             values.append(read(cell))
         except ValueError as error:
-            raise OutputError(f"{path}:{line}: {name}: {shown(cell)} {error}; {_REMEDY}") from error
+            raise OutputError(f"{path}:{line}: {name}: {brief(cell)} {error}; {_REMEDY}") from error
     if read is _amount and not all(isinstance(value, int) for value in values):
         return [float(value) for value in values]
     if read is _place and any(value is None for value in values):

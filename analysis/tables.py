@@ -21,7 +21,7 @@ from rich.text import Text
 
 from hessrank.files import written_whole
 from hessrank.terminal import plain_text, terminal
-from hessrank.text import shown
+from hessrank.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,4 +242,4 @@ def as_html(ranking: Ranking, top: int = 20) -> str:
     notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)
     heading = f"<p><b>{len(frame)} layers by {html.escape(ranking.by)}</b>, most sensitive first</p>"
     found = f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")
-    return f'<div class="{_NO_FORMULAS}">{shown(found)}</div>'
+    return f'<div class="{_NO_FORMULAS}">{visible(found)}</div>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from hessrank.errors import HessrankError, OptionError
-from hessrank.validation import shown
+from hessrank.text import brief
 
 Refusal = type[HessrankError]
 MOST_SEED = 2**63 - 1
@@ -40,9 +40,9 @@ def whole(
         if least <= value <= most:
             return value
         if value < least:
-            raise error(f"{name} is {shown(value)}: it should be {least}{why} or more")
-        raise error(f"{name} is {shown(value)}: it should be at most {most}")
-    raise error(f"{name} is {shown(value)}: it should be a whole number, {least}{why} or more")
+            raise error(f"{name} is {brief(value)}: it should be {least}{why} or more")
+        raise error(f"{name} is {brief(value)}: it should be at most {most}")
+    raise error(f"{name} is {brief(value)}: it should be a whole number, {least}{why} or more")
 
 
 def number(
@@ -57,8 +57,8 @@ def number(
         if least <= value and value > above:
             return float(value)
         wanted = f"{least:g} or more" if least > -math.inf else f"more than {above:g}"
-        raise error(f"{name} is {shown(value)}: it should be {wanted}")
-    raise error(f"{name} is {shown(value)}: it should be a finite number")
+        raise error(f"{name} is {brief(value)}: it should be {wanted}")
+    raise error(f"{name} is {brief(value)}: it should be a finite number")
 
 
 def _is_finite(value: float) -> bool:

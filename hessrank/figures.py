@@ -13,7 +13,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hessrank.text import shown
+from hessrank.text import visible
 
 DPI = 150
 _MOST_PIXELS = 2**16 - 1  # on a side, for matplotlib's renderer
@@ -38,7 +38,7 @@ class NotebookAxes(Axes):
 
 def plain_label(text: str) -> str:
     """Return text from anywhere as matplotlib shows it as it is: no formula, and not hidden from a legend."""
-    plain = shown(text).replace("\n", " ").replace("\t", " ").replace("$", r"\$")
+    plain = visible(text).replace("\n", " ").replace("\t", " ").replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
 
 

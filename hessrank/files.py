@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from hessrank.errors import OutputError
 from hessrank.one_writer import writer_of
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the errors that say so: of the disk, of a user's share of it, of a file."""
 
 
 @contextmanager

@@ -1,11 +1,13 @@
-"""What running out of memory looks like, on a GPU and on the CPU: each library has words of its own for it."""
+"""What running out of memory looks like, on a GPU and on the CPU, and what to say when nothing helps."""
 
 from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from hessrank.errors import HessrankError
+from hessrank.errors import HessrankError, ModelError
 from hessrank.text import message_of
 
 _SAID = re.compile(
@@ -24,3 +26,18 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)  # torch's, also on a GPU
     return named or bool(_SAID.search(message_of(error)))
+
+
+@contextmanager
+def memory_errors_explained() -> Iterator[None]:
+    """Turn what the allocators raise inside the block into one line; batches have been made smaller by then.
+
+    Raises:
+        ModelError: memory did not suffice.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError("out of memory with one sample: use a smaller --input-shape, or another machine") from error

@@ -68,6 +68,27 @@ def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     return found
 
 
+def bounded_bytes(path: Path, most: int, what: str, *, error: type[HessrankError]) -> bytes:
+    """Return what a file holds that is no larger than it can be.
+
+    Args:
+        path: the file.
+        most: how many bytes it can have.
+        what: what it should be, for the message ("a ranking").
+        error: the class of the error to raise.
+
+    Raises:
+        HessrankError: (as ``error``) as :func:`readable_file`, or it is larger.
+    """
+    readable_file(path, error=error)
+    try:
+        if path.stat().st_size > most:
+            raise error(f"{shown_path(path)}: larger than {most // 2**20} MiB: not {what}")
+        return path.read_bytes()
+    except OSError as problem:
+        raise error(f"{shown_path(path)}: cannot be read: {_reason(problem)}") from problem
+
+
 def resolved(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path without links; where there is none (a circle of links), the path as it is."""
     try:

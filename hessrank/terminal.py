@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from hessrank.text import shown
+from hessrank.text import visible
 
 _ASCII = str.maketrans("█·–×→", "#.-x>")  # of our tables, where the terminal has no more; all else gets its number
 
@@ -20,12 +20,12 @@ class _Terminal(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as it is shown, so that it is measured by that."""
-        return super().render_str(shown(text), **options)
+        return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the pieces that the console writes; only its own hold control characters."""
         for piece in super().render(renderable, options):
-            text = shown(piece.text)
+            text = visible(piece.text)
             if self.options.ascii_only:
                 text = text.translate(_ASCII)
             yield piece if piece.control else piece._replace(text=text)
@@ -33,7 +33,7 @@ class _Terminal(Console):
 
 def plain_text(text: str, style: str = "") -> Text:
     """Return text from anywhere as a table takes it: no markup, and as wide as it is shown."""
-    return Text(shown(text), style)
+    return Text(visible(text), style)
 
 
 def terminal(*, err: bool = False, **options: Any) -> Console:
@@ -50,4 +50,4 @@ def terminal(*, err: bool = False, **options: Any) -> Console:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print lines on standard output, or on standard error, at once."""
-    print(shown(text), file=sys.stderr if err else sys.stdout, flush=True)
+    print(visible(text), file=sys.stderr if err else sys.stdout, flush=True)

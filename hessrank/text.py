@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
 import unicodedata
 
 _LAYOUT = "\n\t"
+_BRIEF = 40  # characters of a value in a message
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxstring, _repr.maxother = 2, 10 * _BRIEF, 10 * _BRIEF
 
 
-def shown(text: str) -> str:
+def visible(text: str) -> str:
     """Return ``text`` without what a terminal would obey or hide; its lines and tabs stay.
 
     Replaced are control characters, those that turn the direction or have no width, and halves of letters, which a
@@ -25,7 +29,16 @@ def _is_plain(letter: str) -> bool:
 
 def printable(text: str) -> str:
     """Return ``text`` as one line without control characters: names in a file may hold anything."""
-    return shown(" ".join(text.split()))
+    return visible(" ".join(text.split()))
+
+
+def brief(value: object) -> str:
+    """Return a value as a message shows it, whatever it is and however long."""
+    try:
+        text = printable(_repr.repr(value))
+    except ValueError:  # Python writes no number of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _BRIEF else text[:_BRIEF] + "…"
 
 
 def message_of(problem: BaseException) -> str:

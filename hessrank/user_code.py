@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +13,7 @@ from typing import Any, TextIO
 
 from hessrank.errors import HessrankError, LossError
 from hessrank.memory import is_out_of_memory
+from hessrank.signals import handlers_kept
 from hessrank.text import message_of, one_line, printable
 
 _STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
@@ -65,6 +64,8 @@ def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
 def contained() -> Iterator[None]:
     """Put back what the block changes in the process, as :func:`user_code` says; errors are left as they are."""
     with ExitStack() as stack:
+        stack.enter_context(handlers_kept())
+        stack.enter_context(warnings.catch_warnings())
         for restore in _restorers():
             stack.callback(restore)
         yield
@@ -86,10 +87,6 @@ def _restorers() -> Iterator[Callable[[], Any]]:
     with suppress(OSError):  # the folder may be gone
         folder = os.getcwd()
         yield lambda: _enter(folder)
-    if threading.current_thread() is threading.main_thread():
-        yield _signals()
-    filters = list(warnings.filters)
-    yield lambda: _replace_filters(filters)
     depth = sys.getrecursionlimit()
     yield lambda: sys.setrecursionlimit(depth)
     state = random.getstate()
@@ -126,24 +123,6 @@ def _torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
 def _enter(folder: str) -> None:
     with suppress(OSError):
         os.chdir(folder)
-
-
-def _replace_filters(filters: list[Any]) -> None:
-    if list(warnings.filters) != filters:
-        warnings.resetwarnings()
-        warnings.filters.extend(filters)  # type: ignore[attr-defined]  # a list, whatever its stub says
-
-
-def _signals() -> Callable[[], None]:
-    watched = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    handlers = {number: signal.getsignal(number) for number in watched}
-
-    def restore() -> None:
-        for number, handler in handlers.items():
-            if handler is not None and signal.getsignal(number) is not handler:  # None: set by other than Python
-                signal.signal(number, handler)
-
-    return restore
 
 
 def _streams() -> Callable[[], None]:

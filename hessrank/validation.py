@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hessrank.errors import HessrankError
-from hessrank.text import printable
+from hessrank.text import brief, printable
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,10 +34,6 @@ _BOUNDS = {
     "literal_error": "one of {expected}",
     "is_instance_of": "a {class}",
 }
-_SHOWN = 40  # characters of a value in a message
-_brief = reprlib.Repr()
-_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 10 * _SHOWN, 10 * _SHOWN
-
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=1, lt=2**63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -83,16 +78,7 @@ def misfit(told: Mapping[str, Any]) -> str:
         return "is missing"
     if told["type"] == "extra_forbidden":
         return "there is no such key"
-    return f"{shown(told['input'])} is not {_wanted(told)}"
-
-
-def shown(value: object) -> str:
-    """Return a value as a message shows it, whatever it is and however long."""
-    try:
-        text = printable(_brief.repr(value))
-    except ValueError:  # Python writes no number of more than 4300 digits
-        text = "a number of thousands of digits"
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return f"{brief(told['input'])} is not {_wanted(told)}"
 
 
 def _wanted(told: Mapping[str, Any]) -> str:

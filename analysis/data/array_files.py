@@ -52,9 +52,7 @@ def _read_npz(path: Path) -> Columns:
         _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except DataError:
-        raise
-    except MemoryError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
         raise DataError(f"{path}: {_numpy_reason(error)}") from error

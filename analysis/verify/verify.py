@@ -17,7 +17,6 @@ from hessrank.analysis.batches import as_samples
 from hessrank.analysis.feed import Feed
 from hessrank.analysis.losses import Loss, is_registered, make_loss
 from hessrank.analysis.measured_damage import Bench, Damaged, agree
-from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.network import Network
 from hessrank.analysis.ranking import Ranking
 from hessrank.analysis.rounds import Progress
@@ -27,6 +26,7 @@ from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_ap
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.analysis.weights import Weight, find_weights
 from hessrank.errors import ModelError, OptionError, unknown_name
+from hessrank.memory import memory_errors_explained
 from hessrank.plugins import from_here
 from hessrank.text import printable
 from hessrank.wrappers import unwrap

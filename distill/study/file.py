@@ -19,7 +19,7 @@ from hessrank.quant.policy.places import Places
 from hessrank.quant.policy.reading import Document, read_document
 from hessrank.quant.policy.validating import refuse_unknown_keys, validated
 from hessrank.quant.policy.values import Bits, Coefficient, Keys
-from hessrank.validation import shown
+from hessrank.text import brief
 
 Table = dict[str, Any]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -168,7 +168,7 @@ def read_study(path: str | Path) -> Study:
     for name in keys.experiments:
         place = document.places.key("experiments", name)
         if not slug(name) or len(slug(name).encode()) > _LONGEST:
-            problem = f"{shown(name)} names no folder: give the experiment a shorter name, of letters and digits"
+            problem = f"{brief(name)} names no folder: give the experiment a shorter name, of letters and digits"
             raise document.places.error(problem, place)
         other = folders.setdefault(slug(name).casefold(), name)
         if other != name:

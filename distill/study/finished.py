@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from hessrank.distill.training.before import START
 from hessrank.distill.training.result import RESULT
 from hessrank.errors import OutputError
-from hessrank.paths import readable_file
+from hessrank.paths import bounded_bytes
 from hessrank.text import one_line
 from hessrank.validation import M, Told, Whole, checked
 
@@ -21,7 +21,7 @@ _REMEDY = "remove the folder of this training, and it is run again"
 Metrics = dict[str, float]
 
 
-class Start(Told):
+class BegunTraining(Told):
     """What was to be trained."""
 
     policy: str | None
@@ -29,23 +29,23 @@ class Start(Told):
     identity: dict[str, Any]
 
 
-class Networks(Told):
+class MetricsBefore(Told):
     """The metrics before the first step, by network."""
 
     float_: Metrics = Field(alias="float")
     quantized: Metrics | None = None
 
 
-class Result(Told):
+class FinishedTraining(Told):
     """What came of it."""
 
     best_epoch: Whole
-    before: Networks
+    before: MetricsBefore
     last: Metrics
     best: Metrics
 
     @model_validator(mode="after")
-    def _of_the_same_metrics(self) -> Result:
+    def _of_the_same_metrics(self) -> FinishedTraining:
         if not self.student.keys() == self.last.keys() == self.best.keys():
             raise ValueError("before, last and best do not hold the same metrics")
         return self
@@ -56,26 +56,24 @@ class Result(Told):
         return self.before.float_ if self.before.quantized is None else self.before.quantized
 
 
-def read_start(folder: Path) -> Start:
+def read_start(folder: Path) -> BegunTraining:
     """Read what a training wrote before its first step.
 
     Raises:
         OutputError: the file is missing or damaged; the path of keys is named.
     """
-    return _read(folder / START, Start)
+    return _read(folder / START, BegunTraining)
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: Path) -> FinishedTraining:
     """Read what a training wrote at its end; otherwise as :func:`read_start`."""
-    return _read(folder / RESULT, Result)
+    return _read(folder / RESULT, FinishedTraining)
 
 
 def _read(path: Path, cls: type[M]) -> M:
-    readable_file(path, error=OutputError)
-    if path.stat().st_size > _MOST_BYTES:
-        raise OutputError(f"{path}: larger than {_MOST_BYTES // 2**20} MiB: not a training's; {_REMEDY}")
+    text = bounded_bytes(path, _MOST_BYTES, f"a training's; {_REMEDY}", error=OutputError)
     try:
-        held = from_json(path.read_bytes())
-    except (OSError, ValueError) as error:
+        held = from_json(text)
+    except ValueError as error:
         raise OutputError(f"{path}: cannot be read as JSON ({one_line(error)}); {_REMEDY}") from error
     return checked(cls, held, source=str(path), error=OutputError, remedy=_REMEDY)

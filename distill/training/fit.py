@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import warnings
@@ -30,6 +29,7 @@ from hessrank.distill.training.progress import Progress, Report
 from hessrank.distill.training.records import Records
 from hessrank.distill.training.trained import read_trained
 from hessrank.errors import HessrankError, LoadError, OutputError
+from hessrank.files import DISK_FULL
 from hessrank.paths import readable_file
 from hessrank.text import one_line
 
@@ -147,7 +147,7 @@ def fit(
         except SystemExit as stop:  # Lightning's way to end on Ctrl-C
             raise KeyboardInterrupt(f"{job.folder} holds the epochs that were finished: go on with resume") from stop
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if error.errno not in DISK_FULL:
                 raise
             raise OutputError(
                 f"{job.folder}: cannot be written: {error.strerror}; the epochs that were finished are there: make "
@@ -172,9 +172,6 @@ class _Log(TensorBoardLogger):
 
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def load_best(job: Job, epoch: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hessrank.errors import OutputError
 from hessrank.files import check_writable, written_whole
-from hessrank.paths import resolved
+from hessrank.paths import record_of, resolved
 from hessrank.terminal import terminal
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def check_outputs(
         check_writable(plot)
         if plot.suffix.lower() not in _PICTURES:
             raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
-    noted = out.with_suffix(".json") if record and out is not None and ending == ".csv" else None
+    noted = record_of(out) if record and out is not None and ending == ".csv" else None
     _refuse_collisions([p for p in (*files, noted, *plots) if p is not None], inputs)
     if noted is not None:
         from hessrank.analysis.ranking_record import refuse_foreign
@@ -106,7 +106,7 @@ def save_ranking(
     written = []
     if out is not None:
         ranking.to_csv(out)
-        written += [out, out.with_suffix(".json")]
+        written += [out, record_of(out)]
     for path, draw in ((plot, partial(ranking.plot, top=plot_top)), (depth, ranking.plot_depth)):
         if path is not None:
             save_plot(draw, path)

@@ -66,5 +66,10 @@ def _refuse_strangers(written: list[Path]) -> None:
     """Refuse a folder whose tables or picture no study has written."""
     there = [path for path in written if os.path.lexists(path)]
     table = written[0]
-    if there and not (table.is_file() and table.read_bytes().startswith(b"experiment,seed,")):
+    if there and not (table.is_file() and _begins_as_ours(table)):
         raise OutputError(f"{there[0]}: no study has written it, and it would be written over: write elsewhere (out)")
+
+
+def _begins_as_ours(table: Path) -> bool:
+    with table.open("rb") as file:
+        return file.read(16) == b"experiment,seed,"

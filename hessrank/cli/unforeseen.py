@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 
+from hessrank.files import DISK_FULL
 from hessrank.memory import is_out_of_memory
 from hessrank.text import one_line
 
 # what the machine lacks, not the program
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_OF_THE_MACHINE = _NO_SPACE | {errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+_OF_THE_MACHINE = DISK_FULL | {errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 def explain(error: BaseException) -> str:
@@ -21,7 +21,7 @@ def explain(error: BaseException) -> str:
         )
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         where = "" if error.filename is None else f"{error.filename}: "
-        what = "no space left on the disk: make room" if error.errno in _NO_SPACE else f"{error.strerror}"
+        what = "no space left on the disk: make room" if error.errno in DISK_FULL else f"{error.strerror}"
         return f"{where}{what}, and start the command again"
     if is_out_of_memory(error):
         return f"out of memory ({one_line(error)}): smaller batches or inputs, or fewer samples, need less"

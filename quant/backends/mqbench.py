@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from hessrank.analysis.batches import as_samples
 from hessrank.analysis.feed import Feed
-from hessrank.analysis.memory import memory_errors_explained
+from hessrank.memory import memory_errors_explained
 from hessrank.quant.backends.mqbench_execution import Execution
 from hessrank.quant.backends.mqbench_library import Library, load_mqbench
 from hessrank.quant.backends.mqbench_quantizers import read_back

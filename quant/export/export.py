@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from hessrank.analysis.memory import memory_errors_explained
 from hessrank.files import check_writable, written_whole
+from hessrank.memory import memory_errors_explained
 from hessrank.quant.export.capture import Captured, capture
 from hessrank.quant.export.check import TOLERANCE, measure, measure_optimized
 from hessrank.quant.export.convert import exportable, reference

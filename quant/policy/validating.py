@@ -11,7 +11,8 @@ from hessrank.quant.policy.errors import MisfitError, PolicyError
 from hessrank.quant.policy.own_code import NOTHING, Plugins
 from hessrank.quant.policy.places import Path, Places
 from hessrank.quant.policy.values import refuse_unknown
-from hessrank.validation import misfit, shown
+from hessrank.text import brief
+from hessrank.validation import misfit
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,7 +67,7 @@ def _problem(told: dict[str, Any], steps: Path, cause: object) -> str:
     if cause is not None:
         return f"{key}: {cause}"
     if told["type"] == "string_type":
-        given = shown(told["input"])
+        given = brief(told["input"])
         remedy = f"; if it is one, put quotes around it: '{given}'" if isinstance(told["input"], int | float) else ""
         return f"{key}: {given} is not a name{remedy}"
     return f"{key}: {misfit(told)}"

@@ -11,9 +11,9 @@ from torch import fx, nn
 
 from hessrank.analysis.batches import as_samples
 from hessrank.analysis.feed import Feed
-from hessrank.analysis.memory import memory_errors_explained
 from hessrank.analysis.survey import check_weights
 from hessrank.errors import ModelError, OptionError, unknown_name
+from hessrank.memory import memory_errors_explained
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion

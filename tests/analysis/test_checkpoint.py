@@ -137,6 +137,15 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
         _resumed(tmp_path)
 
 
+def test_an_archive_that_would_grow_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hessrank.limits.MOST_BYTES", 1000)
+    with (tmp_path / PARTIAL).open("wb") as file:
+        np.savez_compressed(file, facts=np.array("{}"), zeros=np.zeros(10**6))
+    monkeypatch.setattr("numpy.load", None)
+    with pytest.raises(OutputError, match="holds no interrupted ranking"):
+        _resumed(tmp_path)
+
+
 def test_resume_without_anything_there_begins(tmp_path: Path) -> None:
     _resumed(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,7 @@ from hessrank.figures import new_axes, plain_label
 from hessrank.quant.allocation import plot_frontier
 from hessrank.quant.plots import plot_bits, plot_increase
 from hessrank.terminal import say, terminal
-from hessrank.text import printable, shown
+from hessrank.text import printable, visible
 
 HOSTILE = {
     "escape": "a\x1b[2J\x1b]0;title\x07b",
@@ -49,7 +49,7 @@ HOSTILE = {
 
 
 def harmless(text: str) -> bool:
-    return shown(text) == text and text.isascii() <= text.isprintable() | ("\n" in text)
+    return visible(text) == text and text.isascii() <= text.isprintable() | ("\n" in text)
 
 
 PRINTED = ("escape", "closing bracket", "not UTF-8", "two lines")
@@ -57,7 +57,7 @@ PRINTED = ("escape", "closing bracket", "not UTF-8", "two lines")
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_text_has_nothing_left_to_obey_and_keeps_its_letters(text: str) -> None:
-    for found in (shown(text), printable(text)):
+    for found in (visible(text), printable(text)):
         assert all(letter.isprintable() or letter == "\n" for letter in found)
         found.encode()
         assert found[0] == text[0]
@@ -66,7 +66,7 @@ def test_text_has_nothing_left_to_obey_and_keeps_its_letters(text: str) -> None:
 
 def test_plain_text_stays_as_it_is() -> None:
     text = "größer × 3\u00a0%,\tÅ±½…\n  日本語 🙂"
-    assert shown(text) == text
+    assert visible(text) == text
 
 
 def hostile_ranking(name: str) -> Ranking:
@@ -91,7 +91,7 @@ def test_a_ranking_is_printed_as_text(
     out, err = capsys.readouterr()
     lines = [line for text in (out, err, str(ranking)) for line in text.split("\n")]
     assert all(line.isprintable() for line in lines)
-    first, last = shown(name).split("\n")[0], shown(name).split("\n")[-1]
+    first, last = visible(name).split("\n")[0], visible(name).split("\n")[-1]
     for text in (out, str(ranking)):
         assert f"{first}.act" in text or f"{last}.act" in text
     assert f"note: {first}" in err
