@@ -24,7 +24,7 @@ test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 notebooks: .venv/installed
-	$(BIN)/python tests/notebook_runs.py
+	$(BIN)/python tests/helpers/notebook_runs.py
 
 # Type checkers cannot see through the editable install: .typing has the shape of the installed package.
 lint: .venv/installed

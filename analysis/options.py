@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hessrank.analysis.precision import read_precision
 from hessrank.bounds import MOST_SEED, number, whole
 from hessrank.errors import OptionError, unknown_name
+from hessrank.network.precision import read_precision
 
 DEFAULT_BITS = tuple(range(4, 17))
 

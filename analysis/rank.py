@@ -10,20 +10,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hessrank.analysis.batches import as_samples
-from hessrank.analysis.checkpoint import Checkpoint
-from hessrank.analysis.feed import Feed
-from hessrank.analysis.job import Job
-from hessrank.analysis.losses import Loss, make_loss
+from hessrank.analysis.losses.losses import Loss, make_loss
 from hessrank.analysis.options import DEFAULT_BITS, Options
-from hessrank.analysis.ranking import Ranking
-from hessrank.analysis.report import assemble, describe_graph, describe_run
-from hessrank.analysis.rounds import Progress
-from hessrank.analysis.team import Team
-from hessrank.analysis.untouched import copied, untouched
+from hessrank.analysis.ranking_job import Job
+from hessrank.analysis.result.assemble import assemble, describe_graph, describe_run
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.analysis.sampling.checkpoint import Checkpoint
+from hessrank.analysis.sampling.sampler import Progress
+from hessrank.data.batch import as_samples
+from hessrank.distributed import Team
 from hessrank.errors import ModelError
-from hessrank.memory import memory_errors_explained
-from hessrank.wrappers import unwrap, wrappers_of
+from hessrank.models.wrappers import copy_network, unwrap, wrappers_of
+from hessrank.network.frozen_model import untouched
+from hessrank.network.sample_batches import Feed
+from hessrank.out_of_memory import memory_errors_explained
 
 DEFAULT_SAMPLES = 32
 
@@ -122,4 +122,4 @@ def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
     if not half:
         return model, []
     names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
-    return copied(model).float(), [f"weights in {names}: computed in float32, on a copy"]
+    return copy_network(model).float(), [f"weights in {names}: computed in float32, on a copy"]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hessrank.analysis.team import Team
+from hessrank.distributed import Team
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.common import Row, parsed, parser, report, seconds
-from hessrank.quant.allocation.allocate import Limit, PairCost, allocate
+from hessrank.quant.bit_choice.allocation.allocate import Limit, PairCost, allocate
 
 WIDTHS = np.array([4.0, 5.0, 6.0, 8.0, 10.0])
 SHARES = (0.1, 0.4, 0.7)  # of the way from the least to the most that can be spent

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import Weight, Work
-from hessrank.analysis.losses import make_loss
-from hessrank.analysis.network import Network
-from hessrank.analysis.probes import Rademacher
-from hessrank.analysis.survey import SampleAxis
+from hessrank.analysis.estimators.probes import Rademacher
+from hessrank.analysis.losses.losses import make_loss
+from hessrank.data.batch import Batch
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.network import Network
 
 Row = Mapping[str, Any]
 """One line of a table: column by column, numbers or words."""

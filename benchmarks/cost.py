@@ -24,11 +24,11 @@ from benchmarks.common import Row, batch_of, interleaved, parsed, parser, report
 from benchmarks.memory import peak, resident
 from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
 from hessrank.analysis.estimators import Estimates, GaussNewton
-from hessrank.analysis.losses import make_loss
-from hessrank.analysis.network import Network
-from hessrank.analysis.outputs import output_tensors
-from hessrank.analysis.untouched import untouched
-from hessrank.analysis.weights import find_weights
+from hessrank.analysis.losses.losses import make_loss
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
+from hessrank.network.outputs import output_tensors
+from hessrank.network.weights import find_weights
 
 MEMORY_EXAMPLES: dict[str, Callable[[], Example]] = {
     **EXAMPLES,

@@ -22,9 +22,9 @@ from benchmarks.common import Row, batch_of, parsed, parser, report, work_for
 from benchmarks.digits import trained_networks
 from hessrank import rank
 from hessrank.analysis.estimators import ESTIMATORS
-from hessrank.analysis.network import Network
 from hessrank.analysis.statistics import Array, Replicates, rank_intervals, summarize
-from hessrank.analysis.untouched import untouched
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
 
 AT_ONCE = 500
 SINGLE = (0, 1)  # the digits that are estimated alone

@@ -20,17 +20,18 @@ import torch.nn.functional as F
 
 from benchmarks.common import Row, parsed, parser, report, seconds
 from benchmarks.transformer import trained_transformer
-from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, plan
-from hessrank.analysis.estimators.pilot import PROBES, run_pilot
-from hessrank.analysis.feed import Feed
-from hessrank.analysis.losses import make_loss
-from hessrank.analysis.network import Network
-from hessrank.analysis.probes import Rademacher, UnitVectors
-from hessrank.analysis.rounds import Part, Rounds
+from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
+from hessrank.analysis.estimators.probes import Rademacher, UnitVectors
+from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.sampling.sampler import Part, Rounds
 from hessrank.analysis.statistics import Array
-from hessrank.analysis.survey import SampleAxis, first_look
-from hessrank.analysis.untouched import untouched
+from hessrank.data.batch import Batch
+from hessrank.network.frozen_model import untouched
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.layer_sizes import first_look
+from hessrank.network.network import Network
+from hessrank.network.sample_batches import Feed
 
 CHUNK = 16
 COPIES = 8

@@ -20,8 +20,8 @@ from scipy.stats import spearmanr
 from benchmarks.common import Row, batch_of, parsed, parser, report, seconds, work_for
 from benchmarks.networks import EXAMPLES, QUICK, Example
 from hessrank.analysis.estimators import ESTIMATORS, Estimates
-from hessrank.analysis.network import Network
-from hessrank.analysis.untouched import untouched
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
 
 CHUNK = 16
 ERROR = 0.1

@@ -18,7 +18,7 @@ from benchmarks.common import Row, parsed, parser, report
 from benchmarks.networks import resnet18
 from benchmarks.policies import uniform
 from hessrank import export_onnx, prepare
-from hessrank.quant.export.steps import Difference
+from hessrank.quant.export.check.steps import Difference
 
 
 def measure(name: str, model: nn.Module, inputs: Tensor, bits: int, folder: Path) -> Row:

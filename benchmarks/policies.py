@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from benchmarks.agreement import CHECKPOINT, example
 from benchmarks.common import Row, parsed, parser, report
 from hessrank import Policy, Ranking, make_policy, prepare, rank, summarize
-from hessrank.analysis.losses import make_loss
+from hessrank.analysis.losses.losses import make_loss
 from hessrank.distill.tasks.lowlight import Night, held_out, psnr_8bit
-from hessrank.quant.make_policy import policy_of
-from hessrank.quant.strategies import Choice, Problem
+from hessrank.quant.bit_choice.make_policy import policy_of
+from hessrank.quant.bit_choice.strategies import Choice, Problem
 
 BY_HAND = Path("tests/quant/policy/first_user_run.yaml")
 WIDTHS = (4, 6, 8, 10)

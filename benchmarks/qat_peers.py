@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 
 import hessrank
-from hessrank.quant.backends.mqbench_library import load_mqbench
 from hessrank.quant.policy import Policy
+from hessrank.quant.prepare.mqbench.library import load_mqbench
 
 Maker = Callable[[nn.Module, Tensor], nn.Module]
 """From a network and its inputs, both left as they are, to a calibrated copy in training mode."""

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from benchmarks.common import Row, interleaved, parsed, parser, report, seconds
 from benchmarks.networks import Example
 from benchmarks.transformer import Block
-from hessrank.analysis.damage import quantized_weights, rounding_error
 from hessrank.analysis.options import DEFAULT_BITS
 from hessrank.analysis.rank import rank
-from hessrank.analysis.ranking import Ranking
-from hessrank.analysis.rounds import PROBES_A_FORWARD
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
+from hessrank.analysis.sampling.sampler import PROBES_A_FORWARD
 
 SHIPPED = Path("examples/lowlight/model.pth")
 SAMPLES, PROBES = 2, 16

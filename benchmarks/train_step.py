@@ -18,15 +18,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import Row, parsed, parser, report
-from hessrank.analysis.batches import bind_fields
+from hessrank.data.batch import bind_fields
 from hessrank.distill.run_file import read_run
-from hessrank.distill.taps import tapped
-from hessrank.distill.training.before import Before
-from hessrank.distill.training.devices import Devices
-from hessrank.distill.training.fit import fit
-from hessrank.distill.training.job import Job
-from hessrank.distill.training.loaders import training_loader
-from hessrank.distill.training.start import job_of
+from hessrank.distill.teacher.activations import tapped
+from hessrank.distill.training.baseline import Before
+from hessrank.distill.training.from_run_file import job_of
+from hessrank.distill.training.inputs.devices import Devices
+from hessrank.distill.training.inputs.loaders import training_loader
+from hessrank.distill.training.loop.fit import fit
+from hessrank.distill.training.plan import Job
 
 CHECKPOINT = Path("examples/lowlight/model.pth")
 LOWLIGHT = f"""

@@ -9,29 +9,31 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from hessrank import moved
 from hessrank.errors import HessrankError
 
 if TYPE_CHECKING:
-    from hessrank.analysis.checkpoint import Checkpoint
-    from hessrank.analysis.compare import Comparison, compare
-    from hessrank.analysis.data import Data, load_data
-    from hessrank.analysis.loading import LoadedModel, load_model, save_checkpoint
     from hessrank.analysis.rank import rank
-    from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.result.compare import Comparison, compare
+    from hessrank.analysis.result.ranking import Ranking
+    from hessrank.analysis.sampling.checkpoint import Checkpoint
     from hessrank.analysis.verify import Verification, verify
-    from hessrank.distill.training.result import TrainResult
+    from hessrank.data import Data, load_data
+    from hessrank.distill.training.outputs.load_trained import load_trained
+    from hessrank.distill.training.outputs.result import TrainResult
     from hessrank.distill.training.train import train
-    from hessrank.distill.training.trained import load_trained
-    from hessrank.limits import trusting_sizes
-    from hessrank.quant.allocation import allocate
-    from hessrank.quant.alternatives import compare_policies
+    from hessrank.files.size_limits import trusting_sizes
+    from hessrank.models import LoadedModel, load_model, save_checkpoint
+    from hessrank.quant.bit_choice.allocation import allocate
+    from hessrank.quant.bit_choice.alternatives import compare_policies
+    from hessrank.quant.bit_choice.make_policy import make_policy
+    from hessrank.quant.bit_choice.summary import summarize
     from hessrank.quant.export import export_onnx
-    from hessrank.quant.make_policy import make_policy
     from hessrank.quant.policy import Policy
     from hessrank.quant.prepare import QuantizedModel, prepare
-    from hessrank.quant.summary import summarize
 
 __version__ = version("hessrank")
+moved.install()
 __all__ = [
     "Checkpoint",
     "Comparison",
@@ -61,30 +63,30 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Checkpoint": "hessrank.analysis.checkpoint",
-    "Comparison": "hessrank.analysis.compare",
-    "compare": "hessrank.analysis.compare",
-    "Data": "hessrank.analysis.data",
-    "load_data": "hessrank.analysis.data",
-    "LoadedModel": "hessrank.analysis.loading",
-    "load_model": "hessrank.analysis.loading",
-    "save_checkpoint": "hessrank.analysis.loading",
+    "Checkpoint": "hessrank.analysis.sampling.checkpoint",
+    "Comparison": "hessrank.analysis.result.compare",
+    "compare": "hessrank.analysis.result.compare",
+    "Data": "hessrank.data",
+    "load_data": "hessrank.data",
+    "LoadedModel": "hessrank.models",
+    "load_model": "hessrank.models",
+    "save_checkpoint": "hessrank.models",
     "rank": "hessrank.analysis.rank",
-    "Ranking": "hessrank.analysis.ranking",
+    "Ranking": "hessrank.analysis.result.ranking",
     "Verification": "hessrank.analysis.verify",
     "verify": "hessrank.analysis.verify",
-    "TrainResult": "hessrank.distill.training.result",
+    "TrainResult": "hessrank.distill.training.outputs.result",
     "train": "hessrank.distill.training.train",
-    "load_trained": "hessrank.distill.training.trained",
-    "trusting_sizes": "hessrank.limits",
-    "allocate": "hessrank.quant.allocation",
-    "compare_policies": "hessrank.quant.alternatives",
+    "load_trained": "hessrank.distill.training.outputs.load_trained",
+    "trusting_sizes": "hessrank.files.size_limits",
+    "allocate": "hessrank.quant.bit_choice.allocation",
+    "compare_policies": "hessrank.quant.bit_choice.alternatives",
     "export_onnx": "hessrank.quant.export",
-    "make_policy": "hessrank.quant.make_policy",
+    "make_policy": "hessrank.quant.bit_choice.make_policy",
     "Policy": "hessrank.quant.policy",
     "QuantizedModel": "hessrank.quant.prepare",
     "prepare": "hessrank.quant.prepare",
-    "summarize": "hessrank.quant.summary",
+    "summarize": "hessrank.quant.bit_choice.summary",
 }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hessrank.errors import HessrankError, OptionError, UnknownNameError, unknown_name
-from hessrank.paths import readable_file, shown_path
+from hessrank.files.paths import readable_file, shown_path
 from hessrank.text import printable
 from hessrank.user_code import user_code
 

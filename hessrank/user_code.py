@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO
 
 from hessrank.errors import HessrankError, LossError
-from hessrank.memory import is_out_of_memory
+from hessrank.out_of_memory import is_out_of_memory
 from hessrank.signals import handlers_kept
 from hessrank.text import message_of, one_line, printable
 

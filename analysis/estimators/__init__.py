@@ -1,12 +1,12 @@
 """Estimators of the trace of the activation Hessian, by name."""
 
-from hessrank.analysis.estimators.auto import Choice, plan
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Estimator, Work
-from hessrank.analysis.estimators.curvature_propagation import CurvaturePropagation, Stretch
+from hessrank.analysis.estimators.choose import Choice, plan
+from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Stretch
 from hessrank.analysis.estimators.gauss_newton import Exact, GaussNewton
 from hessrank.analysis.estimators.hutchinson import Hutchinson
 from hessrank.analysis.estimators.pyhessian import PyHessian
-from hessrank.analysis.weights import Weight
+from hessrank.network.weights import Weight
 
 __all__ = [
     "ESTIMATORS",

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import Batch
-from hessrank.analysis.losses import Loss, Self, curvature_times, no_curvature
-from hessrank.analysis.network import Network
-from hessrank.analysis.outputs import detached, output_tensors
-from hessrank.analysis.padding import Padded, real_positions
-from hessrank.analysis.probes import Probes, output_probes
-from hessrank.analysis.survey import SampleAxis
-from hessrank.analysis.weights import Weight
+from hessrank.analysis.estimators.probes import Probes, output_probes
+from hessrank.analysis.losses.losses import Loss, Self, curvature_times, no_curvature
+from hessrank.data.batch import Batch
 from hessrank.errors import LossError
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.network import Network
+from hessrank.network.outputs import detached, output_tensors
+from hessrank.network.padding import Padded, real_positions
+from hessrank.network.weights import Weight
 from hessrank.plugins import Registry
 
 
@@ -87,6 +87,9 @@ class Estimator(Protocol):
         ...
 
 
+FEW_OUTPUTS = 64
+"""Up to so many, every output gets a backward pass of its own, and there is no probe noise."""
+OUTPUT = "output"
 _PROBES_TO_BE_SURE = 32
 
 ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")

@@ -27,10 +27,10 @@ from hessrank.analysis.estimators.base import (
     differentiable_outputs,
     target_of,
 )
+from hessrank.analysis.estimators.batch_copies import Rows
 from hessrank.analysis.estimators.gradient_norms import GradientNorms
-from hessrank.analysis.estimators.rows import Rows
-from hessrank.analysis.losses import curvature_times
-from hessrank.analysis.probes import Probes, UnitVectors
+from hessrank.analysis.estimators.probes import Probes, UnitVectors
+from hessrank.analysis.losses.losses import curvature_times
 from hessrank.errors import OptionError
 
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import first_line
-from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
-from hessrank.analysis.layers import Layer
-from hessrank.analysis.padding import real_positions
-from hessrank.analysis.precision import sent_back, widened
-from hessrank.analysis.survey import sample_norms, without_padding
-from hessrank.analysis.weights import weight_gradients, weight_norms
+from hessrank.data.batch import first_line
 from hessrank.errors import ModelError
+from hessrank.network.layer_facts import sample_norms
+from hessrank.network.layer_names import Layer
+from hessrank.network.padding import real_positions, without_padding
+from hessrank.network.precision import sent_back, widened
+from hessrank.network.walks.call import Call
+from hessrank.network.weights import weight_gradients, weight_norms
 
 
 def send_back(outputs: Sequence[Tensor], roots: Sequence[Tensor], seeds: Sequence[Tensor], *, keep: bool) -> None:

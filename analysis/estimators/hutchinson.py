@@ -14,8 +14,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import Batch, first_line, single_samples
-from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import (
     ESTIMATORS,
     Estimates,
@@ -24,13 +22,14 @@ from hessrank.analysis.estimators.base import (
     target_of,
     zeros,
 )
-from hessrank.analysis.estimators.rows import Rows
-from hessrank.analysis.layers import Layer
-from hessrank.analysis.padding import real_positions
-from hessrank.analysis.survey import without_padding
-from hessrank.analysis.twice import twice_differentiable
-from hessrank.analysis.weights import Weight
+from hessrank.analysis.estimators.batch_copies import Rows
+from hessrank.data.batch import Batch, first_line, single_samples
 from hessrank.errors import ModelError
+from hessrank.network.double_backward import twice_differentiable
+from hessrank.network.layer_names import Layer
+from hessrank.network.padding import real_positions, without_padding
+from hessrank.network.walks.call import Call
+from hessrank.network.weights import Weight
 
 
 @ESTIMATORS.register("hutchinson")

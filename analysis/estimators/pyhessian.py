@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.batches import Batch, single_samples
-from hessrank.analysis.calls import Call
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
-from hessrank.analysis.layers import Layer
-from hessrank.analysis.network import Network
-from hessrank.analysis.padding import real_positions
-from hessrank.analysis.survey import SampleAxis, without_padding
-from hessrank.analysis.twice import twice_differentiable
+from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import OptionError
+from hessrank.network.double_backward import twice_differentiable
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.layer_names import Layer
+from hessrank.network.network import Network
+from hessrank.network.padding import real_positions, without_padding
+from hessrank.network.walks.call import Call
 from hessrank.requirements import install_command
 
 _NEVER = -float("inf")  # its stopping rule divides by the signed trace: no ratio is below this

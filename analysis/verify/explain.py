@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hessrank.analysis.measured_damage import Bench, Damaged
+from hessrank.analysis.rounding.measured_increase import Bench, Damaged
 
 FIRST_ORDER, NOT_SMALL, CLIPPING = "first-order term", "not small", "clipping"
 NOT_INDEPENDENT, NOISE, OTHER_DATA, UNEXPLAINED = (

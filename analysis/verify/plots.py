@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from hessrank.figures import new_axes, with_limits
-from hessrank.labels import number_points
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from hessrank.analysis.verify.verification import Verification
+from hessrank.analysis.verify.agreement import Agreement
+from hessrank.drawing.figures import new_axes, with_limits
+from hessrank.drawing.labels import number_points
 
 _COLORS = {"activation": "#0072B2", "weight": "#E69F00"}  # also apart in gray
 _MARKERS = "o^sDvP*X"
 _LABELS = 6
 
 
-def plot_verification(verification: Verification, ax: Axes | None = None) -> Axes:
+def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: Axes | None = None) -> Axes:
     """Draw predicted against measured increases on logarithmic axes, with the diagonal; return the axes.
 
     A marker for each bit-width, filled for weights; the tensors that are farthest off have numbers, and names
     below. What is not positive on either axis cannot be drawn, and is counted in the title.
+
+    Args:
+        frame: the verification's table.
+        agreement: of its tensors, by kind and bit-width.
+        ax: where to draw; None makes a figure.
     """
     if ax is None:
         ax = new_axes(7.5, 9)
-    frame = verification.to_frame()
     drawn = frame[(frame["predicted"] > 0) & (frame["measured"] > 0)]
     widths = sorted(frame["bits"].unique())
-    for one in verification.agreement:
+    for one in agreement:
         part = drawn[(drawn["tensor"] == one.tensor) & (drawn["bits"] == one.bits)]
         color, marker = _COLORS[one.tensor], _MARKERS[widths.index(one.bits) % len(_MARKERS)]
         label = f"{one.tensor}s at {one.bits} bits: Spearman {one.spearman:.3f}"

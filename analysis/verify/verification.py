@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.table import Table
-from scipy.stats import spearmanr
 
-from hessrank.analysis.statistics import critical
-from hessrank.analysis.tables import plain_table, printed, write_csv
+from hessrank.analysis.result.tables import plain_table, printed, write_csv
+from hessrank.analysis.verify.agreement import Agreement, agreement_of
 from hessrank.terminal import plain_text
 
 if TYPE_CHECKING:
@@ -34,31 +32,6 @@ COLUMNS = (
     "clipping",
     "reason",
 )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well the prediction orders the tensors of one kind at one bit-width.
-
-    Attributes:
-        tensor: ``activation`` or ``weight``.
-        bits: the bit-width.
-        count: how many tensors.
-        spearman: rank correlation of predicted and measured increases.
-        low: lower end of its 95 % interval (Bonett & Wright 2000).
-        high: upper end.
-        ratio: median of predicted / measured.
-        off: how many are off by more than a factor of 1.5.
-    """
-
-    tensor: str
-    bits: int
-    count: int
-    spearman: float
-    low: float
-    high: float
-    ratio: float
-    off: int
 
 
 class Verification:
@@ -94,7 +67,7 @@ class Verification:
         """How well the order is predicted, for activations and weights and each bit-width."""
         frame = self._frame
         kinds = sorted(set(zip(frame["tensor"], frame["bits"], strict=True)))
-        return [_agreement(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
+        return [agreement_of(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
 
     def disagreeing(self) -> pd.DataFrame:
         """Return the rows that are off, the farthest first."""
@@ -106,7 +79,7 @@ class Verification:
         """Draw predicted against measured increases; return the axes."""
         from hessrank.analysis.verify.plots import plot_verification  # noqa: PLC0415 - matplotlib takes a second
 
-        return plot_verification(self, ax)
+        return plot_verification(self._frame, self.agreement, ax)
 
     def tables(self, top: int = 12) -> list[Table]:
         """Return the summary, and the first ``top`` rows that are off, as rich tables."""
@@ -130,19 +103,3 @@ class Verification:
         if len(off) > top:
             rows.caption = f"… and {len(off) - top} more"
         return [summary, rows]
-
-
-def _agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
-    count = len(part)
-    order = float(spearmanr(part["predicted"], part["measured"]).statistic) if count > 2 else math.nan
-    low, high = _interval(order, count)
-    ratio = part["ratio"][part["ratio"] > 0].median()
-    return Agreement(tensor, bits, count, order, low, high, float(ratio), int((part["reason"] != "").sum()))
-
-
-def _interval(order: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a rank correlation: Fisher's z with variance (1 + ρ²/2)/(n − 3)."""
-    if count <= 3 or math.isnan(order) or abs(order) >= 1:
-        return order, order
-    reach = critical(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))
-    return math.tanh(math.atanh(order) - reach), math.tanh(math.atanh(order) + reach)

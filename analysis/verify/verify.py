@@ -13,23 +13,24 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.batches import as_samples
-from hessrank.analysis.feed import Feed
-from hessrank.analysis.losses import Loss, is_registered, make_loss
-from hessrank.analysis.measured_damage import Bench, Damaged, agree
-from hessrank.analysis.network import Network
-from hessrank.analysis.ranking import Ranking
-from hessrank.analysis.rounds import Progress
-from hessrank.analysis.survey import check_weights, find_sample_axes, first_look
-from hessrank.analysis.untouched import untouched
+from hessrank.analysis.losses.losses import Loss, is_registered, make_loss
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
+from hessrank.analysis.sampling.sampler import Progress
 from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
-from hessrank.analysis.weights import Weight, find_weights
+from hessrank.data.batch import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
-from hessrank.memory import memory_errors_explained
+from hessrank.models.wrappers import unwrap
+from hessrank.network.frozen_model import untouched
+from hessrank.network.layer_sizes import first_look
+from hessrank.network.layer_survey import check_weights, find_sample_axes
+from hessrank.network.network import Network
+from hessrank.network.sample_batches import Feed
+from hessrank.network.weights import Weight, find_weights
+from hessrank.out_of_memory import memory_errors_explained
 from hessrank.plugins import from_here
 from hessrank.text import printable
-from hessrank.wrappers import unwrap
 
 _ROUNDING = 10  # times the precision of a loss: differences below are nothing but rounding
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.networks import chain, initialize, resnet18
 from benchmarks.transformer import trained_transformer
-from hessrank.analysis.batches import Batch
+from hessrank.data.batch import Batch
 from hessrank.distill.tasks.lowlight import LowLight
 
 

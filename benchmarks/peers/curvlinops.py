@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.peers.adapter import Estimates, Sample
 from benchmarks.peers.cases import Case
-from hessrank.analysis.network import Network
-from hessrank.analysis.untouched import untouched
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
 
 
 def prepare_activations(case: Case) -> Sample:

@@ -17,8 +17,8 @@ from benchmarks.curved import exact_traces
 from benchmarks.peers.cases import Case
 from benchmarks.peers.own import CHUNK, work_of
 from hessrank.analysis.estimators import GaussNewton
-from hessrank.analysis.probes import Rademacher
-from hessrank.analysis.weights import find_weights
+from hessrank.analysis.estimators.probes import Rademacher
+from hessrank.network.weights import find_weights
 
 _PROBES = 512
 _SEED = 1  # not that of the peers

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.peers.adapter import Estimates, Sample
 from benchmarks.peers.cases import Case
-from hessrank.analysis.network import Network
-from hessrank.analysis.untouched import untouched
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
 
 _CORE = "model_compression_toolkit.core"
 _FOLDED = "_bn"  # what MCT adds to the name of a convolution that has swallowed its batch norm

@@ -19,8 +19,8 @@ import torch
 from benchmarks.peers.adapter import Estimates, Sample
 from benchmarks.peers.cases import Case
 from benchmarks.peers.nncf import loader, only_weights
-from hessrank.analysis.network import Network
-from hessrank.analysis.untouched import untouched
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
 
 _NEVER = -float("inf")  # no ratio is below this
 

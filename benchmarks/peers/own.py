@@ -11,18 +11,19 @@ from torch import Tensor
 import hessrank
 from benchmarks.peers.adapter import Estimates, Sample, Tensors
 from benchmarks.peers.cases import Case
-from hessrank.analysis.batches import as_samples
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, plan
-from hessrank.analysis.estimators.pilot import PROBES, run_pilot
-from hessrank.analysis.estimators.stretches import Planned
-from hessrank.analysis.feed import Feed
-from hessrank.analysis.losses import make_loss
-from hessrank.analysis.measured_damage import Bench, Damaged
-from hessrank.analysis.network import Network
-from hessrank.analysis.probes import Rademacher
-from hessrank.analysis.survey import SampleAxis, first_look
-from hessrank.analysis.untouched import untouched
-from hessrank.analysis.weights import find_weights
+from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
+from hessrank.analysis.estimators.curvature_propagation.segments import Planned
+from hessrank.analysis.estimators.probes import Rademacher
+from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.rounding.measured_increase import Bench, Damaged
+from hessrank.data.batch import as_samples
+from hessrank.network.frozen_model import untouched
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.layer_sizes import first_look
+from hessrank.network.network import Network
+from hessrank.network.sample_batches import Feed
+from hessrank.network.weights import find_weights
 
 CHUNK = 16  # probes that share a forward pass, as in hessrank.rank
 COPIES = 8  # of a sample side by side in a batch, as in hessrank.rank, where the full Hessian is wanted

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 from hessrank.bounds import MOST_COUNT, MOST_RATE, MOST_SECONDS, MOST_SEED, MOST_WORKERS
 from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import PolicyError
-from hessrank.quant.policy.places import Places
-from hessrank.quant.policy.validating import validated
-from hessrank.quant.policy.values import Keys, Names
+from hessrank.quant.policy.fields import Keys, Names
+from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.validation import validated
 
 
 def _listed(value: object) -> object:

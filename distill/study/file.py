@@ -14,11 +14,11 @@ from hessrank.distill.run_file.keys import OwnCodes
 from hessrank.distill.run_file.settings import Count, Seed
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.errors import MisfitError
+from hessrank.quant.policy.fields import Bits, Coefficient, Keys
 from hessrank.quant.policy.own_code import Plugins
-from hessrank.quant.policy.places import Places
-from hessrank.quant.policy.reading import Document, read_document
-from hessrank.quant.policy.validating import refuse_unknown_keys, validated
-from hessrank.quant.policy.values import Bits, Coefficient, Keys
+from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.read import Document, read_document
+from hessrank.quant.policy.validation import refuse_unknown_keys, validated
 from hessrank.text import brief
 
 Table = dict[str, Any]

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import Field, model_validator
 from pydantic_core import from_json
 
-from hessrank.distill.training.before import START
-from hessrank.distill.training.result import RESULT
+from hessrank.distill.training.baseline import START
+from hessrank.distill.training.outputs.result import RESULT
 from hessrank.errors import OutputError
-from hessrank.paths import bounded_bytes
+from hessrank.files.paths import bounded_bytes
 from hessrank.text import one_line
 from hessrank.validation import M, Told, Whole, checked
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from hessrank.distill.study.table import metrics_of, summary
-from hessrank.figures import new_axes, plain_label
+from hessrank.drawing.figures import new_axes, plain_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

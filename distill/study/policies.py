@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.result.ranking import Ranking
 from hessrank.distill.study.file import OwnKeys, Study
 from hessrank.errors import HessrankError
-from hessrank.quant.allocation.costs import Costs
-from hessrank.quant.make_policy import DEFAULT_COEFFICIENT, make_policy
+from hessrank.quant.bit_choice.allocation.costs import Costs
+from hessrank.quant.bit_choice.make_policy import DEFAULT_COEFFICIENT, make_policy
+from hessrank.quant.bit_choice.strategies import Problem, choose_hints
+from hessrank.quant.bit_choice.summary import summarize
 from hessrank.quant.policy import Policy
-from hessrank.quant.policy.places import Places
-from hessrank.quant.policy.validating import refuse_unknown_keys
-from hessrank.quant.strategies import Problem, choose_hints
-from hessrank.quant.summary import summarize
+from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.validation import refuse_unknown_keys
 
 
 class Policies:

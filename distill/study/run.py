@@ -11,22 +11,22 @@ import pandas as pd
 
 from hessrank.analysis.options import DEFAULT_BITS
 from hessrank.analysis.rank import rank
-from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.result.ranking import Ranking
 from hessrank.distill.run_file import RunFile
 from hessrank.distill.study.file import Experiment, Study, slug
 from hessrank.distill.study.finished import read_result, read_start
 from hessrank.distill.study.policies import Policies
 from hessrank.distill.tasks.find import find_task
-from hessrank.distill.training.devices import cpu_threads
-from hessrank.distill.training.folders import writing_folder
-from hessrank.distill.training.identity import changed, identity_of_run
-from hessrank.distill.training.loaders import seeded
-from hessrank.distill.training.progress import Report
-from hessrank.distill.training.result import RESULT
-from hessrank.distill.training.start import float_network, settings_of, start, task_of
+from hessrank.distill.training.callbacks.progress import Report
+from hessrank.distill.training.from_run_file import float_network, settings_of, start, task_of
+from hessrank.distill.training.inputs.devices import cpu_threads
+from hessrank.distill.training.inputs.loaders import seeded
+from hessrank.distill.training.outputs.identity import changed, identity_of_run
+from hessrank.distill.training.outputs.result import RESULT
+from hessrank.distill.training.outputs.run_folder import writing_folder
 from hessrank.errors import HessrankError, OutputError, unknown_name
-from hessrank.files import written_whole
-from hessrank.quant.allocation.costs import Costs
+from hessrank.files.atomic_write import written_whole
+from hessrank.quant.bit_choice.allocation.costs import Costs
 from hessrank.quant.policy import Policy
 from hessrank.terminal import say
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hessrank.distill.run_file import RunFile
-from hessrank.distill.training.trained import holds_trained, peek, policy_of, read_trained
+from hessrank.distill.training.outputs.load_trained import holds_trained, peek, policy_of, read_trained
 
 
 def with_own_policy(run: RunFile) -> tuple[RunFile, tuple[str, ...]]:

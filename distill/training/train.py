@@ -12,27 +12,26 @@ import numpy as np
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from hessrank.analysis.untouched import copied
 from hessrank.distill.run_file import Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import GivenTask
-from hessrank.distill.training.devices import choose_devices, cpu_threads
-from hessrank.distill.training.facts import facts_of
-from hessrank.distill.training.folders import shared_folder, writing_folder
-from hessrank.distill.training.identity import identity_in_memory
-from hessrank.distill.training.job import first_sample, make_job, materials_of, notes_of, quantized
-from hessrank.distill.training.loaders import seeded
-from hessrank.distill.training.main_process import is_main_process
-from hessrank.distill.training.patience import within
-from hessrank.distill.training.progress import Report
-from hessrank.distill.training.result import TrainResult
-from hessrank.distill.training.work import work
+from hessrank.distill.training.callbacks.progress import Report
+from hessrank.distill.training.inputs.devices import choose_devices, cpu_threads
+from hessrank.distill.training.inputs.loaders import seeded
+from hessrank.distill.training.inputs.timeout import within
+from hessrank.distill.training.outputs.checkpoint_facts import facts_of
+from hessrank.distill.training.outputs.identity import identity_in_memory
+from hessrank.distill.training.outputs.result import TrainResult
+from hessrank.distill.training.outputs.run_folder import shared_folder, writing_folder
+from hessrank.distill.training.plan import first_sample, make_job, materials_of, notes_of, quantized
+from hessrank.distill.training.run import work
 from hessrank.errors import ModelError
+from hessrank.main_process import is_main_process
+from hessrank.models.wrappers import copy_network, unwrap
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.prepare.prepare import read_policy
 from hessrank.terminal import say
-from hessrank.wrappers import unwrap
 
 
 def train(
@@ -95,7 +94,7 @@ def train(
     folder = shared_folder(type(model).__name__) if out is None else Path(out)
     task, notes = _task(data, validation, loss, metrics, monitor, mode, chosen.batch_size)
     read = None if policy is None else read_policy(policy)
-    reference = copied(model)
+    reference = copy_network(model)
     if teacher is not None and not (read and read.distill_config):
         notes = (*notes, "the teacher does nothing: the policy distills no layer")
     if is_main_process():

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from hessrank.analysis.loading import save_checkpoint
 from hessrank.distill.tasks.lowlight import LowLight, Night, NightPhotographs, held_out, initialize, psnr_8bit
+from hessrank.models import save_checkpoint
 
 ARCH_ARGS = {"dbf_width": 4, "dble_width": 8}
 CROP = 96

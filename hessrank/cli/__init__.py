@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 
 from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
-from hessrank.cli.interrupted import InterruptedWork
 from hessrank.cli.processes import first
-from hessrank.cli.streams import unfailing_streams
-from hessrank.cli.unforeseen import explain
+from hessrank.cli.terminal.interrupted_work import InterruptedWork
+from hessrank.cli.terminal.streams import unfailing_streams
+from hessrank.cli.unforeseen_errors import explain
 from hessrank.errors import HessrankError
 from hessrank.signals import stopping_signals
 from hessrank.terminal import say

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hessrank.cli.options import (
+from hessrank.cli.option_groups import (
     Arch,
     ArchArgs,
     DataSpec,
@@ -25,7 +25,7 @@ from hessrank.cli.options import (
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
-    from hessrank.quant.graph import Graph
+    from hessrank.quant.layer_graph.graph import Graph
     from hessrank.quant.policy import Policy
 
 FOUND_SOMETHING = 1
@@ -71,8 +71,8 @@ def check(
 
     read = Policy.read(policy, plugins=plugin or ())
 
-    from hessrank.analysis.batches import as_samples, make_batch
-    from hessrank.cli.inputs import read_inputs
+    from hessrank.cli.load_inputs import read_inputs
+    from hessrank.data.batch import as_samples, make_batch
     from hessrank.quant.policy import check as find
     from hessrank.quant.prepare.tracing import trace
 
@@ -104,7 +104,7 @@ def check(
 
 def _coverage(policy: Policy, graph: Graph) -> list[str]:
     """Return what is quantized in a line, and every tensor that is not, with the reason; kernels' insides last."""
-    from hessrank.quant.points import IN_KERNEL
+    from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL
     from hessrank.quant.policy import policy_points
 
     points = policy_points(policy, graph)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hessrank.paths import record_of
+from hessrank.files.paths import record_of
 from hessrank.terminal import terminal
 
 
@@ -20,12 +20,12 @@ def compare(
     top: Annotated[int, typer.Option(min=1, help="Rows to print of the layers that moved.")] = 20,
 ) -> None:
     """Tell how well two rankings agree, and which layers moved beyond their error bars."""
-    from hessrank.cli.output import check_outputs, print_notes, save_result
+    from hessrank.cli.write_outputs import check_outputs, print_notes, save_result
 
     check_outputs(out, plot, inputs=(a, b, record_of(a), record_of(b)), record=False)
 
-    from hessrank.analysis.compare import compare as compare_rankings
-    from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.result.compare import compare as compare_rankings
+    from hessrank.analysis.result.ranking import Ranking
 
     found = compare_rankings(Ranking.read(a), Ranking.read(b), by)
     written = save_result(found, out, plot)

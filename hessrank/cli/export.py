@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hessrank.cli.options import (
+from hessrank.cli.option_groups import (
     HOW,
     MODEL,
     OUTPUT,
@@ -32,7 +32,7 @@ from hessrank.errors import LoadError, OptionError
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
-    from hessrank.analysis.batches import Batch
+    from hessrank.data.batch import Batch
     from hessrank.quant.policy import Policy
     from hessrank.quant.prepare import QuantizedModel
 
@@ -78,7 +78,7 @@ def export(
 
     MODEL may be a checkpoint that hessrank train wrote: then it is what was trained.
     """
-    from hessrank.cli.output import check_outputs
+    from hessrank.cli.write_outputs import check_outputs
 
     code = (reference.rpartition(":")[0] for reference in (arch, task, *(plugin or ())) if reference)
     read = (model, policy, state, data, *code)
@@ -126,8 +126,8 @@ def _calibrated(
     model: Path, policy: Policy, state: Path | None, batch_size: int, **options: Any
 ) -> tuple[QuantizedModel, Batch]:
     """Return the quantized network, calibrated or with a trained state, and a sample."""
-    from hessrank.analysis.batches import as_samples, make_batch
-    from hessrank.cli.inputs import read_inputs
+    from hessrank.cli.load_inputs import read_inputs
+    from hessrank.data.batch import as_samples, make_batch
     from hessrank.quant.prepare import load_state, prepare
     from hessrank.quant.prepare.prepare import CALIBRATION_SAMPLES
 
@@ -154,17 +154,17 @@ def _trained(
     threads: int | None,
 ) -> tuple[QuantizedModel, Batch]:
     """Return the network of a training's checkpoint, and a sample: of the data, or the one in the checkpoint."""
-    from hessrank.distill.training.trained import example_of, is_trained, load_trained, read_trained
-    from hessrank.paths import readable_file
+    from hessrank.distill.training.outputs.load_trained import example_of, is_trained, load_trained, read_trained
+    from hessrank.files.paths import readable_file
 
     if not is_trained(readable_file(model, error=LoadError)):
         raise OptionError(f"{model} is no checkpoint of a quantized training: give --policy policy.yaml with it")
 
     import torch
 
-    from hessrank.analysis.batches import as_samples, make_batch
-    from hessrank.analysis.data import load_data
-    from hessrank.cli.inputs import read_json, read_shape
+    from hessrank.cli.load_inputs import read_json, read_shape
+    from hessrank.data import load_data
+    from hessrank.data.batch import as_samples, make_batch
 
     if threads:
         torch.set_num_threads(threads)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.errors import OptionError
-from hessrank.paths import record_of
+from hessrank.files.paths import record_of
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.result.ranking import Ranking
+    from hessrank.quant.bit_choice.summary import Summary
     from hessrank.quant.policy import Policy
-    from hessrank.quant.summary import Summary
 
 _WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
 
@@ -107,8 +107,8 @@ def policy(
     ] = None,
 ) -> None:
     """Choose bits for a ranked network, and which layers to distill; every line says why."""
-    from hessrank.cli.inputs import read_bits
-    from hessrank.cli.output import check_outputs
+    from hessrank.cli.load_inputs import read_bits
+    from hessrank.cli.write_outputs import check_outputs
 
     inputs = (ranking, record_of(ranking), latency)
     check_outputs(out, plot, bit_map, inputs=inputs, ending=".yaml", beside={pareto: ".csv"})
@@ -129,10 +129,10 @@ def policy(
     if plot is not None and pareto is None:
         raise OptionError("--plot draws the frontier: give --pareto frontier.csv too")
 
-    from hessrank.analysis.ranking import Ranking
-    from hessrank.quant.alternatives import compare_policies
-    from hessrank.quant.make_policy import make_policy
-    from hessrank.quant.summary import summarize
+    from hessrank.analysis.result.ranking import Ranking
+    from hessrank.quant.bit_choice.alternatives import compare_policies
+    from hessrank.quant.bit_choice.make_policy import make_policy
+    from hessrank.quant.bit_choice.summary import summarize
 
     read = Ranking.read(ranking)
     made = make_policy(
@@ -176,15 +176,15 @@ def _given(options: dict[str, Any], *, for_frontier: bool) -> dict[str, Any]:
 
 
 def _frontier(ranking: Ranking, cost: str, options: dict[str, Any]) -> DataFrame:
-    from hessrank.quant.strategies import Problem
-    from hessrank.quant.strategies.budget import DEFAULT_BITS, pareto
+    from hessrank.quant.bit_choice.strategies import Problem
+    from hessrank.quant.bit_choice.strategies.budget import DEFAULT_BITS, pareto
 
     widths = options["bits"] or DEFAULT_BITS
     return pareto(Problem.of(ranking), cost, bits=widths, latency=options["latency"])
 
 
 def _write_frontier(frame: DataFrame, path: Path) -> None:
-    from hessrank.files import written_whole
+    from hessrank.files.atomic_write import written_whole
 
     with written_whole(path) as beside:
         frame.to_csv(beside, index=False, float_format="%.9g")
@@ -192,8 +192,8 @@ def _write_frontier(frame: DataFrame, path: Path) -> None:
 
 def _draw_frontier(frame: DataFrame, cost: str, summary: Summary, path: Path) -> None:
     """Draw the frontier with the policy as a mark."""
-    from hessrank.cli.output import save_plot
-    from hessrank.quant.allocation import plot_frontier
+    from hessrank.cli.write_outputs import save_plot
+    from hessrank.quant.bit_choice.allocation import plot_frontier
 
     costs = {"bops": summary.costs.bops, "size": summary.costs.size_mib, "mean-bits": summary.costs.mean_weight_bits}
     marks = {"this policy": (costs[cost], summary.increase)} if cost in costs else {}
@@ -201,7 +201,7 @@ def _draw_frontier(frame: DataFrame, cost: str, summary: Summary, path: Path) ->
 
 
 def _draw_bits(made: Policy, ranking: Ranking, path: Path) -> None:
-    from hessrank.cli.output import save_plot
+    from hessrank.cli.write_outputs import save_plot
     from hessrank.quant.plots import plot_bits
 
     save_plot(lambda: plot_bits(made, ranking), path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hessrank.cli.options import (
+from hessrank.cli.option_groups import (
     HOW,
     OUTPUT,
     Arch,
@@ -33,9 +33,9 @@ from hessrank.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from hessrank.analysis.checkpoint import Checkpoint
-    from hessrank.analysis.loading import LoadedModel
-    from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.result.ranking import Ranking
+    from hessrank.analysis.sampling.checkpoint import Checkpoint
+    from hessrank.models import LoadedModel
 
 
 def rank(
@@ -108,15 +108,15 @@ def rank(
     top: Annotated[int, typer.Option(min=1, help="Rows to print.", rich_help_panel=OUTPUT)] = 20,
 ) -> None:
     """Rank the layers of MODEL by how much quantizing them hurts."""
-    from hessrank.cli.inputs import read_bits, read_inputs
-    from hessrank.cli.output import check_outputs, save_ranking, show_ranking
+    from hessrank.cli.load_inputs import read_bits, read_inputs
     from hessrank.cli.processes import first, joined, own_device
+    from hessrank.cli.write_outputs import check_outputs, save_ranking, show_ranking
 
     if first():
         check_outputs(out, plot, inputs=(model, data, arch and arch.partition(":")[0]))
     widths = read_bits(bits)
     with _kept_beside(out, resume) as checkpoint, joined() as group:
-        from hessrank.analysis.team import Team
+        from hessrank.distributed import Team
 
         with Team(group).together():
             inputs = read_inputs(
@@ -137,7 +137,7 @@ def rank(
 
         from hessrank.analysis.options import DEFAULT_BITS
         from hessrank.analysis.rank import rank as rank_model
-        from hessrank.cli.progress import reporter
+        from hessrank.cli.terminal.ranking_progress import reporter
 
         with reporter() as progress:
             ranking = rank_model(
@@ -173,8 +173,8 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
         InterruptedWork: instead of KeyboardInterrupt, when there is something to go on from.
     """
     from hessrank.cli.environment import read_seconds
-    from hessrank.cli.interrupted import InterruptedWork
     from hessrank.cli.processes import first
+    from hessrank.cli.terminal.interrupted_work import InterruptedWork
     from hessrank.errors import OptionError
 
     if out is None:
@@ -183,7 +183,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
         yield None
         return
 
-    from hessrank.analysis.checkpoint import Checkpoint
+    from hessrank.analysis.sampling.checkpoint import Checkpoint
 
     seconds = read_seconds("HESSRANK_SAVE_SECONDS", 10)
     checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)

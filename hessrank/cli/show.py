@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hessrank.cli.options import PlotTop
-from hessrank.paths import record_of
+from hessrank.cli.option_groups import PlotTop
+from hessrank.files.paths import record_of
 
 
 def show(
@@ -20,8 +20,8 @@ def show(
     top: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
 ) -> None:
     """Print a saved ranking, or draw it."""
-    from hessrank.analysis.ranking import Ranking
-    from hessrank.cli.output import check_outputs, save_ranking, show_ranking
+    from hessrank.analysis.result.ranking import Ranking
+    from hessrank.cli.write_outputs import check_outputs, save_ranking, show_ranking
 
     check_outputs(None, plot, depth, inputs=(ranking, record_of(ranking)))
     found = Ranking.read(ranking)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hessrank.cli.options import TrustPickle, TrustSize
+from hessrank.cli.option_groups import TrustPickle, TrustSize
 from hessrank.cli.train import resumable
 from hessrank.errors import OutputError
 from hessrank.terminal import say
@@ -28,7 +28,7 @@ def study(
     Writes results.csv (one row a training), results.md (mean ± standard error) and results.png; the tables name the
     monitored metric, which decides which epoch is best.
     """
-    from hessrank.distill.training.main_process import is_main_process
+    from hessrank.main_process import is_main_process
 
     if is_main_process():
         say(f"reads {file}, loads torch and Lightning (some seconds)", err=True)
@@ -41,12 +41,12 @@ def study(
 
     require_lightning()
 
-    from hessrank.cli.output import save_plot
-    from hessrank.cli.training_progress import training_reporter
+    from hessrank.cli.terminal.training_progress import training_reporter
+    from hessrank.cli.write_outputs import save_plot
     from hessrank.distill.study.plots import plot_study
     from hessrank.distill.study.run import monitor_of, run_study, write_rows
     from hessrank.distill.study.table import markdown
-    from hessrank.quant.policy.writing import write_text
+    from hessrank.quant.policy.write import write_text
 
     written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
     _refuse_strangers(written)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hessrank.cli.interrupted import InterruptedWork
-from hessrank.cli.options import TrustPickle, TrustSize
+from hessrank.cli.option_groups import TrustPickle, TrustSize
+from hessrank.cli.terminal.interrupted_work import InterruptedWork
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def train(
     Before the first step it judges the float, the quantized and the teacher network, and stops if a checkpoint was
     not loaded completely or no data come. Every epoch is saved.
     """
-    from hessrank.distill.training.main_process import is_main_process
+    from hessrank.main_process import is_main_process
 
     if is_main_process():
         say(f"reads {run}, loads torch and Lightning (some seconds)", err=True)
@@ -51,8 +51,8 @@ def train(
 
     require_lightning()
 
-    from hessrank.cli.training_progress import training_reporter
-    from hessrank.distill.training.start import start
+    from hessrank.cli.terminal.training_progress import training_reporter
+    from hessrank.distill.training.from_run_file import start
 
     folder = read.out if out is None else out
     with debugger(read.keys.pdb_debug), resumable(folder), training_reporter() as report:

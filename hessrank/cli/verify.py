@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hessrank.cli.options import (
+from hessrank.cli.option_groups import (
     HOW,
     OUTPUT,
     Arch,
@@ -27,7 +27,7 @@ from hessrank.cli.options import (
     WeightsKey,
 )
 from hessrank.errors import OutputError
-from hessrank.paths import readable_file, record_of
+from hessrank.files.paths import readable_file, record_of
 from hessrank.terminal import terminal
 
 
@@ -67,15 +67,15 @@ def verify(
     ] = 12,
 ) -> None:
     """Quantize one tensor at a time for real, and set the damage beside what RANKING predicted."""
-    from hessrank.cli.inputs import read_bits, read_inputs
-    from hessrank.cli.output import check_outputs, print_notes, save_result
+    from hessrank.cli.load_inputs import read_bits, read_inputs
+    from hessrank.cli.write_outputs import check_outputs, print_notes, save_result
 
     ranking = readable_file(ranking, error=OutputError)
     read = (model, ranking, record_of(ranking), data, arch and arch.partition(":")[0])
     check_outputs(out, plot, inputs=read, record=False)
     widths = read_bits(bits)
 
-    from hessrank.analysis.ranking import Ranking
+    from hessrank.analysis.result.ranking import Ranking
     from hessrank.analysis.verify.verify import recorded_loss
 
     predicted = Ranking.read(ranking)
@@ -97,7 +97,7 @@ def verify(
     )
 
     from hessrank.analysis.verify import verify as verify_ranking
-    from hessrank.cli.progress import reporter
+    from hessrank.cli.terminal.ranking_progress import reporter
 
     with reporter() as progress:
         found = verify_ranking(

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.export import Dim, ExportedProgram
 
-from hessrank.analysis.batches import first_line
+from hessrank.data.batch import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.plain_names import HOLDER, OWN_NAMES, own_name
 from hessrank.quant.export.sizes import Axis, Inputs, resized

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from hessrank.analysis.untouched import copied
 from hessrank.errors import HessrankError
+from hessrank.models.wrappers import copy_network
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.integers import along, integer_type, integers_of, needs_clip
 from hessrank.quant.export.ops import dequantize, quantize_dequantize
@@ -32,7 +32,7 @@ def reference(prepared: QuantizedModel) -> QuantizedModel:
     Raises:
         ExportError: it is not in float32, it is still calibrating, or nothing of it is quantized.
     """
-    model = copied(prepared).cpu().eval()
+    model = copy_network(prepared).cpu().eval()
     assert isinstance(model, QuantizedModel)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and tensor.dtype != torch.float32:

@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from hessrank.files import check_writable, written_whole
-from hessrank.memory import memory_errors_explained
+from hessrank.files.atomic_write import check_writable, written_whole
+from hessrank.models.wrappers import unwrap
+from hessrank.out_of_memory import memory_errors_explained
 from hessrank.quant.export.capture import Captured, capture
-from hessrank.quant.export.check import TOLERANCE, measure, measure_optimized
+from hessrank.quant.export.check.compare_runs import TOLERANCE, measure, measure_optimized
+from hessrank.quant.export.check.diagnosis import SATURATES_HERE, diagnose, foresee_saturation
+from hessrank.quant.export.check.steps import outputs_of
 from hessrank.quant.export.convert import exportable, reference
-from hessrank.quant.export.diagnosis import SATURATES_HERE, diagnose, foresee_saturation
 from hessrank.quant.export.errors import ExportError, require_onnx
 from hessrank.quant.export.flat_outputs import flatten_outputs
 from hessrank.quant.export.onnx_model import OPSET, OnnxModel, to_onnx
 from hessrank.quant.export.report import ExportReport
 from hessrank.quant.export.sizes import Axis, Inputs, free_axes, named_inputs, resized, run
-from hessrank.quant.export.steps import outputs_of
 from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import QuantizedModel
-from hessrank.wrappers import unwrap
 
 
 def export_onnx(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from hessrank.analysis.batches import first_line
+from hessrank.data.batch import first_line
 from hessrank.quant.export.capture import Captured
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.ops import translations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from hessrank.analysis.any_names import is_plain
+from hessrank.network.walks.any_names import is_plain
 
 HOLDER = "at_nodes"
 """Where in a module lies what has the name of a node."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hessrank.quant.export.steps import Difference
+from hessrank.quant.export.check.steps import Difference
 from hessrank.sizes import size_text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hessrank.files import written_whole
+from hessrank.files.atomic_write import written_whole
 from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import Inserted, QuantizedModel
 from hessrank.quant.quantizers import Grid, Quantizer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import first_line
+from hessrank.data.batch import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.text import shape_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hessrank.analysis.tables import listed
+from hessrank.analysis.result.tables import listed
 from hessrank.errors import HessrankError
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.prepare.bias_steps import least_weight_steps

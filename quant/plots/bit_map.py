@@ -1,6 +1,6 @@
 """The bits of a policy over the depth of its network.
 
-As in :mod:`hessrank.analysis.plots`, a pure function computes what to draw and a thin one draws it.
+As in :mod:`hessrank.analysis.result.plots`, a pure function computes what to draw and a thin one draws it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from hessrank.analysis.ranking import Ranking
-from hessrank.analysis.sub_networks import SubNetwork, sub_networks
-from hessrank.figures import new_axes, plain_label
-from hessrank.labels import Extent, below, draw_extents
-from hessrank.quant.points import Points
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.drawing.figures import new_axes, plain_label
+from hessrank.drawing.labels import Extent, below, draw_extents
+from hessrank.network.sub_networks import SubNetwork, sub_networks
+from hessrank.quant.bit_choice.strategies import Problem
+from hessrank.quant.layer_graph.quantizer_placement import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
-from hessrank.quant.strategies import Problem
 
 Marks = tuple[tuple[int, int], ...]
 

@@ -1,6 +1,6 @@
 """The predicted increases that a policy is made from: layers × bits.
 
-As in :mod:`hessrank.analysis.plots`, a pure function computes what to draw and a thin one draws it.
+As in :mod:`hessrank.analysis.result.plots`, a pure function computes what to draw and a thin one draws it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
-from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.errors import OptionError, unknown_name
-from hessrank.figures import new_axes, plain_label
-from hessrank.quant.graph import Graph
-from hessrank.quant.points import Points
+from hessrank.quant.bit_choice.predicted_increase import Predicted, predict
+from hessrank.quant.bit_choice.strategies import Problem
+from hessrank.quant.layer_graph.graph import Graph
+from hessrank.quant.layer_graph.quantizer_placement import Points
 from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
-from hessrank.quant.predicted import Predicted, predict
-from hessrank.quant.strategies import Problem
 
 What = Literal["activations", "weights"]
 

@@ -1,6 +1,6 @@
 """The policy file: reading, writing, what it means for a network."""
 
-from hessrank.quant.policy.checking import Finding, check, require
+from hessrank.quant.policy.check import Finding, check, require
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.model import INPUT_LAYER, Policy
 from hessrank.quant.policy.resolution import Resolution, Setting, excluded_layers, policy_points, resolve

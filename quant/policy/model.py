@@ -12,14 +12,14 @@ from typing import Any, Literal
 from pydantic import PrivateAttr, model_validator
 
 from hessrank.quant.policy.errors import MisfitError, PolicyError
-from hessrank.quant.policy.names import RUN_KEYS
+from hessrank.quant.policy.fields import Coefficients, Keys, Names
 from hessrank.quant.policy.own_code import NOTHING, OWN_WORDS, Plugins
-from hessrank.quant.policy.places import Origin, Place, Places
-from hessrank.quant.policy.reading import Document, read_document
+from hessrank.quant.policy.positions import Origin, Place, Places
+from hessrank.quant.policy.read import Document, read_document
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
-from hessrank.quant.policy.validating import refuse_unknown_keys, validated
-from hessrank.quant.policy.values import Coefficients, Keys, Names
-from hessrank.quant.policy.writing import policy_text, write_text
+from hessrank.quant.policy.validation import refuse_unknown_keys, validated
+from hessrank.quant.policy.vocabulary import RUN_KEYS
+from hessrank.quant.policy.write import policy_text, write_text
 from hessrank.quant.scheme import Scheme
 
 INPUT_LAYER = "input_layer"  # in special_layer: all inputs of the network

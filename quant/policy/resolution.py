@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hessrank.quant.graph import Graph
-from hessrank.quant.points import Points, quantization_points
+from hessrank.quant.layer_graph.graph import Graph
+from hessrank.quant.layer_graph.quantizer_placement import Points, quantization_points
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.model import INPUT_LAYER, Part, Policy
 from hessrank.quant.scheme import Scheme

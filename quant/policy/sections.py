@@ -12,8 +12,8 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from hessrank.quant.policy.errors import MisfitError
-from hessrank.quant.policy.validating import UNION_TAGS
-from hessrank.quant.policy.values import ActivationWidth, Bits, Keys, Method, Names, Observer, WeightWidth
+from hessrank.quant.policy.fields import ActivationWidth, Bits, Keys, Method, Names, Observer, WeightWidth
+from hessrank.quant.policy.validation import UNION_TAGS
 from hessrank.quant.scheme import Scheme
 
 

@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import Batch
-from hessrank.analysis.feed import Feed, check_finite
-from hessrank.analysis.padding import real_positions
-from hessrank.analysis.survey import SampleAxis, counted_elements
+from hessrank.data.batch import Batch
 from hessrank.errors import HessrankError, ModelError
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.padding import counted_elements, real_positions
+from hessrank.network.sample_batches import Feed, check_finite
 from hessrank.quant.prepare.bias_steps import raise_weight_steps
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Quantizer

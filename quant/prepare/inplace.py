@@ -7,8 +7,8 @@ import operator
 
 from torch import fx
 
-from hessrank.analysis.layers import node_kind
-from hessrank.quant.kinds import RESHUFFLES
+from hessrank.network.layer_names import node_kind
+from hessrank.quant.layer_graph.layer_kinds import RESHUFFLES
 
 _OPERATORS = frozenset(
     (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow)

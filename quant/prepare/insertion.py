@@ -6,8 +6,8 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hessrank.analysis.weights import channel_axis
-from hessrank.quant.points import Points, folded_norms
+from hessrank.network.weights import channel_axis
+from hessrank.quant.layer_graph.quantizer_placement import Points, folded_norms
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.inplace import is_written_to
 from hessrank.quant.prepare.model import Inserted

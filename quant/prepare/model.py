@@ -11,7 +11,7 @@ from torch import fx
 from torch.fx.graph_module import reduce_graph_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hessrank.quant.points import IN_KERNEL
+from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL
 from hessrank.quant.prepare.modules import QuantizedWeight
 from hessrank.quant.quantizers import Quantizer
 

@@ -9,17 +9,17 @@ from typing import Any, Literal, overload
 import torch
 from torch import fx, nn
 
-from hessrank.analysis.batches import as_samples
-from hessrank.analysis.feed import Feed
-from hessrank.analysis.survey import check_weights
+from hessrank.data.batch import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
-from hessrank.memory import memory_errors_explained
+from hessrank.models.wrappers import looked_through, unwrap
+from hessrank.network.layer_survey import check_weights
+from hessrank.network.sample_batches import Feed
+from hessrank.out_of_memory import memory_errors_explained
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion
 from hessrank.quant.prepare.model import META, QuantizedModel
 from hessrank.quant.prepare.tracing import trace
-from hessrank.wrappers import looked_through, unwrap
 
 BACKENDS = ("hessrank", "mqbench")
 CALIBRATION_SAMPLES = 32
@@ -82,7 +82,7 @@ def prepare(
     policy, model = read_policy(policy), unwrap(model)
     _check_model(model)
     if backend == "mqbench":
-        from hessrank.quant.backends.mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
+        from hessrank.quant.prepare.mqbench.prepare_mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
 
         with looked_through(model) as network:
             return prepare_mqbench(

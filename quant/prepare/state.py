@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hessrank.analysis.loading.matching import load_weights
-from hessrank.analysis.loading.pickles import read_pickle
 from hessrank.errors import LoadError
-from hessrank.paths import readable_file
+from hessrank.files.paths import readable_file
+from hessrank.models.match_weights import load_weights
+from hessrank.models.pickles import read_pickle
 from hessrank.quant.prepare.model import QuantizedModel
 
 _KEYS = ("model", "state_dict")

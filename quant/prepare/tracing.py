@@ -12,21 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from hessrank.analysis.batches import Batch, first_line
-from hessrank.analysis.feed import Feed, check_finite
-from hessrank.analysis.graph_walk import GraphWalk
-from hessrank.analysis.network import Network
-from hessrank.analysis.padding import leave_out_padding
-from hessrank.analysis.report import describe_graph, shape_span
-from hessrank.analysis.survey import Facts, SampleAxis, find_ranges, find_sample_axes, first_look, mask_by_fills
-from hessrank.analysis.untouched import copied, untouched
-from hessrank.analysis.weights import find_weights
+from hessrank.analysis.result.assemble import describe_graph, shape_span
+from hessrank.data.batch import Batch, first_line
 from hessrank.errors import ModelError
-from hessrank.quant.graph import Graph
+from hessrank.models.wrappers import copy_network, unwrap
+from hessrank.network.frozen_model import untouched
+from hessrank.network.layer_facts import Facts, SampleAxis
+from hessrank.network.layer_sizes import first_look
+from hessrank.network.layer_survey import find_ranges, find_sample_axes, mask_by_fills
+from hessrank.network.network import Network
+from hessrank.network.padding import leave_out_padding
+from hessrank.network.sample_batches import Feed, check_finite
+from hessrank.network.walks.fx_walk import GraphWalk
+from hessrank.network.weights import find_weights
+from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.training_mode import DROPOUTS, training_notes
-from hessrank.wrappers import unwrap
 
 HOLDERS = ("quantizers", "dropouts", "at_nodes")
 """What hessrank puts into a graph module: quantizers, functional dropouts; what an export makes of both."""
@@ -64,7 +66,7 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
         ModelError: torch.fx cannot follow the model's code; the message names the line and what to do.
         DataError: the model does not take such an input.
     """
-    model = copied(model)
+    model = copy_network(model)
     with untouched(model):
         network = Network(model, batch)
         if network.why_hooks:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hand_graphs import U_NET, ranking_of
+from helpers.hand_graphs import U_NET, ranking_of
 from torch import nn
 
 from hessrank.analysis.rank import rank
@@ -17,7 +17,7 @@ from hessrank.bounds import number, whole
 from hessrank.cli import main
 from hessrank.distill.run_file import Settings
 from hessrank.errors import HessrankError, OptionError
-from hessrank.quant.make_policy import make_policy
+from hessrank.quant.bit_choice.make_policy import make_policy
 
 RANKING = ranking_of(U_NET, {"out": 1.0}, {"out": 1.0})
 LARGE = 2**64

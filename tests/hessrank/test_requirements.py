@@ -9,12 +9,12 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 from packaging.requirements import Requirement
 
 from hessrank import requirements
 from hessrank.requirements import install_command
 
-ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 WANTED = [Requirement(text) for name, extra in EXTRAS.items() if name != "dev" for text in extra]
 SOURCES = [path for top in ("hessrank", "analysis", "quant", "distill") for path in (ROOT / top).rglob("*.py")]

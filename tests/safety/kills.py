@@ -58,7 +58,7 @@ TASK = """
 import sys
 sys.path.insert(0, TESTS)
 from hessrank.distill.tasks.given import GivenTask
-from training_networks import network, points
+from helpers.training_networks import network, points
 
 
 class Points(GivenTask):

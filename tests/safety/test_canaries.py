@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from canaries import EVIL, PROJECT, Canary, Pickled, cage, poisoned, replaced
+from helpers.canaries import EVIL, PROJECT, Canary, Pickled, cage, poisoned, replaced
 from PIL import EpsImagePlugin
 from torch import nn
 
-from hessrank.analysis.loading import load_model, save_checkpoint
-from hessrank.analysis.loading.architecture import import_ours
 from hessrank.cli import main
 from hessrank.distill.tasks.classification import DigitNet
-from hessrank.distill.training.trained import FACTS, load_trained
+from hessrank.distill.training.outputs.load_trained import FACTS, load_trained
+from hessrank.models import load_model, save_checkpoint
+from hessrank.models.architecture import import_ours
 
 RUN = "task: nets.py:Sum\nepochs: 1\nthreads: 1\npictures: 0\n"
 MODEL = ("--arch", "nets.py:net", "--data", "x.npy")
@@ -166,8 +166,8 @@ class TestWeights:
             "hessrank.quant.prepare.model:QuantizedModel",
             "hessrank.distill.tasks.given:MeanLoss",
             "hessrank.distill.tasks.given:GivenTask",
-            "hessrank.distill.losses:make_distillation_loss",
-            "hessrank.analysis.losses:make_loss",
+            "hessrank.distill.teacher.loss_registry:make_distillation_loss",
+            "hessrank.analysis.losses.losses:make_loss",
             "hessrank.distill.tasks.find:find_task",
         ):
             with pytest.raises(Exception, match="not a network of hessrank; if you trust it, repeat it: --arch"):
@@ -180,7 +180,7 @@ class TestWeights:
 @pytest.mark.parametrize("evil", EVIL)
 def test_folders_of_save_pretrained(canary: Canary, evil: str) -> None:
     """Every entry of the configuration, those that transformers would import code for, and code in the folder."""
-    from transformer_networks import bert
+    from helpers.transformer_networks import bert
 
     bert().save_pretrained("saved")
     for name in ("evil_module.py", "evil.py"):

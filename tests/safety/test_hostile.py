@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 from safety.hostile.cases import Case, make_case, numbers
 from safety.hostile.checks import broken, snapshot
 from safety.hostile.options import commands, options_of
 from safety.hostile.recipes import RECIPES, SHARES
 from safety.hostile.runner import BYTES, SECONDS, Ended
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = ("ranking.csv", "ranking.json", "second.csv", "second.json")
 ARGUMENTS = ("compare", "ranking.csv", "second.csv", "--out", "new.csv")
 CASE = Case("compare", 0, 0, ARGUMENTS, "spoil_text ranking.csv", ("ranking.csv",), FILES)

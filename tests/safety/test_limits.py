@@ -18,10 +18,10 @@ from PIL import Image
 from torch import nn
 
 import hessrank
-from hessrank import limits
-from hessrank.analysis.batches import as_samples
-from hessrank.analysis.loading import load_model, save_checkpoint
+from hessrank.data.batch import as_samples
 from hessrank.errors import DataError, LoadError
+from hessrank.files import size_limits
+from hessrank.models import load_model, save_checkpoint
 
 LIFTED = r"; if you trust it, add --trust-size \(in Python, with hessrank\.trusting_sizes\(\):\)$"
 BILLION = 10**9
@@ -101,7 +101,7 @@ DATA: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize(("name", "write"), DATA.values(), ids=DATA)
 def test_data_that_grow_are_refused(name: str, write: Callable[[Path], None], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(limits, "MOST_BYTES", 16 << 20)
+    monkeypatch.setattr(size_limits, "MOST_BYTES", 16 << 20)
     write(tmp_path / name)
     with pytest.raises(DataError, match=rf"^\S+{name}: .*{LIFTED}"):
         hessrank.load_data(tmp_path / name)
@@ -132,7 +132,7 @@ def test_the_limit_is_lifted_inside_the_block_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["rank", "check", "export", "verify", "train", "study"])
 def test_every_command_that_reads_a_model_has_the_option(command: str, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(limits, "_trusted", Recorded(seen))
+    monkeypatch.setattr(size_limits, "_trusted", Recorded(seen))
     from hessrank.cli import main
 
     places = {"check": ["no.yaml", "no.pth"], "verify": ["no.pth", "no.csv"], "export": ["no.pth", "--out", "o.onnx"]}
@@ -168,7 +168,7 @@ def test_a_checkpoint_s_arguments_do_not_outgrow_it(width: int, tmp_path: Path) 
 
 
 def test_modules_without_end_are_refused(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(limits, "MOST_MODULES", 500)
+    monkeypatch.setattr(size_limits, "MOST_MODULES", 500)
     torch.save({"w": torch.zeros(1)}, tmp_path / "m.pth")
 
     def endless() -> nn.Module:
@@ -228,7 +228,7 @@ def test_the_largest_number_of_samples_takes_all() -> None:
 def test_memory_that_runs_out_is_called_that(tmp_path: Path) -> None:
     """Give a process half a GiB more than it starts with, and a convolution that needs one."""
     script = (
-        "import resource, sys, torch, hessrank.cli\nfrom hessrank.analysis import job\n"
+        "import resource, sys, torch, hessrank.cli\nfrom hessrank.analysis import ranking_job\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
         "resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (1 << 29),) * 2)\n"
         "sys.exit(hessrank.cli.main(sys.argv[1:]))\n"

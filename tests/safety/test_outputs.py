@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from rankings import ranked
+from helpers.rankings import ranked
 
-from hessrank.analysis.ranking import Ranking
-from hessrank.cli.output import check_outputs
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.cli.write_outputs import check_outputs
 from hessrank.errors import OutputError
 
 

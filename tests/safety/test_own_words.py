@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from canaries import PROJECT, Pickled
+from helpers.canaries import PROJECT, Pickled
 from torch import nn
 
 from hessrank import Policy, Ranking, load_data, load_model, load_trained, verify
@@ -19,7 +19,7 @@ from hessrank.cli import main
 from hessrank.distill.run_file import read_run
 from hessrank.distill.study import read_study
 from hessrank.distill.study.run import run_study
-from hessrank.distill.training.start import start
+from hessrank.distill.training.from_run_file import start
 from hessrank.errors import HessrankError, OptionError
 from hessrank.plugins import Registry
 from hessrank.quant.policy import PolicyError

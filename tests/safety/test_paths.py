@@ -19,13 +19,13 @@ from hessrank.cli import main
 from hessrank.distill.run_file import read_run
 from hessrank.distill.study import read_study
 from hessrank.errors import DataError, HessrankError, LoadError, OptionError, OutputError
-from hessrank.memory import is_out_of_memory
-from hessrank.paths import existing_path, readable_file
+from hessrank.files.paths import existing_path, readable_file
+from hessrank.files.temporary_folder import temporary_folder
+from hessrank.out_of_memory import is_out_of_memory
 from hessrank.plugins import import_attribute
-from hessrank.quant.allocation.latency import read_latency
-from hessrank.quant.graph import Graph
+from hessrank.quant.bit_choice.allocation.latency import read_latency
+from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.prepare.state import load_state
-from hessrank.temporary import temporary_folder
 
 pytestmark = pytest.mark.timeout(60)  # nothing may wait for a pipe
 

@@ -13,21 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hand_graphs import TWO_STAGES, ranking_of
+from helpers.hand_graphs import TWO_STAGES, ranking_of
 from matplotlib.axes import Axes
 from rich.progress import Progress, TextColumn
 from torch import nn
 
 import hessrank
-from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.verify.verification import COLUMNS, Verification
-from hessrank.cli.output import show_ranking
+from hessrank.cli.write_outputs import show_ranking
 from hessrank.distill.study.plots import plot_study
 from hessrank.distill.study.table import markdown
-from hessrank.distill.training.curves import plot_curves
-from hessrank.distill.training.pictures import draw_panels
-from hessrank.figures import new_axes, plain_label
-from hessrank.quant.allocation import plot_frontier
+from hessrank.distill.training.callbacks.pictures import draw_panels
+from hessrank.distill.training.outputs.curves import plot_curves
+from hessrank.drawing.figures import new_axes, plain_label
+from hessrank.quant.bit_choice.allocation import plot_frontier
 from hessrank.quant.plots import plot_bits, plot_increase
 from hessrank.terminal import say, terminal
 from hessrank.text import printable, visible

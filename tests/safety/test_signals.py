@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import interrupted
+from helpers.processes import interrupted
+from helpers.training_networks import trained
 from torch import nn
-from training_networks import trained
 
 from hessrank.cli import main
 from hessrank.signals import STOPPING, stopping_signals

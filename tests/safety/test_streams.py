@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hand_graphs import TWO_STAGES, ranking_of
+from helpers.hand_graphs import TWO_STAGES, ranking_of
 from torch import nn
 
 import hessrank.cli

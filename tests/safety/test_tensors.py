@@ -75,6 +75,6 @@ def test_memory_that_runs_out_anywhere_is_one_line(monkeypatch, capsys) -> None:
     def full(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("hessrank.cli.inputs.read_inputs", full)
+    monkeypatch.setattr("hessrank.cli.load_inputs.read_inputs", full)
     assert main(["rank", "m.pth"]) == 2
     assert capsys.readouterr().err.startswith("error: out of memory")

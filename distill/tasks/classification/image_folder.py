@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from hessrank.analysis.data.folder import IMAGES, SUFFIXES, files_of
-from hessrank.analysis.data.images import ImageSamples
-from hessrank.analysis.data.pixels import image_shape
+from hessrank.data.images import ImageSamples
+from hessrank.data.pixels import image_shape
+from hessrank.data.sample_folder import IMAGES, SUFFIXES, files_of
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures
 from hessrank.errors import DataError, OptionError, nearest_first
 from hessrank.text import shape_text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hessrank.analysis.loading.architecture import own_network
 from hessrank.errors import DataError
+from hessrank.models.architecture import own_network
 from hessrank.text import shape_text
 
 SMALLEST_SIDE = 8

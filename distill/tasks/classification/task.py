@@ -18,7 +18,7 @@ from hessrank.distill.tasks.classification.network import DigitNet
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures, RandomPictures
 from hessrank.distill.tasks.given import MeanLoss
 from hessrank.errors import DataError, OptionError
-from hessrank.paths import existing_path
+from hessrank.files.paths import existing_path
 
 DIGITS = "digits"
 """The name of the built-in data."""

@@ -4,16 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hessrank.distill.tasks.lowlight.camera import Camera
-from hessrank.distill.tasks.lowlight.mcr_folders import mcr_pairs
-from hessrank.distill.tasks.lowlight.mcr_pairs import McrPair, develop_gray_world
+from hessrank.distill.tasks.lowlight.data.mcr_folders import mcr_pairs
+from hessrank.distill.tasks.lowlight.data.mcr_pairs import McrPair, develop_gray_world
+from hessrank.distill.tasks.lowlight.data.pairs import Pair
+from hessrank.distill.tasks.lowlight.data.pattern import PATTERNS, align, demosaic_bilinear, mosaic
+from hessrank.distill.tasks.lowlight.data.photographs import Night, NightPhotographs, held_out, load_photograph
+from hessrank.distill.tasks.lowlight.data.samples import TrainingSquares, WholeFrames
+from hessrank.distill.tasks.lowlight.data.sid import SidPair, develop, sid_pairs
+from hessrank.distill.tasks.lowlight.data.squares import bayer_crop
 from hessrank.distill.tasks.lowlight.network import DBF, DBLE, ChannelAttention, LowLight, TwoConv, initialize
-from hessrank.distill.tasks.lowlight.pairs import Pair
-from hessrank.distill.tasks.lowlight.pattern import PATTERNS, align, demosaic_bilinear, mosaic
-from hessrank.distill.tasks.lowlight.photographs import Night, NightPhotographs, held_out, load_photograph
 from hessrank.distill.tasks.lowlight.quality import psnr_8bit, ssim_8bit
-from hessrank.distill.tasks.lowlight.samples import TrainingSquares, WholeFrames
-from hessrank.distill.tasks.lowlight.sid import SidPair, develop, sid_pairs
-from hessrank.distill.tasks.lowlight.squares import bayer_crop
 
 if TYPE_CHECKING:
     from hessrank.distill.tasks.lowlight.metrics import PictureMean

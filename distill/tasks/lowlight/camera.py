@@ -2,7 +2,7 @@
 
 Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019 (https://arxiv.org/abs/1811.11127),
 sections 3.1 to 3.6: the tone curve, the gamma, the color matrix and the white balance are undone in
-that order, the mosaic is taken (:mod:`hessrank.distill.tasks.lowlight.pattern`), and shot and read noise
+that order, the mosaic is taken (:mod:`hessrank.distill.tasks.lowlight.data.pattern`), and shot and read noise
 are added. Pictures are float arrays 3×H×W, mosaics 1×H×W.
 """
 

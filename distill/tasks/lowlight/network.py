@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.loading.architecture import own_network
 from hessrank.errors import DataError
+from hessrank.models.architecture import own_network
 
 SIZE_MULTIPLE = 32
 """Height and width must be multiples of this: one unshuffle and four poolings, each by 2."""

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from hessrank.distill.tasks.base import TASKS, Picture, Task
+from hessrank.distill.tasks.lowlight.data.options import DataOptions
+from hessrank.distill.tasks.lowlight.data.sources import find
 from hessrank.distill.tasks.lowlight.metrics import Pictures, picture_metrics
 from hessrank.distill.tasks.lowlight.network import LowLight, initialize
-from hessrank.distill.tasks.lowlight.options import DataOptions
 from hessrank.distill.tasks.lowlight.quality import psnr_8bit
-from hessrank.distill.tasks.lowlight.sources import find
 
 
 @TASKS.register("lowlight")
@@ -24,7 +24,7 @@ class LowLightTask(Task):
     """Train :class:`LowLight` on photographs in a simulated night, on SID or on MCR.
 
     Samples are ``(raw, (mono, rgb))``, float32 in [0, 1]: 1×H×W, 1×H×W, 3×H×W. What they are and what was
-    decided about them is said where it is done: :mod:`~hessrank.distill.tasks.lowlight.sid` and ``pairs``
+    decided about them is said where it is done: :mod:`~hessrank.distill.tasks.lowlight.data.sid` and ``pairs``
     (SID: levels, amplification, monochrome target, misaligned scenes), ``mcr_pairs`` and ``mcr_folders`` (MCR:
     layouts, development of ``.raw`` files, validation), ``photographs`` and ``camera`` (the built-in data),
     ``squares`` (flips that keep the mosaic's phase), ``quality`` (PSNR and SSIM), ``network``.

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_networks import CASES, Case, Gate, TwoOutputs, exact_traces, twice_differentiable
+from helpers.small_networks import CASES, Case, Gate, TwoOutputs, exact_traces, twice_differentiable
 from torch import Tensor, nn
 
-from hessrank.analysis.batches import Batch
 from hessrank.analysis.estimators import ESTIMATORS, Weight, Work
-from hessrank.analysis.losses import make_loss
-from hessrank.analysis.network import Network
-from hessrank.analysis.probes import Hadamard, Probes, Rademacher
+from hessrank.analysis.estimators.probes import Hadamard, Probes, Rademacher
+from hessrank.analysis.losses.losses import make_loss
 from hessrank.analysis.rank import rank
-from hessrank.analysis.survey import SampleAxis
-from hessrank.analysis.untouched import untouched
+from hessrank.data.batch import Batch
+from hessrank.network.frozen_model import untouched
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.network import Network
 
 CURVED_LOSSES = ["cross-entropy", "custom"]
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -71,7 +71,7 @@ def mean_estimates(
 
 
 def _weights(network: Network, batch: Batch) -> list[Weight]:
-    from hessrank.analysis.weights import find_weights
+    from hessrank.network.weights import find_weights
 
     return find_weights(network, batch)
 

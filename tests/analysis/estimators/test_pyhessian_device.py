@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hessrank.analysis.batches import Batch
+from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.estimators.pyhessian import _traces
-from hessrank.analysis.layers import Layer
-from hessrank.analysis.losses import make_loss
-from hessrank.analysis.network import Run
-from hessrank.analysis.probes import Rademacher
-from hessrank.analysis.survey import SampleAxis
+from hessrank.analysis.losses.losses import make_loss
+from hessrank.data.batch import Batch
+from hessrank.network.layer_facts import SampleAxis
+from hessrank.network.layer_names import Layer
+from hessrank.network.network import Run
 
 
 class OneLayer:

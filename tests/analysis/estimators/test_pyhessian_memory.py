@@ -7,8 +7,8 @@ from torch import nn
 
 from benchmarks.common import batch_of, work_for
 from hessrank.analysis.estimators import ESTIMATORS
-from hessrank.analysis.network import Network
-from hessrank.analysis.untouched import untouched
+from hessrank.network.frozen_model import untouched
+from hessrank.network.network import Network
 
 
 def live_tensors() -> int:

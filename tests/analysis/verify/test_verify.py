@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hessrank
-from hessrank.analysis.measured_damage import agree
-from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.analysis.rounding.measured_increase import agree
 from hessrank.analysis.verify import Verification
 from hessrank.analysis.verify.explain import FACTOR, Parts, Prediction, reason
 from hessrank.analysis.verify.verification import COLUMNS

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
 from hessrank.distill.run_file import RunFile, RunKeys, Settings, read_run
 from hessrank.errors import HessrankError, OptionError
 from hessrank.quant.policy import Policy
-from hessrank.quant.policy.names import RUN_KEYS
+from hessrank.quant.policy.vocabulary import RUN_KEYS
 
-ROOT = Path(__file__).resolve().parents[3]
 FIRST_USER = ROOT / "tests" / "quant" / "policy" / "first_user_run.yaml"
 GIVEN_BY_FIRST_USER = set(
     "quant test onnx quant_teacher gpu_id batch_size debug pdb_debug load_model load_quant_model load_teacher_model "

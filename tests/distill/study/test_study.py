@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.rankings import ranked
 from matplotlib.axes import Axes
-from rankings import ranked
 
 from hessrank import summarize
-from hessrank.analysis.ranking import Ranking
+from hessrank.analysis.result.ranking import Ranking
 from hessrank.cli import main
 from hessrank.distill.study import read_study
 from hessrank.distill.study.file import slug

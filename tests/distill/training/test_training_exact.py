@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.training_networks import FOUR_BITS, HINTED, network, points, trained
 from torch import nn
-from training_networks import FOUR_BITS, HINTED, network, points, trained
 
-from hessrank.analysis.batches import Batch
-from hessrank.distill.taps import tapped
-from hessrank.distill.teacher import Teacher
-from hessrank.distill.training.loaders import seed_all
+from hessrank.data.batch import Batch
+from hessrank.distill.teacher.activations import tapped
+from hessrank.distill.teacher.teacher import Teacher
+from hessrank.distill.training.inputs.loaders import seed_all
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import prepare
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.training_networks import FOUR_BITS, HINTED, Net, last_state, network, points, trained
+from helpers.zoo import changes, state
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchmetrics.classification import MulticlassAccuracy
-from training_networks import FOUR_BITS, HINTED, Net, last_state, network, points, trained
-from zoo import changes, state
 
-from hessrank.distill.training.devices import Devices, choose_devices
-from hessrank.distill.training.folders import shared_folder
-from hessrank.distill.training.nonfinite import DivergedError
-from hessrank.distill.training.patience import within
+from hessrank.distill.training.inputs.devices import Devices, choose_devices
+from hessrank.distill.training.inputs.timeout import within
+from hessrank.distill.training.loop.nonfinite import DivergedError
+from hessrank.distill.training.outputs.run_folder import shared_folder
 from hessrank.errors import DataError, HessrankError, LoadError, LossError, ModelError, OptionError, UnknownNameError
 from hessrank.quant.prepare import prepare
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from hessrank.analysis.weights import channel_axis
+from hessrank.network.weights import channel_axis
 from hessrank.quant.prepare.model import META, Inserted, QuantizedModel
 from hessrank.quant.prepare.modules import QUANTIZED, quantize_module
 from hessrank.quant.quantizers import Quantizer, make_quantizer

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.places import SHIPPED
 from torch import fx, nn
 
 onnx = pytest.importorskip("onnx")
@@ -16,12 +17,12 @@ pytest.importorskip("onnxscript")
 from hessrank.distill.tasks.lowlight.network import LowLight  # noqa: E402
 from hessrank.errors import HessrankError, OutputError  # noqa: E402
 from hessrank.quant.export import ExportError, export_onnx, write_scales  # noqa: E402
-from hessrank.quant.export import check as check_module  # noqa: E402
 from hessrank.quant.export import convert as convert_module  # noqa: E402
+from hessrank.quant.export.check import compare_runs  # noqa: E402
 from hessrank.quant.policy import Policy  # noqa: E402
 from hessrank.quant.prepare import prepare  # noqa: E402
 
-CHECKPOINT = Path(__file__).parents[3] / "examples" / "lowlight" / "model.pth"
+CHECKPOINT = SHIPPED
 
 
 POLICY = Policy.of({"extra_qconfig_dict": {"w_qscheme": {"bit": 8}, "a_qscheme": {"bit": 8}}})
@@ -261,7 +262,7 @@ def test_model_without_quantization_or_in_another_precision_is_refused(linear, t
 
 
 def test_unwritable_path_is_refused_before_any_work(linear, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(check_module, "measure", None)
+    monkeypatch.setattr(compare_runs, "measure", None)
     with pytest.raises(OutputError, match="there is no folder"):
         export_onnx(linear, tmp_path / "nowhere" / "model.onnx", noise(2, 4))
     assert issubclass(ExportError, HessrankError)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.zoo import noise
 from torch import Tensor, nn
-from zoo import noise
 
 from hessrank import Policy, prepare
 from hessrank.errors import ModelError

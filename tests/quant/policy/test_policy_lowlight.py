@@ -7,7 +7,7 @@ import torch
 
 from hessrank.analysis.rank import rank
 from hessrank.distill.tasks.lowlight import LowLight
-from hessrank.quant.graph import Graph
+from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.policy import Policy, check, policy_points, require, resolve
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.training_networks import trained
+from helpers.zoo import noise
 from torch import Tensor, nn
-from training_networks import trained
-from zoo import noise
 
 from hessrank import Policy, Ranking, make_policy, prepare, rank
-from hessrank.analysis.batches import Batch
-from hessrank.distill.teacher import Teacher
+from hessrank.data.batch import Batch
+from hessrank.distill.teacher.teacher import Teacher
 from hessrank.quant.export import export_onnx, write_scales
 from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.prepare.tracing import trace

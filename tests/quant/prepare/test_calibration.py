@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from hessrank import Policy, prepare
-from hessrank.analysis.batches import as_samples
-from hessrank.analysis.feed import Feed
+from hessrank.data.batch import as_samples
+from hessrank.network.sample_batches import Feed
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.tracing import trace
 

@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers.zoo import noise
 from torch import Tensor, nn
-from zoo import noise
 
-from hessrank.analysis.damage import quantize_weight
-from hessrank.analysis.weights import channel_axis
+from hessrank.analysis.rounding.quantize import quantize_weight
+from hessrank.network.weights import channel_axis
 from hessrank.quant.prepare.modules import QUANTIZED, QuantizedWeight, quantize_module
 from hessrank.quant.quantizers import make_quantizer
 from hessrank.quant.scheme import Scheme

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.zoo import noise
 from torch import Tensor, nn
-from zoo import noise
 
 import hessrank
 from hessrank.errors import DataError, HessrankError, ModelError, UnknownNameError
@@ -408,7 +408,7 @@ def test_it_is_a_name_of_the_front_door() -> None:
 def test_the_other_backend_gets_data_that_nobody_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator can be read once only."""
     seen: list[Tensor] = []
-    backend = importlib.import_module("hessrank.quant.backends.mqbench")
+    backend = importlib.import_module("hessrank.quant.prepare.mqbench.prepare_mqbench")
     monkeypatch.setattr(backend, "prepare_mqbench", lambda model, policy, data, **_: seen.extend(data))
     prepare(small(), policy(), (batch for batch in DATA.split(2)), backend="mqbench")
     assert len(seen) == 4

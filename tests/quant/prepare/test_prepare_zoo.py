@@ -6,25 +6,25 @@ import copy
 from functools import cache
 from typing import Any
 
-import field_networks
 import pytest
 import torch
 import torch.nn.functional as F
-from field_networks import FIELD
+from helpers import field_networks
+from helpers.field_networks import FIELD
+from helpers.zoo import ZOO, changes, state
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
-from zoo import ZOO, changes, state
 
-from hessrank.analysis.batches import Batch, as_samples
-from hessrank.analysis.feed import Feed
 from hessrank.analysis.rank import rank
 from hessrank.cli.check import _coverage
-from hessrank.quant.graph import Graph
-from hessrank.quant.points import IN_KERNEL, folded_norms, quantization_points
+from hessrank.data.batch import Batch, as_samples
+from hessrank.network.sample_batches import Feed
+from hessrank.quant.bit_choice.summary import settled, summarize
+from hessrank.quant.layer_graph.graph import Graph
+from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL, folded_norms, quantization_points
 from hessrank.quant.policy import Policy, policy_points
 from hessrank.quant.prepare import QuantizedModel, graph_of, prepare
-from hessrank.quant.summary import settled, summarize
 
 LEARN_NOTHING = ("no_parameters", "identity")
 ALL = [*FIELD, *(name for name, animal in ZOO.items() if animal.traced and not animal.error)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.zoo import noise
 from torch import nn
-from zoo import noise
 
 from hessrank.errors import HessrankError, LoadError
 from hessrank.quant.policy import Policy

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.zoo import noise
 from torch import Tensor, nn
-from zoo import noise
 
-from hessrank.analysis.batches import Batch
 from hessrank.analysis.rank import rank
+from hessrank.data.batch import Batch
 from hessrank.errors import ModelError
-from hessrank.quant.graph import Graph
-from hessrank.quant.points import quantization_points
+from hessrank.quant.layer_graph.graph import Graph
+from hessrank.quant.layer_graph.quantizer_placement import quantization_points
 from hessrank.quant.prepare.tracing import graph_of, trace
 
 

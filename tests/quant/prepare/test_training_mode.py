@@ -6,20 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import field_networks
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import field_networks
+from helpers.zoo import ZOO, changes, noise, state
 from torch import Tensor, nn
 from typer.testing import CliRunner
-from zoo import ZOO, changes, noise, state
 
-from hessrank.analysis.batches import as_samples, make_batch
 from hessrank.cli.app import app
+from hessrank.data.batch import as_samples, make_batch
+from hessrank.models.wrappers import unwrap
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import prepare
 from hessrank.quant.prepare.training_mode import training_notes
-from hessrank.wrappers import unwrap
 
 TRACED = [name for name, animal in ZOO.items() if animal.traced and not animal.error]
 POLICY = Policy.of({"extra_qconfig_dict": {"w_qscheme": {"bit": 8}, "a_qscheme": {"bit": 8}}})

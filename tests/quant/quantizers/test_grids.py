@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hessrank.analysis.damage import affine_parameters
+from hessrank.analysis.rounding.quantize import affine_parameters
 from hessrank.quant.quantizers.grids import across, range_to_grid, snapped, straight_through
 from hessrank.quant.scheme import Scheme
 

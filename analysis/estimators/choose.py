@@ -1,0 +1,187 @@
+"""Chooses, for each layer, the cheapest estimator that is exact for this loss and this network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hessrank.analysis.estimators.base import ESTIMATORS, FEW_OUTPUTS, OUTPUT
+from hessrank.analysis.estimators.curvature_propagation.segments import Planned
+from hessrank.analysis.losses.losses import Loss, Self
+from hessrank.network.network import Network
+from hessrank.network.weights import Weight
+
+FEW_LAYERS = 8  # below this, a pilot would cost more than it saves
+
+FIRST_ORDER = ("gauss-newton", "exact")  # one plain backward pass a probe
+
+_USED_TWICE = "several calls share them: they multiply with themselves"
+
+Pilot = Callable[[tuple[str, ...]], list[Planned]]
+"""Finds out how to estimate the full Hessian's traces of some layers; an empty list if it cannot."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An estimator for some of the layers.
+
+    Attributes:
+        estimator: its name.
+        layers: names of the layers it is for.
+        weights: the weights it is for.
+        why: the reason, for people.
+        probed_at: where the random vectors are drawn: ``output``, or names of layers; empty if at each layer itself.
+        settings: what the estimator is made with.
+        rate: how many probes it takes where others take one.
+        at_least: how many probes it takes at a time, because a start is dear.
+        hutchinson: the variance of one of Hutchinson's probes at each layer on ``sample``, where a pilot has seen it:
+            what the estimator should match by its rate.
+        sample: see there.
+    """
+
+    estimator: str
+    layers: tuple[str, ...]
+    weights: tuple[Weight, ...]
+    why: str
+    probed_at: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rate: float = 1.0
+    at_least: int = 1
+    hutchinson: tuple[float, ...] = ()
+    sample: int = 0
+
+    def probes(self, count: int, rate: float | None = None) -> int:
+        """Return how many probes it takes in all while others take ``count``, at its own or at another ``rate``."""
+        wanted = math.ceil(count * (self.rate if rate is None else rate))
+        return math.ceil(wanted / self.at_least) * self.at_least
+
+
+def where_exact(
+    network: Network, loss: Loss, weights: Sequence[Weight]
+) -> tuple[tuple[str, ...], tuple[Weight, ...]]:
+    """Return the layers and weights for which the Gauss-Newton matrix is the Hessian.
+
+    For the `self` losses all of them; for a task loss those that nothing curved follows. A weight that is used
+    twice multiplies with itself, which is curved.
+    """
+    everything = tuple(layer.name for layer in network.layers)
+    if isinstance(loss, Self):
+        return everything, tuple(weights)
+    flat = tuple(layer for layer in everything if layer not in network.curved)
+    return flat, tuple(w for w in weights if len(w.calls) == 1 and w.calls[0] in flat)
+
+
+def plan(
+    name: str,
+    network: Network,
+    loss: Loss,
+    weights: Sequence[Weight],
+    outputs_per_sample: int,
+    pilot: Pilot | None = None,
+) -> list[Choice]:
+    """Return which estimator does which layers; together they do all of them.
+
+    Args:
+        name: an estimator's name, or ``auto``.
+        network: the network.
+        loss: the loss.
+        weights: the weights wanted.
+        outputs_per_sample: number of elements that the network returns for a sample.
+        pilot: asked where something curved follows a layer; None leaves such layers to `hutchinson`.
+
+    Raises:
+        UnknownNameError: there is no estimator of that name.
+    """
+    everything = tuple(layer.name for layer in network.layers)
+    if name != "auto":
+        ESTIMATORS.resolve_or_import(name)
+        return _as_asked(name, everything, weights, _caution(name, network, loss))
+    first_order = "exact" if outputs_per_sample <= FEW_OUTPUTS else "gauss-newton"
+    how = (
+        f"one backward pass for each of {outputs_per_sample} outputs, no probe noise"
+        if first_order == "exact"
+        else "one backward pass a probe for all layers"
+    )
+    if isinstance(loss, Self):
+        why = f"at the model's own output the Hessian is the Gauss-Newton matrix; {how}"
+        return [Choice(first_order, everything, tuple(weights), why, OUTPUT)]
+    flat, flat_weights = where_exact(network, loss, weights)
+    curved = tuple(layer for layer in everything if layer in network.curved)
+    curved_weights = tuple(w for w in weights if w not in flat_weights)
+    why = f"all that follows is piecewise linear; {how}"
+    choices = [
+        Choice(first_order, flat, flat_weights, why, OUTPUT),
+        *_where_curved(network, curved, curved_weights, pilot),
+    ]
+    return [choice for choice in choices if choice.layers or choice.weights]
+
+
+def _as_asked(name: str, layers: tuple[str, ...], weights: Sequence[Weight], why: str) -> list[Choice]:
+    if name != "curvature-propagation":
+        return [Choice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
+    once, often = _by_calls(weights)
+    main = Choice(name, layers, once, why, OUTPUT)
+    return [main, Choice("hutchinson", (), often, _USED_TWICE)] if often else [main]
+
+
+def _by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
+    """Return the weights that one call multiplies with, and those that several share."""
+    return tuple(w for w in weights if len(w.calls) == 1), tuple(w for w in weights if len(w.calls) > 1)
+
+
+def _where_curved(
+    network: Network, layers: tuple[str, ...], weights: tuple[Weight, ...], pilot: Pilot | None
+) -> list[Choice]:
+    """Return what estimates the full Hessian's traces: what the pilot found cheapest, or Hutchinson's estimator."""
+    reason = f"{curved_ones(network)} follow: the full Hessian is needed"
+    planned = pilot(layers) if pilot is not None and len(layers) >= FEW_LAYERS else []
+    names = [layer.name for layer in network.layers]
+    choices = []
+    for part in planned:
+        if part.stretch is None:
+            continue
+        within = {names[i] for i in range(part.stretch.first, part.stretch.last + 1)}
+        choices.append(
+            Choice(
+                "curvature-propagation",
+                tuple(names[i] for i in part.layers),
+                tuple(w for w in _by_calls(weights)[0] if w.calls[0] in within),
+                f"{reason}; a pilot found it cheapest: {_told(part)}",
+                part.probed_at,
+                {"stretch": part.stretch, "region": part.region},
+                part.rate,
+                part.stretch.rank or 1,
+                part.hutchinson,
+                part.sample,
+            )
+        )
+    done = {layer for choice in choices for layer in choice.layers}
+    done_weights = {weight for choice in choices for weight in choice.weights}
+    left = tuple(layer for layer in layers if layer not in done)
+    left_weights = tuple(w for w in weights if w not in done_weights)
+    why = reason + ("; a pilot found nothing cheaper" if done and left else "")
+    return [*choices, Choice("hutchinson", left, left_weights, why if left or not choices else _USED_TWICE)]
+
+
+def _told(part: Planned) -> str:
+    assert part.stretch is not None
+    apart = f", {part.fixed} directions apart" if part.fixed else ""
+    rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
+    return f"probed at {part.probed_at}{apart}{rate}"
+
+
+def curved_ones(network: Network) -> str:
+    """Return what is curved in a network, in a few words."""
+    names = sorted(set(network.curved.values()))
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "weights that are used twice"
+
+
+def _caution(name: str, network: Network, loss: Loss) -> str:
+    if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
+        return (
+            f"asked for; for the {len(network.curved)} layers before {curved_ones(network)} this is the trace "
+            "of the Gauss-Newton matrix, which is not the Hessian's"
+        )
+    return "asked for"

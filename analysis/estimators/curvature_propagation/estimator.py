@@ -1,0 +1,244 @@
+"""The trace of the full Hessian of every layer in two backward passes a probe, through anything that bends.
+
+The Hessian of the loss at a layer is that of what lies behind a cut, carried back, plus one term for every curved
+layer m on the way: H = JᵀH_cut J + Σ JₘᵀMₘJₘ, with Mₘ the Hessian of ⟨gₘ, fₘ⟩, gₘ the loss's gradient at m. So two
+vectors are sent back: one starts at random, the other with the Hessian times the first, and each curved layer adds a
+pair of its own to both. Their inner product at a layer is an unbiased estimate of its trace: all else in it has
+mean zero. Martens, Sutskever & Swersky, "Estimating the Hessian by back-propagating curvature", 2012, with cuts
+anywhere in the network (the paper: at the output), balanced pairs, deflated cuts (:mod:`sources`) and couplings
+that count only where they matter (:mod:`regions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, zeros
+from hessrank.analysis.estimators.batch_copies import Rows
+from hessrank.analysis.estimators.curvature_propagation.coupled_regions import Region
+from hessrank.analysis.estimators.curvature_propagation.cut_hessian import (
+    BALANCE,
+    BALANCE_PROBES,
+    Cut,
+    FactorSource,
+    HessianSource,
+    Source,
+    balance,
+)
+from hessrank.analysis.estimators.curvature_propagation.layer_recording import Injection, Layout, Pair, Step, record
+from hessrank.network.padding import real_positions, without_padding
+from hessrank.network.weights import weight_products
+
+_STREAMS = 4  # of each cut
+
+Visitor = Callable[[Step, Pair], None]
+"""Sees the pair of vectors that arrives at each layer."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Part of a network, and how the curvature behind it is probed.
+
+    Attributes:
+        first: the first layer, by its place in the order of execution.
+        last: the last one; the cut is whatever up to there is read behind it.
+        rank: how many directions of the cut's Hessian are sent back without noise. At the output, where it has few
+            columns: anything above 0 means all of them.
+    """
+
+    first: int
+    last: int
+    rank: int = 0
+
+
+@ESTIMATORS.register("curvature-propagation")
+class CurvaturePropagation:
+    """tr H of every layer, and of every weight that is used once, in two backward passes a probe."""
+
+    deterministic = False
+
+    def __init__(self, stretch: Stretch | None = None, region: Region | None = None) -> None:
+        """Take the layers of ``stretch``, grouped into ``region``; None takes all, from the output on."""
+        self._stretch, self._region = stretch, region
+
+    def __call__(self, work: Work) -> Iterator[Estimates]:
+        """Run the batch forward on tape, then send two vectors back for each probe."""
+        stretch = self._stretch or Stretch(0, len(work.network.layers) - 1)
+        if self._region is None:
+            self._region = Layout.of(work.network, work.batch).region(stretch.first, stretch.last)
+        yield from Propagation(work, stretch, self._region).estimates()
+
+
+class Propagation:
+    """One batch on tape, and the vectors that are sent back through it.
+
+    Attributes:
+        rows: the batch with its copies.
+        at_output: whether it starts at the output, where the loss's own factor stands for the Hessian.
+    """
+
+    def __init__(self, work: Work, stretch: Stretch, region: Region) -> None:
+        """Record the network, find the loss's gradient everywhere, and balance all pairs."""
+        self._work = work
+        self.rows = Rows(work.batch, work.copies)
+        recording = record(work.network, self.rows.batch, region, stretch.first)
+        self._tape, self._ends = recording.tape, recording.ends
+        self._row = {name: row for row, name in enumerate(work.layers)}
+        self._weight_row = {weight.calls[0]: row for row, weight in enumerate(work.weights)}
+        self._cut = Cut(work, self.rows, recording, _STREAMS * (stretch.last + 1))
+        self.at_output = False
+        if self._ends:
+            self._source: Source = _source(self._cut, stretch)
+            slopes = (slope.detach() for slope in self._source.slopes)
+            self._tape.differentiate(dict(zip(self._ends, slopes, strict=True)))
+            self.at_output = isinstance(self._source, FactorSource)
+            self._injections = Injections(self._cut, self._tape.all_steps())
+
+    def estimates(self) -> Iterator[Estimates]:
+        """Yield the estimates of each probe of the work."""
+        work = self._work
+        if not self._ends:  # the output does not depend on any of the layers
+            yield from (self._empty() for _ in work.indices)
+            return
+        fixed = self._fixed()
+        for group, new in self.rows.groups(work.indices):
+            found = self._products()
+            self.send(group, found)
+            yield from (fixed + one for one in self.rows.one_a_probe(Estimates(found.layers, found.weights), new))
+
+    def send(self, group: Sequence[int], visit: Visitor) -> None:
+        """Send one probe of ``group`` back in each copy, and show ``visit`` what passes by."""
+        numel = self._source.numel + self._injections.numel
+        draws = self.rows.draw(self._work.probes, numel, group, self._cut.stream, self._cut.leaves[0])
+        start, rest = torch.split(draws, [self._source.numel, self._injections.numel], dim=1)
+        seeds = dict(zip(self._ends, self._source.random(start), strict=True))
+        self._tape.send_back(seeds, self._injections.of(rest), visit)
+
+    def send_fixed(self, visit: Visitor) -> Iterator[int]:
+        """Send what has no noise back, a group of copies at a time; yield how many of its copies count."""
+        for pairs, new in self._source.fixed():
+            self._tape.send_back(dict(zip(self._ends, pairs, strict=True)), None, visit)
+            yield new
+
+    def _fixed(self) -> Estimates:
+        total = self._empty()
+        found = self._products()
+        for new in self.send_fixed(found):
+            parts = (self.rows.by_sample(values.T)[:, :new].sum(1).T for values in (found.layers, found.weights))
+            total = total + Estimates(*parts)
+            found.clear()
+        return total
+
+    def _products(self) -> Products:
+        return Products(self._work, self.rows, self._row, self._weight_row)
+
+    def _empty(self) -> Estimates:
+        work = self._work
+        return Estimates(zeros(len(work.layers), work.batch), zeros(len(work.weights), work.batch))
+
+
+class Injections:
+    """The pairs that curved layers add: α∘w to the first vector, M(w/α) to the second.
+
+    Attributes:
+        numel: random numbers that a row needs for all of them.
+    """
+
+    def __init__(self, cut: Cut, steps: Sequence[Step]) -> None:
+        """Balance them for ``steps``."""
+        self._steps = [step for step in steps if step.curved]
+        self._axes = {
+            id(step): [cut.work.axes[cut.work.network.layers[i].name] for i in step.inputs] for step in self._steps
+        }
+        self._sizes = [leaf.numel() // len(cut.rows) for step in self._steps for leaf in step.leaves]
+        self.numel = sum(self._sizes)
+        self._weights: dict[int, list[Tensor]] = {}
+        if self._steps:
+            self._weights = self._balanced(cut)
+
+    def of(self, draws: Tensor) -> Injection:
+        """Return what adds the pairs made of random signs, rows × ``numel``."""
+        w = self._split(draws)
+        return lambda step: self._pairs(step, w[id(step)])
+
+    def _pairs(self, step: Step, w: Sequence[Tensor]) -> list[Pair | None]:
+        """Return the pair for each input of ``step``."""
+        weights = self._weights[id(step)]
+        images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
+        return [None if h is None else (a * v, h) for v, a, h in zip(w, weights, images, strict=True)]
+
+    def _split(self, draws: Tensor) -> dict[int, list[Tensor]]:
+        """Return rows as tensors of the shapes of each step's inputs."""
+        parts = iter(torch.split(draws, self._sizes, dim=1))
+        return {
+            id(step): [
+                axis.from_rows(next(parts), leaf)
+                for leaf, axis in zip(step.leaves, self._axes[id(step)], strict=True)
+            ]
+            for step in self._steps
+        }
+
+    def _balanced(self, cut: Cut) -> dict[int, list[Tensor]]:
+        def images(group: list[int]) -> list[Tensor]:
+            like = self._steps[0].leaves[0]
+            drawn = self._split(cut.rows.draw(cut.work.probes, self.numel, group, cut.stream + BALANCE + 1, like))
+            found = []
+            for step in self._steps:
+                for h, leaf, axis in zip(
+                    step.hessian_times(drawn[id(step)]), step.leaves, self._axes[id(step)], strict=True
+                ):
+                    found.append(axis.rows(torch.zeros_like(leaf) if h is None else h, len(cut.rows)))
+            return found
+
+        squares = iter(cut.rows.mean_square(BALANCE_PROBES, images))
+        weights = []
+        for step in self._steps:
+            for slope, leaf, axis in zip(step.slopes, step.leaves, self._axes[id(step)], strict=True):
+                known = leaf.detach() if slope is None else slope.detach(), leaf.detach()
+                rows = (axis.rows(tensor, len(cut.rows)) for tensor in known)
+                weights.append(balance(cut.rows.for_all_copies(next(squares)), *rows))
+        return self._split(torch.cat(weights, dim=1))
+
+
+class Products:
+    """Collects the inner product of the two vectors at every layer, and of the weights' gradients, row by row.
+
+    Attributes:
+        layers: float64 on the CPU, layers × rows.
+        weights: weights × rows.
+    """
+
+    def __init__(self, work: Work, rows: Rows, row: dict[str, int], weight_row: dict[str, int]) -> None:
+        """Start with zeros."""
+        self._work, self._rows, self._row, self._weight_row = work, rows, row, weight_row
+        self._real = real_positions(rows.batch)
+        self.clear()
+
+    def clear(self) -> None:
+        """Start again with zeros."""
+        self.layers = torch.zeros(len(self._row), len(self._rows), dtype=torch.float64)
+        self.weights = torch.zeros(len(self._work.weights), len(self._rows), dtype=torch.float64)
+
+    def __call__(self, step: Step, pair: Pair) -> None:
+        """Take the products at one layer."""
+        name, count = self._work.network.layers[step.layer].name, len(self._rows)
+        axis = self._work.axes[name]
+        if name in self._row:
+            one, other = axis.rows(without_padding(pair[0], axis, self._real), count), axis.rows(pair[1], count)
+            self.layers[self._row[name]] = (one * other).sum(1, dtype=torch.float64).cpu()
+        if name in self._weight_row and step.call.module is not None and step.call.input is not None:
+            given, one, other = (t.movedim(axis.dim, 0) for t in (step.call.input.detach(), *pair))
+            found = weight_products(step.call.module, given, one, other, count)
+            self.weights[self._weight_row[name]] = found.double().cpu()
+
+
+def _source(cut: Cut, stretch: Stretch) -> Source:
+    """Return the start with the least noise: at the output, if the way there is straight and the loss knows S."""
+    at_the_end = stretch.last == len(cut.work.network.layers) - 1
+    if at_the_end and FactorSource.fits(cut):
+        return FactorSource(cut, every_column=stretch.rank > 0)
+    return HessianSource(cut, stretch.rank)

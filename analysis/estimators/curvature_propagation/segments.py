@@ -1,0 +1,156 @@
+"""Cuts a network into stretches, so that all traces together cost least.
+
+Every stretch is probed at its end. A longer one shares its probes among more layers, and they spread more; the
+pilot has measured how much. What no stretch does well is left to Hutchinson's estimator. Costs are counted in
+multiply-accumulates, not timed, so that the same command chooses the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hessrank.analysis.estimators.curvature_propagation.coupled_regions import Region
+from hessrank.analysis.estimators.curvature_propagation.cut_hessian import BALANCE_PROBES
+from hessrank.analysis.estimators.curvature_propagation.estimator import Stretch
+from hessrank.analysis.statistics import Array
+
+RATES = (0.5, 1.0, 2.0, 4.0)
+_PROBES = 8  # that a forward pass is meant for
+
+# What it costs to take one layer along, in backward passes through it (measured on transformers; docs/figures.md).
+_DOUBLE_BACKWARD = 2.0
+_SEND_BACK = 4.0
+_SEND_FIXED = 2.5
+_RECORD = 4.0  # forward, twice, the first derivatives and the balance of pairs
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the layers cost.
+
+    Attributes:
+        work: of one backward pass through each layer, in multiply-accumulates.
+    """
+
+    work: Array
+
+    def behind(self, layer: int) -> float:
+        """Return the cost of one product with the Hessian at ``layer``."""
+        return _DOUBLE_BACKWARD * float(self.work[layer + 1 :].sum())
+
+    def along(self, first: int, last: int) -> float:
+        """Return the cost of one backward pass through some layers."""
+        return float(self.work[first : last + 1].sum())
+
+    def stretch(self, stretch: Stretch, fixed: int, probes: float, *, at_output: bool) -> float:
+        """Return the cost of ``probes`` probes of a stretch, with ``fixed`` pairs that have no noise."""
+        product = 0.0 if at_output else self.behind(stretch.last)
+        along = self.along(stretch.first, stretch.last)
+        products = probes + (0 if at_output else 2 * fixed + BALANCE_PROBES)
+        sent = (_SEND_BACK * probes + _SEND_FIXED * fixed + _RECORD) * along
+        return products * product + sent + _RECORD * self.along(stretch.last + 1, len(self.work)) / 2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the pilot has found of one cut.
+
+    Attributes:
+        stretch: the cut, and how far back from it was looked.
+        fixed: how many pairs without noise it makes.
+        at_output: whether the cut is the output's, where the Hessian costs nothing.
+        variance: of one probe at each layer, by place; NaN beyond its reach.
+    """
+
+    stretch: Stretch
+    fixed: int
+    at_output: bool
+    variance: Array
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stretch, and what it is for.
+
+    Attributes:
+        stretch: where it lies, and how it is probed; None stands for Hutchinson's estimator.
+        layers: the layers, by place.
+        rate: how many probes it takes where Hutchinson's estimator takes one.
+        hutchinson: the variance of one of Hutchinson's probes at each of the layers, on the pilot's sample.
+        fixed: how many pairs without noise it makes.
+        region: the stretch's layers as they go on tape.
+        probed_at: the names of the layers at its cut, or ``output``.
+        sample: which one the pilot was run on.
+    """
+
+    stretch: Stretch | None
+    layers: tuple[int, ...]
+    rate: float = 1.0
+    hutchinson: tuple[float, ...] = ()
+    fixed: int = 0
+    region: Region | None = None
+    probed_at: str = ""
+    sample: int = 0
+
+
+def best_stretches(
+    wanted: Sequence[int], measured: Sequence[Measured], hutchinson: tuple[Array, Array], costs: Costs
+) -> list[Planned]:
+    """Return the stretches that give all wanted layers the error of Hutchinson's estimator at the least cost.
+
+    Args:
+        wanted: the layers, by place, in order.
+        measured: the cuts.
+        hutchinson: the variance of its estimate at each layer, and a careful guess of it that decides.
+        costs: what the layers cost.
+    """
+    alone = {layer: _PROBES * costs.behind(layer) for layer in wanted}
+    ends = sorted({one.stretch.last for one in measured})
+    best: dict[int, tuple[float, list[Planned]]] = {-1: (0.0, [])}
+    for end in ends:
+        options = []
+        for begin, (cost, plan) in list(best.items()):
+            layers = [layer for layer in wanted if begin < layer <= end]
+            options.append((cost + sum(alone[layer] for layer in layers), [*plan, Planned(None, tuple(layers))]))
+            for one in (m for m in measured if m.stretch.last == end):
+                for more, planned in _of_stretch(begin + 1, one, layers, hutchinson, costs, alone):
+                    options.append((cost + more, [*plan, *planned]))
+        best[end] = min(options, key=lambda option: option[0])
+    return _joined(best[ends[-1]][1])
+
+
+def _of_stretch(
+    first: int,
+    one: Measured,
+    layers: Sequence[int],
+    hutchinson: tuple[Array, Array],
+    costs: Costs,
+    alone: Mapping[int, float],
+) -> Iterator[tuple[float, list[Planned]]]:
+    """Yield what one stretch costs at each rate, and what is left to Hutchinson's estimator there."""
+    if not layers or np.isnan(one.variance[list(layers)]).any():
+        return
+    stretch, (likely, careful) = Stretch(first, one.stretch.last, one.stretch.rank), hutchinson
+    for rate in RATES:
+        done = [layer for layer in layers if one.variance[layer] <= rate * careful[layer]]
+        if not done:
+            continue
+        left = tuple(layer for layer in layers if layer not in set(done))
+        probes = math.ceil(rate * _PROBES)
+        cost = costs.stretch(stretch, one.fixed, probes, at_output=one.at_output)
+        variances = tuple(float(likely[layer]) for layer in done)
+        planned = [Planned(stretch, tuple(done), rate, variances, one.fixed)] + (
+            [Planned(None, left)] if left else []
+        )
+        yield cost + sum(alone[layer] for layer in left), planned
+
+
+def _joined(plan: Sequence[Planned]) -> list[Planned]:
+    """Return the plan with all that is left to Hutchinson's estimator in one piece."""
+    stretches = [planned for planned in plan if planned.stretch is not None]
+    left = tuple(sorted(layer for planned in plan if planned.stretch is None for layer in planned.layers))
+    return stretches + ([Planned(None, left)] if left else [])

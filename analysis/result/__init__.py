@@ -1,0 +1,1 @@
+"""The ranking: its table, its record, its pictures."""

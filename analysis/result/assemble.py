@@ -1,0 +1,218 @@
+"""Puts what was found into one table, and how it was found into one record."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hessrank.analysis.result.ranking_record import SCHEMA_VERSION
+from hessrank.analysis.result.ranking_table import COLUMNS
+from hessrank.analysis.rounding.predicted_increase import Increases
+from hessrank.analysis.sampling.sampler import Rounds
+from hessrank.analysis.statistics import rank_intervals, summarize
+from hessrank.network.constants import Operands
+from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_names import Layer
+from hessrank.network.network import Network
+from hessrank.network.sample_batches import content
+from hessrank.network.weights import Weight, without_trace
+
+
+def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
+    """Return the ranking's table, most sensitive layer first.
+
+    Args:
+        rounds: the finished sampling.
+        increases: the predicted increases.
+        by: the column to rank by.
+    """
+    exact, several = rounds.exact, len(rounds.feed) > 1
+    traces = summarize(rounds.trace_replicates(), deterministic=exact, of_samples=several)
+    low, high = rank_intervals(rounds.key_replicates())
+    table = _layer_columns(rounds)
+    table |= {"trace": traces.mean, "sem": traces.sem, "ci_low": traces.low, "ci_high": traces.high}
+    table |= {"rank_low": low, "rank_high": high, "converged": rounds.settled}
+    table["mean_trace"] = traces.mean / np.array(table["numel"])
+    table |= _weight_columns(rounds, increases)
+    values, measured = increases.of_layers()
+    table |= {f"act_increase_b{b}": column for b, column in zip(increases.bits, values.T, strict=True)}
+    table["act_measured"] = [_widths(increases.bits, row) for row in measured]
+    frame = pd.DataFrame(table)
+    frame = frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
+    frame["rank"] = np.arange(1, len(frame) + 1)
+    # Blocks of draws leave out a last one that is not full: their mean may lie a place away from that of all draws.
+    frame["rank_low"] = frame[["rank_low", "rank"]].min(axis=1)
+    frame["rank_high"] = frame[["rank_high", "rank"]].max(axis=1)
+    increase_columns = [f"{kind}_increase_b{b}" for kind in ("act", "weight") for b in increases.bits]
+    return frame[[*COLUMNS, *increase_columns]]
+
+
+def _layer_columns(rounds: Rounds) -> dict[str, Any]:
+    layers = rounds.network.layers
+    facts = [rounds.facts[layer.name] for layer in layers]
+    table: dict[str, Any] = {
+        "layer": [layer.name for layer in layers],
+        "kind": [layer.kind for layer in layers],
+        "execution_index": [layer.execution_index for layer in layers],
+        "shape": [shape_span(fact.shapes) for fact in facts],
+        "numel": _whole([fact.numel for fact in facts]),
+        "macs": _whole([fact.macs for fact in facts]),
+    }
+    part_of = {name: part for part in rounds.parts for name in part.choice.layers}
+    parts = [part_of[layer.name] for layer in layers]
+    table["estimator"] = [part.choice.estimator for part in parts]
+    table["probed_at"] = [part.choice.probed_at or layer.name for part, layer in zip(parts, layers, strict=True)]
+    table["num_probes"] = [int(part.layers.num_probes.max()) for part in parts]
+    table["num_samples"] = len(rounds.feed)
+    return table
+
+
+def shape_span(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Return a shape as ``8x3x3``; where samples differ in a dimension, the smallest and the largest: ``8x3-5``."""
+    seen = [shape for shape in shapes if shape]
+    if len({len(shape) for shape in seen}) != 1:
+        return "x".join(map(str, seen[0])) if seen else "1"
+    spans = [(min(sizes), max(sizes)) for sizes in zip(*seen, strict=True)]
+    return "x".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
+
+
+def _whole(means: Sequence[float]) -> list[float] | list[int]:
+    """Return means over samples as whole numbers if all of them are."""
+    return [int(mean) for mean in means] if all(mean == int(mean) for mean in means) else list(means)
+
+
+def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Any]:
+    """Return the weights' columns; a weight stands in the row of the first call that uses it."""
+    row = {layer.name: layer.execution_index for layer in rounds.network.layers}
+    names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
+    columns: dict[str, Any] = {name: np.full(len(row), np.nan) for name in names}
+    columns["weight_measured"] = [""] * len(row)
+    for weight, (values, measured) in increases.of_weights().items():
+        columns["weight_measured"][row[weight.calls[0]]] = _widths(increases.bits, measured)
+        for b, value in zip(increases.bits, values, strict=True):
+            columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
+    for part in rounds.parts:
+        fixed, several = part.estimator.deterministic, len(rounds.feed) > 1
+        found = summarize(part.weights.values(), deterministic=fixed, of_samples=several)
+        for i, weight in enumerate(part.choice.weights):
+            place = row[weight.calls[0]]
+            columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]
+    return columns
+
+
+def _widths(bits: Sequence[int], measured: NDArray[np.bool_]) -> str:
+    """Return the bit-widths of measured increases as ``4 6``."""
+    return " ".join(str(width) for width, is_measured in zip(bits, measured, strict=True) if is_measured)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all that the numbers depend on."""
+    return {
+        "hessrank": version("hessrank"),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> dict[str, Any]:
+    """Return how the layers hang together, for whoever makes a policy of the ranking.
+
+    Args:
+        network: the network that was ranked.
+        facts: each layer's range over the data.
+        weights: the weights that its calls multiply with.
+
+    Returns:
+        ``layers``: in the order of execution, each layer's ``inputs`` (names of layers), ``range`` (smallest and
+        largest finite value, in units of the activation), ``inside`` where it lies within a module that torch.fx
+        does not look into, ``masked``, up to where its values are masked scores, where it holds any, and what it
+        reads beside layers (:meth:`~hessrank.network.constants.Operands.describe`); ``outputs``: the names of the
+        layers that the network returns; ``opaque``: paths of the modules whose weights no layer is known to
+        multiply with; ``stored``: bytes of all other tensors that layers read.
+    """
+    operands = Operands(network, facts, weights)
+
+    def describe(layer: Layer) -> dict[str, Any]:
+        told = {"inputs": list(network.inputs[layer.name]), "range": _range(facts[layer.name])}
+        told |= operands.describe(layer) | ({"inside": True} if layer.name in network.inside else {})
+        masked = facts[layer.name].axis.masked
+        return told if masked is None else told | {"masked": masked}
+
+    return {
+        "layers": {layer.name: describe(layer) for layer in network.layers},
+        "outputs": list(network.outputs),
+        "opaque": without_trace(network, weights),
+        "stored": operands.stored,
+    }
+
+
+def _range(facts: Facts) -> list[float]:
+    """Return smallest and largest value; an activation without elements has none."""
+    return [facts.low, facts.high] if facts.low <= facts.high else [0.0, 0.0]
+
+
+def describe_run(
+    rounds: Rounds,
+    options: Mapping[str, Any],
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Return the record beside the table: how every number came about.
+
+    Args:
+        rounds: the finished sampling.
+        options: what was asked for.
+        model: what was ranked.
+        data: what the samples were.
+        notes: what a reader should know, a sentence each.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "layers": len(rounds.network.layers),
+        "loss": rounds.loss.name,
+        "seed": rounds.seed,
+        "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+        "model": dict(model),
+        "data": dict(data),
+        "estimators": [
+            {
+                "estimator": part.choice.estimator,
+                "layers": len(part.choice.layers),
+                "weights": len(part.choice.weights),
+                "num_probes": int(part.layers.num_probes.max()),
+                "probed_at": part.choice.probed_at or "each layer itself",
+                "why": part.choice.why,
+            }
+            for part in rounds.parts
+        ],
+        "order": {
+            "stopped_by": rounds.stopped_by,
+            "open_pairs": rounds.open,
+            "of_pairs": max(0, len(rounds.settled) - 1),
+        },
+        "versions": versions(),
+        "command": "",
+        "warnings": list(notes),
+    }
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Return what a model is, with a fingerprint of its weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(content(value))
+    count = sum(p.numel() for p in model.parameters())
+    return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}

@@ -1,0 +1,245 @@
+"""A ranking as a table: on the terminal and in a notebook."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import JustifyMethod
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from hessrank.files.atomic_write import written_whole
+from hessrank.terminal import plain_text, terminal
+from hessrank.text import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hessrank.analysis.result.ranked_layers import RankedLayers
+
+FLOATS = "%.9g"  # enough to tell two float32 numbers apart
+_BAR = 10  # characters for the largest value
+_LAYER = 36  # characters that a name may have before it is folded for the sake of another column
+_LEAST = 6  # the same for the sake of the column that sorts
+_NO_FORMULAS = "tex2jax_ignore mathjax_ignore"  # for a notebook, what stands between $ is one
+_MEASURED = "*"  # stands before an increase that was measured
+_INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of the printed table: heading, cells, and what to call it when there is no room."""
+
+    heading: str
+    cells: list[Text]
+    name: str
+    justify: JustifyMethod = "right"
+
+
+def as_table(ranking: RankedLayers, top: int | None = 20, width: int = 120) -> Table:
+    """Return the first ``top`` layers (None: all) as a rich table.
+
+    What the layers are sorted by stands behind their names at any width; which of the other columns have no room,
+    the caption says.
+    """
+    frame = ranking.to_frame()
+    shown = frame.head(top) if top else frame
+    names = [str(name) for name in shown["layer"]]
+    needed = min(_LAYER, max(map(len, names)))
+    columns, optional = [_sorting_column(shown, ranking.by)], _optional_columns(shown, ranking.by)
+    while optional and _width_beside_names(shown, [*columns, optional[0]]) + needed <= width:
+        columns.append(optional.pop(0))
+    least = max(_LEAST, width - _width_beside_names(shown, columns))
+    table = _grid(shown, names, columns, min(least, max(map(len, names))))
+    table.title = plain_text(f"{len(frame)} layers by {ranking.by}, most sensitive first", "table.title")
+    caption = []
+    if left := len(frame) - len(shown):
+        caption.append(f"… and {left} more (--top {len(frame)} shows all)")
+    if optional:
+        caption.append(f"no room at this width for: {', '.join(column.name for column in optional)}")
+    if detail := ranking.info.get("loss_detail"):
+        caption.append(f"loss {ranking.info['loss']}: {detail}")
+    caption.append("rank: place, and the places that are possible at 95 %; trace ± its 95 % interval")
+    if any(_MEASURED in cell.plain for column in columns for cell in column.cells):
+        caption.append(f"{_MEASURED} measured: so few bits round most of the tensor to 0")
+    table.caption = plain_text("\n".join(caption), "table.caption")
+    return table
+
+
+def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColumn], name_width: int) -> Table:
+    """Return the table of some columns behind ranks and names; longer names than ``name_width`` are folded."""
+    table = plain_table()
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("layer" if name_width else "", overflow="fold", min_width=name_width)
+    for column in columns:
+        table.add_column(plain_text(column.heading), justify=column.justify, no_wrap=True)
+    for index, (name, (_, row)) in enumerate(zip(names, shown.iterrows(), strict=True)):
+        table.add_row(Text(place_text(row)), plain_text(name), *(column.cells[index] for column in columns))
+    return table
+
+
+def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> int:
+    """Return how many characters a table takes that has no names."""
+    console = terminal(width=10**4)
+    return Measurement.get(console, console.options, _grid(shown, [""] * len(shown), columns, 0)).maximum
+
+
+def _sorting_column(shown: pd.DataFrame, by: str) -> TableColumn:
+    """Return the column that the layers are sorted by; traces have their intervals."""
+    known = by in ("trace", "mean_trace")
+    texts = [_trace(row, by) if known else _value(row, by) for _, row in shown.iterrows()]
+    return TableColumn(_heading(by), list(map(Text, texts)), by)
+
+
+def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
+    """Return the other columns, the most useful first."""
+    rows = [row for _, row in shown.iterrows()]
+    columns = [TableColumn("", [_bar(row[by], shown[by]) for row in rows], "bars", "left")]
+    if by != "trace":
+        columns.append(TableColumn("trace", [Text(_trace(row, "trace")) for row in rows], "trace"))
+    for increase in _shown_increases(list(shown.columns)):
+        if increase != by:
+            heading = _heading(increase)
+            cells = [Text(_value(row, increase)) for row in rows]
+            columns.append(TableColumn(heading, cells, heading.replace("\n", " ")))
+    return [*columns, TableColumn("kind", [plain_text(row["kind"]) for row in rows], "kind", "left")]
+
+
+def _heading(column: str) -> str:
+    """Return what stands above a column."""
+    found = _INCREASE.fullmatch(column)
+    if not found:
+        return column
+    return f"loss + at\n{found[2]} bits" + (" (weight)" if found[1] == "weight" else "")
+
+
+def _shown_increases(columns: list[str]) -> list[str]:
+    """Return the predicted increases worth a column: at 8 and 4 bits where known, else the two extremes."""
+    known: list[str] = [c for c in columns if c.startswith("act_increase_b")]
+    preferred: list[str] = [c for c in ("act_increase_b8", "act_increase_b4") if c in known]
+    return preferred or known[-1:] + known[:1]
+
+
+def place_text(row: pd.Series[Any]) -> str:
+    """Return a layer's rank, and the places that are possible where there are several: ``4 (4–5)``."""
+    low, high = row["rank_low"], row["rank_high"]
+    place = str(row["rank"])
+    return place if _missing(low) or low == high else f"{place} ({int(low)}–{int(high)})"
+
+
+def _trace(row: pd.Series[Any], column: str) -> str:
+    """Return a trace, or its mean over the elements, with the interval in percent, which both share."""
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    if _missing(half) or not row["trace"]:
+        return _number(row[column])
+    return f"{_number(row[column])} ± {_percent(abs(half / row['trace']))}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2g} %" if fraction < 9.95 else "over 10×"
+
+
+def _value(row: pd.Series[Any], column: str) -> str:
+    """Return a number of the table; an increase that was measured, not predicted, is marked."""
+    found = _INCREASE.fullmatch(column)
+    marked = found is not None and found[2] in str(row.get(f"{found[1]}_measured", "")).split()
+    return f"{_MEASURED if marked else ''}{_number(row[column])}"
+
+
+def _number(value: Any) -> str:
+    if _missing(value):
+        return ""
+    return f"{value}" if isinstance(value, int | np.integer) else f"{value:.2e}"
+
+
+def _missing(value: Any) -> bool:
+    return not isinstance(value, int | float | np.integer) or math.isnan(value)
+
+
+def _bar(value: float, values: pd.Series[float]) -> Text:
+    """Return a bar whose length is to that of the largest value as the values are."""
+    if value < 0:
+        return Text("negative", style="red")
+    if _missing(value) or not values.max() > 0:
+        return Text("")
+    filled = round(_BAR * (1.0 if value == values.max() else value / values.max()))  # infinite by infinite is none
+    return Text("█" * filled + "·" * (_BAR - filled), style="cyan")
+
+
+def plain_table(title: str = "") -> Table:
+    """Return an empty table in the style of all of ours; names go into it as ``plain_text``."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+    table.title = plain_text(title, "table.title") if title else None
+    return table
+
+
+def note_lines(notes: Iterable[str]) -> Table:
+    """Return notes, each wrapped at the console's width with a hanging indent."""
+    lines = Table.grid(padding=(0, 1, 0, 0))
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for note in notes:
+        lines.add_row("note:", plain_text(note))
+    return lines
+
+
+def as_text(ranking: RankedLayers, top: int | None = 20, width: int | None = None) -> str:
+    """Return the table and the warnings as plain text, as wide as the terminal, or 120 characters without one."""
+    width = width or terminal_width()
+    return printed([as_table(ranking, top, width)], ranking.warnings, width)
+
+
+def terminal_width() -> int:
+    """Return how many characters a line of the terminal has; 120 where there is none."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first five names, and how many more there are."""
+    ordered = list(names)
+    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
+
+
+def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
+    """Return tables and, below them, notes as plain text, as wide as the terminal, or 120 characters without one."""
+    console = terminal(file=io.StringIO(), width=width or terminal_width(), color_system=None)
+    for table in tables:
+        console.print(table)
+    if notes:
+        console.print(note_lines(notes))
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table, whole or not at all.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    with written_whole(Path(path)) as beside:
+        frame.to_csv(beside, index=False, float_format=FLOATS, lineterminator="\n")
+
+
+def as_html(ranking: RankedLayers, top: int = 20) -> str:
+    """Return the table and the warnings for a notebook, where no name is markup or a formula."""
+    frame = ranking.to_frame()
+    names = ["rank", "rank_low", "rank_high", "layer", ranking.by, "kind", "shape", "trace", "ci_low", "ci_high"]
+    columns = list(dict.fromkeys([*names, *_shown_increases(list(frame.columns))]))
+    table = frame[columns].head(top).to_html(index=False, float_format=_number, border=0)
+    more = f"<p>… and {len(frame) - top} more</p>" if len(frame) > top else ""
+    notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)
+    heading = f"<p><b>{len(frame)} layers by {html.escape(ranking.by)}</b>, most sensitive first</p>"
+    found = f"{heading}{table}{more}" + (f"<ul>{notes}</ul>" if notes else "")
+    return f'<div class="{_NO_FORMULAS}">{visible(found)}</div>'

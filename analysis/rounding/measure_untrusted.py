@@ -1,0 +1,158 @@
+"""Increases that are measured, where the prediction from a second derivative cannot be trusted.
+
+½ eᵀHe is blind where rounding wipes most of a tensor out: with one large token, all others round to 0, and a norm
+behind them divides by what is left. There e is about −a, along which a norm does not move at all, and fewer bits are
+predicted to hurt *less*; a softmax or a gate that is sure does not see how far it is moved. Such predictions are
+checked on a few samples, and where they do not hold, a forward pass a sample measures what they should have been.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hessrank.analysis.losses.losses import Self
+from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
+from hessrank.analysis.sampling.resumable_pass import Stage
+from hessrank.analysis.sampling.sampler import Progress, Rounds
+from hessrank.analysis.statistics import Array
+from hessrank.data.batch import Batch
+from hessrank.distributed import Team
+
+WIPED_OUT = 0.6  # share of a tensor's elements that round to 0, above which a prediction is doubted
+NOISY = 0.5  # relative standard error of the draws, likewise
+CHECKED = 4  # samples that a doubt is checked on
+AGREE, AGREE_EACH = 1.6, 4.0  # factors within which a prediction holds there, for all of them together and for each
+SAMPLES = 16  # that a measurement takes, at most
+PASSES = 2  # forward passes of a sample for each draw that was asked for, to check and again to measure
+_FIRST = (4, 6, 8, 10)  # widths that policies take by default come first
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A prediction that is not trusted.
+
+    Attributes:
+        row: of the table of increases: layers in the order of execution, then weights.
+        column: of its bit-widths.
+        what: tensor and bit-width.
+        size: how much of the tensor is wiped out, or how noisy the draws are: the larger the worse.
+    """
+
+    row: int
+    column: int
+    what: Damaged
+    size: float
+
+
+def measure_increases(
+    rounds: Rounds, doubts: Sequence[Doubt], predicted: Array, draws: int, progress: Progress
+) -> tuple[dict[tuple[int, int], float], list[Doubt]]:
+    """Measure the increases whose predictions do not hold.
+
+    Each doubt is first checked on a few samples; where prediction and measurement are apart there, more are measured.
+
+    Args:
+        rounds: the finished sampling of the traces.
+        doubts: what is not trusted.
+        predicted: the increases by sample, shape (rows, bits, samples).
+        draws: how many draws were asked for; :data:`PASSES` forward passes each are spent at most.
+        progress: told how far it is, as the stages ``checked`` and ``measured``.
+
+    Returns:
+        increases in units of the loss by row and column, the mean over up to :data:`SAMPLES` samples; and the doubts
+        that are left.
+    """
+    count, passes = predicted.shape[2], PASSES * draws
+    ordered = sorted(doubts, key=lambda doubt: (doubt.what.bits not in _FIRST, -doubt.size, doubt.row, doubt.column))
+    order = np.argsort(-np.nansum(np.abs(predicted), (0, 1)), kind="stable")
+    some = min(CHECKED, count)
+    telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large and small
+    checked = ordered[: passes // len(telling)]
+    found = _measured(rounds, "checked", checked, telling, progress)
+    apart = [
+        doubt
+        for doubt, values in zip(checked, found, strict=True)
+        if not _holds(predicted[doubt.row, doubt.column, telling], values)
+    ]
+    spread = range(0, count, math.ceil(count / SAMPLES))
+    chosen = apart[: passes // len(spread)]
+    means = _measured(rounds, "measured", chosen, spread, progress).mean(1)
+    left = [*apart[len(chosen) :], *ordered[len(checked) :]]
+    means = np.where(np.isnan(means), np.inf, means)  # what such a rounding breaks, no policy should take
+    return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
+
+
+def _holds(predicted: Array, measured: Array) -> bool:
+    """Return whether the predictions of some samples are near enough to what was measured on them."""
+    together = agree(float(predicted.mean()), float(measured.mean()), AGREE)
+    return together and all(agree(p, m, AGREE_EACH) for p, m in zip(predicted, measured, strict=True))
+
+
+def _measured(
+    rounds: Rounds, stage: str, doubts: Sequence[Doubt], samples: Sequence[int], progress: Progress
+) -> Array:
+    """Return the damage of each doubt's tensor and bit-width on some samples, shape (doubts, samples)."""
+    found = _Measured(len(doubts), len(samples))
+    if not doubts:
+        return found.values
+    feed = rounds.feed.some(samples)
+    ranges = {name: (fact.low, fact.high) for name, fact in rounds.facts.items()}
+    masked = {name: fact.axis.masked for name, fact in rounds.facts.items() if fact.axis.masked is not None}
+    bench = Bench(rounds.network, feed, rounds.loss, ranges, masked)
+
+    def measure(what: Damaged, number: int, batch: Batch) -> None:
+        damage = bench.damage_on(batch, what)
+        if not isinstance(rounds.loss, Self):  # a loss with a slope: what is even in e, as the second order is
+            damage = (damage + bench.damage_on(batch, what, -1.0)) / 2
+        found.values[number, list(batch.samples)] = damage
+
+    total = len(doubts) * len(feed)
+    Stage(stage, feed, {"values": found}, rounds.checkpoint).run(
+        [partial(measure, doubt.what, number) for number, doubt in enumerate(doubts)],
+        lambda share: progress(stage, int(share * total), total),
+    )
+    return found.values
+
+
+class _Measured:
+    """Measured damage by tensor and sample; see :class:`hessrank.analysis.sampling.resumable_pass.Table`."""
+
+    def __init__(self, tensors: int, samples: int) -> None:
+        self.values: Array = np.zeros((tensors, samples))
+
+    def share(self, team: Team) -> None:
+        self.values = team.gathered(self.values, 1)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {"values": self.values}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self.values = state["values"]
+
+
+def falling_with_bits(increases: Array, measured: NDArray[np.bool_]) -> Array:
+    """Return increases that never rise with the bit-width, nor in size where they are negative.
+
+    What was measured stays, but where more bits were measured to hurt more; a prediction is kept between what was
+    measured at more and at fewer bits, and then each width has the most of its own and all wider ones.
+
+    Args:
+        increases: tensors × bit-widths, the widths ascending; NaN where nothing is known.
+        measured: where they were measured, of the same shape.
+    """
+    anchors = _most_of_wider(np.where(measured, np.abs(increases), -np.inf))
+    ceilings = np.minimum.accumulate(np.where(measured, anchors, np.inf), axis=1)
+    sizes = np.clip(np.abs(increases), np.maximum(anchors, 0.0), ceilings)
+    return np.asarray(np.copysign(_most_of_wider(sizes), increases))
+
+
+def _most_of_wider(values: Array) -> Array:
+    """Return the largest value of each width and all wider ones."""
+    return np.maximum.accumulate(values[:, ::-1], axis=1)[:, ::-1]

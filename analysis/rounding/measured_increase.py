@@ -1,0 +1,164 @@
+"""The damage of moving one tensor by a multiple of its rounding error: d(t) = ℓ(a + t·e) − ℓ(a), e = Q(a) − a."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from hessrank.analysis.estimators.base import target_of
+from hessrank.analysis.losses.losses import Loss
+from hessrank.analysis.rounding.quantize import quantize_weight, rounding_error
+from hessrank.analysis.statistics import Array
+from hessrank.data.batch import Batch
+from hessrank.network.layer_names import Layer
+from hessrank.network.masked_scores import without_masked
+from hessrank.network.network import Network
+from hessrank.network.sample_batches import Feed
+from hessrank.network.walks.call import Call
+from hessrank.network.weights import Weight, channel_axis, module_of
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A tensor that is quantized: a layer's activation, or the weight of its call.
+
+    Attributes:
+        layer: the layer.
+        bits: to how many.
+        weight: its weight; None for the activation.
+    """
+
+    layer: str
+    bits: int
+    weight: Weight | None = None
+
+    @property
+    def tensor(self) -> str:
+        """``activation`` or ``weight``."""
+        return "activation" if self.weight is None else "weight"
+
+
+class Bench:
+    """Measures damage on some samples."""
+
+    def __init__(
+        self,
+        network: Network,
+        feed: Feed,
+        loss: Loss,
+        ranges: Mapping[str, tuple[float, float]],
+        masked: Mapping[str, float],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            network: the network.
+            feed: the samples.
+            loss: the loss; without a target it compares with the network's own float output.
+            ranges: each activation's, which its grid covers.
+            masked: of the activations that hold masked scores, up to where these are.
+        """
+        self._network, self._feed, self._loss, self._ranges, self._masked = network, feed, loss, ranges, masked
+        self._in_float: dict[tuple[int, ...], tuple[Any, Tensor]] = {}  # by batch: the target and the loss
+
+    @cached_property
+    def losses(self) -> Array:
+        """ℓ of each sample in float, shape (samples,)."""
+        return self._of_each(lambda batch: self._float(batch)[1])
+
+    def damage(self, what: Damaged, times: float = 1.0) -> Array:
+        """Return d(``times``) of each sample, in units of the loss."""
+        return self._of_each(lambda batch: self._damage(batch, what, times))
+
+    def damage_on(self, batch: Batch, what: Damaged, times: float = 1.0) -> Array:
+        """Return d(``times``) of each sample of a batch, in units of the loss."""
+        return np.asarray(self._damage(batch, what, times).cpu().numpy())
+
+    def _damage(self, batch: Batch, what: Damaged, times: float) -> Tensor:
+        target, before = self._float(batch)
+
+        def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
+            if what.weight is not None or layer.name != what.layer:
+                return None
+            scores = without_masked(value, self._masked.get(what.layer))  # masked ones have no error
+            return value + times * rounding_error(scores, *self._ranges[what.layer], what.bits)
+
+        with _moved(module_of(self._network, what.weight), what, times) if what.weight is not None else nullcontext():
+            output = _in_double(self._network.run(batch, tap).output)
+        return self._loss.per_sample(output, target).double() - before
+
+    def _float(self, batch: Batch) -> tuple[Any, Tensor]:
+        """Return a batch's target and loss in float."""
+        if batch.samples not in self._in_float:
+            output = _in_double(self._network.run(batch, lambda *_: None).output)
+            target = _in_double(target_of(self._loss, batch, output))
+            self._in_float[batch.samples] = target, self._loss.per_sample(output, target).double()
+        return self._in_float[batch.samples]
+
+    def clipping(self, what: Damaged) -> float:
+        """Return the share of ‖e‖² that comes from values beyond the grid's range, 0 to 1; 0 for a weight."""
+        if what.weight is not None:
+            return 0.0
+        low, high = self._ranges[what.layer]
+        found: list[tuple[float, float]] = []  # ‖e‖² beyond the range, and in all
+
+        def look(batch: Batch) -> None:
+            seen: list[tuple[float, float]] = []
+
+            def tap(layer: Layer, call: Call, value: Tensor) -> None:
+                if layer.name == what.layer:
+                    value = without_masked(value, self._masked.get(what.layer))
+                    error = rounding_error(value, low, high, what.bits).double().square()
+                    outside = (value < min(low, 0.0)) | (value > max(high, 0.0))
+                    seen.append((float(error[outside].sum()), float(error.sum())))
+
+            self._network.run(batch, tap)
+            found.extend(seen)  # not before the run is over: if memory runs out, the batch is done again
+
+        self._feed.each(look)
+        total = sum(squares for _, squares in found)
+        return sum(beyond for beyond, _ in found) / total if total else 0.0
+
+    def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
+        found = np.zeros(len(self._feed))
+
+        def work(batch: Batch) -> None:
+            found[list(batch.samples)] = losses_of(batch).cpu().numpy()
+
+        self._feed.each(work)
+        return found
+
+
+def agree(predicted: float, measured: float, factor: float) -> bool:
+    """Return whether two increases are within a factor of each other."""
+    if predicted * measured <= 0:
+        return predicted == measured
+    return max(predicted / measured, measured / predicted) <= factor
+
+
+@contextmanager
+def _moved(module: nn.Module, what: Damaged, times: float) -> Iterator[None]:
+    """Move a weight by a multiple of its rounding error inside the block."""
+    assert what.weight is not None
+    parameter = what.weight.parameter
+    kept = parameter.detach().clone()
+    error = quantize_weight(kept, channel_axis(module), what.bits) - kept
+    try:
+        parameter.data.copy_(kept + times * error)
+        yield
+    finally:
+        parameter.data.copy_(kept)
+
+
+def _in_double(nest: Any) -> Any:
+    """Return a nest with its floating-point tensors in float64: differences of losses are small."""
+    return tree_map(
+        lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, nest
+    )

@@ -1,0 +1,119 @@
+"""The draws that :mod:`rounding_damage` is averaged over: so many random probes on each sample, or a whole basis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial, reduce
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessrank.analysis.estimators import Weight
+from hessrank.analysis.estimators.probes import Probes, Rademacher, UnitVectors
+from hessrank.analysis.rounding.quadratic_form import Grids, rounding_damage
+from hessrank.analysis.sampling.resumable_pass import Stage
+from hessrank.analysis.sampling.sampler import Progress, Rounds, in_chunks
+from hessrank.analysis.statistics import Array, Replicates
+from hessrank.data.batch import Batch, single_samples
+from hessrank.network.weights import channel_axis, module_of
+
+
+class RoundingDraws:
+    """½ eᵀGe of some layers and weights at some bit-widths, by sample.
+
+    Attributes:
+        layers: names of the layers.
+        weights: the weights.
+        bits: the bit-widths.
+        counts: backward passes for each sample.
+        exact: the probes are all unit vectors, so that there is no noise.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str],
+        weights: Sequence[Weight],
+        bits: Sequence[int],
+        counts: Sequence[int],
+        *,
+        exact: bool,
+    ) -> None:
+        """Start with nothing drawn; ``counts`` are numbers of outputs if it shall be ``exact``."""
+        self.layers, self.weights, self.bits = tuple(layers), tuple(weights), tuple(bits)
+        self.counts, self.exact = tuple(counts), exact
+        rows = (len(self.layers) + len(self.weights)) * len(self.bits)
+        self._found = Replicates(rows, len(self.counts), deterministic=exact)
+
+    def run(self, rounds: Rounds, progress: Progress) -> None:
+        """Draw on all samples of ``rounds``, whose probes these are too."""
+        grids, total = self._grids(rounds), sum(self.counts)
+
+        def add(chunk: range, batch: Batch) -> None:
+            drawn: list[tuple[tuple[int, ...], Tensor]] = []
+            for one in single_samples(batch):
+                if indices := range(chunk.start, min(chunk.stop, self.counts[one.samples[0]])):
+                    found = self._estimates(rounds, one, indices, grids)
+                    drawn += [(one.samples, draw) for draw in ([reduce(torch.add, found)] if self.exact else found)]
+            for samples, draw in drawn:  # not before all are there: if memory runs out, the batch is done again
+                self._found.add(samples, draw.reshape(-1, 1).numpy())
+
+        most = range(max(self.counts))
+        chunks = [most] if self.exact else in_chunks(most)
+        stage = Stage("increases", rounds.feed, {"draws": self._found}, rounds.checkpoint)
+        rounds.copies = stage.facts.get("copies", rounds.copies)
+        stage.run(
+            [partial(add, chunk) for chunk in chunks],
+            lambda share: progress("increases", int(share * total), total),
+            lambda: {"copies": rounds.copies},
+        )
+
+    def per_sample(self) -> Array:
+        """Return the mean over each sample's draws, in units of the loss, shape (layers + weights, bits, samples)."""
+        return np.asarray(self._found.per_sample().reshape(-1, len(self.bits), len(self.counts)))
+
+    def noise(self) -> Array:
+        """Return the relative standard error of the mean over samples that the draws make, shape (rows, bits).
+
+        A draw's standard deviation is √2 times its mean at most; of few draws that tells more than their spread.
+        """
+        means = self._found.per_sample()
+        variance = (2 * means**2 / np.array(self.counts)).sum(1) * (not self.exact)
+        total = means.sum(1)
+        return np.asarray(np.sqrt(variance) / np.where(total > 0, total, np.inf)).reshape(-1, len(self.bits))
+
+    def replicates(self, width: int) -> Array:
+        """Return independent replicates for the layers at ``width`` bits: samples, or blocks of draws of one."""
+        values = self._found.values()
+        return values.reshape(-1, len(self.bits), values.shape[1])[: len(self.layers), self.bits.index(width)]
+
+    def noise_share(self, width: int) -> Array:
+        """Return the part of each layer's squared standard error at ``width`` bits that more draws would remove."""
+        share = self._found.probe_share().reshape(-1, len(self.bits))
+        return np.asarray(share[: len(self.layers), self.bits.index(width)])
+
+    def _grids(self, rounds: Rounds) -> Grids:
+        ranges = {name: (rounds.facts[name].low, rounds.facts[name].high) for name in self.layers}
+        return Grids(self.bits, ranges, [channel_axis(module_of(rounds.network, weight)) for weight in self.weights])
+
+    def _estimates(self, rounds: Rounds, batch: Batch, indices: range, grids: Grids) -> list[Tensor]:
+        probes: Probes = UnitVectors() if self.exact else Rademacher(rounds.seed)
+        copies = min(rounds.copies, len(indices))
+        work = rounds.work(batch, probes, indices, self.layers, self.weights, copies)
+        return rounds.in_copies(partial(rounding_damage, grids=grids, exact=self.exact), work)
+
+
+def spread_draws(draws: int, shares: Array) -> list[int]:
+    """Return how many draws each sample gets: one each, and the rest in proportion to its share in the increases.
+
+    A draw deviates by its own size, so that this makes the mean over all samples least noisy (Neyman 1934).
+
+    Args:
+        draws: in all; a single sample has two at least, or it would have no error bar.
+        shares: each sample's part of the increase that the traces predict, shape (samples,); they add up to 1.
+    """
+    samples = len(shares)
+    left = max(draws - samples, 1 if samples == 1 else 0)
+    bounds = np.floor(np.cumsum(np.r_[0.0, shares]) * left + 0.5)
+    bounds[-1] = left
+    return [1 + int(extra) for extra in np.diff(bounds)]

@@ -1,0 +1,1 @@
+"""Probes drawn until the order of the layers is settled, and what they add up to."""

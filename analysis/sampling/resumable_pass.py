@@ -1,0 +1,115 @@
+"""A stage of a ranking: steps, each of them done on every sample, whose findings are kept and shared as they grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from hessrank.analysis.sampling.checkpoint import Checkpoint, Section
+from hessrank.data.batch import Batch
+from hessrank.distributed import Team
+from hessrank.network.sample_batches import Feed
+
+Step = Callable[[Batch], None]
+"""Does something on a batch, and adds what it finds to the tables of its stage."""
+
+
+class Table(Protocol):
+    """Findings by sample."""
+
+    def share(self, team: Team) -> None:
+        """Take each process's samples from that process."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that it holds."""
+        ...
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Hold what :meth:`state` returned."""
+        ...
+
+
+class Stage:
+    """Steps over all samples, and the tables that they fill.
+
+    One process alone keeps its state after every batch; several, each with samples of its own, after every step.
+    """
+
+    def __init__(
+        self, name: str, feed: Feed, tables: Mapping[str, Table], checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Begin, or find out where a stage of this name was interrupted.
+
+        Attributes:
+            facts: what was kept beside the tables; empty if it had not begun.
+        """
+        self._name, self._feed, self._tables, self._checkpoint = name, feed, tables, checkpoint
+        self.facts: Mapping[str, Any] = {}
+        self._step = self._sample = 0  # where to go on
+        section = checkpoint.section(name) if checkpoint else None
+        if checkpoint and section:
+            self._go_on(section, checkpoint)
+
+    def run(
+        self,
+        steps: Sequence[Step],
+        tell: Callable[[float], None],
+        facts: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        """Do every step on every sample that has not had it.
+
+        Args:
+            steps: the same ones, in the same order, when an interrupted stage is gone on with.
+            tell: told the share that is done.
+            facts: what else should be kept, asked for whenever that happens.
+        """
+        feed, own = self._feed, self._feed.own
+        for number in range(self._step, len(steps)):
+
+            def work(batch: Batch, number: int = number) -> None:
+                steps[number](batch)
+                done = batch.samples[-1] + 1
+                tell((number + (done - own.start) / len(own)) / len(steps))
+                if feed.team.size == 1:
+                    self._keep(number, done, facts())
+
+            with feed.team.together():
+                feed.each(work, start=self._sample)
+            self._sample = 0
+            for table in self._tables.values():
+                table.share(feed.team)
+            self._keep(number + 1, 0, facts())
+        self._step = 0
+
+    def _keep(self, step: int, sample: int, facts: Mapping[str, Any]) -> None:
+        if self._checkpoint is None:
+            return
+        place = {
+            "step": step,
+            "sample": sample,
+            "batch_size": self._feed.batch_size,
+            "halved": self._feed.halved,
+        }
+        arrays = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
+        self._checkpoint.keep(self._name, Section(arrays, {**facts, **place}))
+
+    def _go_on(self, section: Section, checkpoint: Checkpoint) -> None:
+        self._check(section, checkpoint)
+        self.facts = section.facts
+        self._step, self._sample = section.facts["step"], section.facts["sample"]
+        self._feed.batch_size, self._feed.halved = section.facts["batch_size"], section.facts["halved"]
+        for name, table in self._tables.items():
+            own = {k.removeprefix(f"{name}."): a for k, a in section.arrays.items() if k.startswith(f"{name}.")}
+            table.restore(own)
+
+    def _check(self, section: Section, checkpoint: Checkpoint) -> None:
+        """Refuse what no stage of these tables kept: other arrays, another place."""
+        own = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
+        shapes, found = ({key: (a.shape, a.dtype) for key, a in some.items()} for some in (own, section.arrays))
+        place = [section.facts.get(name) for name in ("step", "sample", "batch_size")]
+        counts = all(type(value) is int and value >= 0 for value in place)
+        if shapes != found or not counts or not place[2] or type(section.facts.get("halved")) is not bool:
+            raise checkpoint.no_ranking()

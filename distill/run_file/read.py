@@ -1,0 +1,133 @@
+"""A run file read: its keys, its policy, and where each stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hessrank.distill.run_file.keys import RunKeys
+from hessrank.quant.policy import Policy
+from hessrank.quant.policy.own_code import Plugins
+from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.read import Document, read_document
+from hessrank.quant.policy.validation import refuse_unknown_keys, validated
+
+WRAPPER = "extra_prepare_dict"
+"""MQBench's example configurations hold the policy's keys below this one."""
+_NOT_OURS = ("quantize",)  # beside it: how MQBench's examples calibrate
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What a run file says.
+
+    Attributes:
+        path: the file.
+        keys: its keys and the defaults of those that it does not have.
+        policy: bits and distillation lists, of the file and of ``config_file_path``.
+        places: where everything stands.
+        given: the keys at the root of the file that are not empty.
+        trusted: whether the user himself says that pickles may run code; the file's word for it is not enough.
+    """
+
+    path: Path
+    keys: RunKeys
+    policy: Policy
+    places: Places
+    given: frozenset[str]
+    trusted: bool = False
+
+    def beside(self, name: str | None) -> Path | None:
+        """Return a path that the file names, taken from the file's folder; None for none."""
+        return None if name is None else self.path.parent / Path(name).expanduser()
+
+    def reference(self, name: str) -> str:
+        """Return ``file.py:name`` with the file's path taken from the run file's folder; others as they are."""
+        place, _, attribute = name.rpartition(":")
+        return f"{self.path.parent / place}:{attribute}" if place.endswith(".py") else name
+
+    @property
+    def plugins(self) -> Plugins:
+        """The code of the user's own that other files may name."""
+        return Plugins(tuple(map(self.reference, self.keys.plugins)), listed_in=self.path)
+
+    def trusting(self, trust_pickle: bool) -> RunFile:
+        """Return the same run, in which pickles may run code if the user says so beside what the file says.
+
+        Raises:
+            PolicyError: the file has ``trust_pickle: true``, and the user did not repeat it.
+        """
+        if self.keys.trust_pickle and not trust_pickle:
+            raise self.error(
+                "trust_pickle: a file alone cannot allow pickles to run code: if you trust the files that it loads, "
+                "add --trust-pickle (trust_pickle=True in Python)",
+                "trust_pickle",
+            )
+        return replace(self, trusted=trust_pickle)
+
+    @property
+    def out(self) -> Path:
+        """The folder to write to."""
+        return self.beside(self.keys.out) or self.path.parent / "runs" / self.path.stem
+
+    def error(self, problem: str, *path: str | int) -> Exception:
+        """Return the error of ``problem`` at the value that lies at ``path``."""
+        return self.places.error(problem, self.places.value(*path))
+
+
+def read_run(path: str | Path) -> RunFile:
+    """Read a run file, and the configuration that it names.
+
+    Args:
+        path: a YAML file of run keys and a policy's keys.
+
+    Raises:
+        PolicyError: one line with file, line and column: an unknown key and the nearest, a value that does not
+            fit, lists of unequal length, a configuration that is not there.
+    """
+    return run_of(read_document(path), Path(path))
+
+
+def run_of(document: Document, path: Path) -> RunFile:
+    """Return what a document that was read already says; otherwise as :func:`read_run`."""
+    data, places = document.data, document.places
+    refuse_unknown_keys(data, [*RunKeys.model_fields, *Policy.model_fields], places)
+    keys = validated(RunKeys, {key: value for key, value in data.items() if key in RunKeys.model_fields}, places)
+    given = frozenset(key for key, value in data.items() if value is not None)
+    run = RunFile(path, keys, Policy(), places, given)
+    own = Document({key: data[key] for key in data if key in given & set(Policy.model_fields)}, places)
+    if keys.config_file_path is not None:
+        config = path.parent / Path(keys.config_file_path).expanduser()
+        if not config.exists():
+            raise places.error(f"config_file_path: there is no file {config}", places.value("config_file_path"))
+        own = _over(own, _configuration(config, run.plugins))
+    return replace(run, policy=Policy.part_of(own, plugins=_with_own_words(run, document), beside=()))
+
+
+def _with_own_words(run: RunFile, document: Document) -> Plugins:
+    """Return what the policy of a run may name: the file's ``plugins``, and what the file itself names."""
+    defaults = document.data.get("extra_qconfig_dict")
+    values = defaults.values() if isinstance(defaults, dict) else ()
+    named = [value for value in values if isinstance(value, str) and ":" in value]
+    return run.plugins.and_those_of(Plugins(tuple(map(run.reference, named))))
+
+
+def _configuration(path: Path, plugins: Plugins) -> Document:
+    """Read the policy's keys of a second file, bare or as MQBench's example configurations have them.
+
+    The second file is data: of the user's own code it may name ``plugins`` only.
+    """
+    document = read_document(path)
+    inner: Any = document.data.get(WRAPPER)
+    if isinstance(inner, dict):
+        refuse_unknown_keys(document.data, [WRAPPER, *_NOT_OURS], document.places)
+        document = Document(inner, document.places.below(WRAPPER))
+    Policy.part_of(document, plugins=plugins, beside=())
+    return document
+
+
+def _over(own: Document, config: Document) -> Document:
+    """Return both documents' keys; the run file's own come first."""
+    kept = {key: value for key, value in config.data.items() if value is not None}
+    return Document({**kept, **own.data}, own.places.over(config.places))

@@ -1,0 +1,1 @@
+"""Pairs of dark and bright frames: photographs, SID, MCR."""

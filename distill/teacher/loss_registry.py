@@ -1,0 +1,102 @@
+"""Distillation losses by name: how far a student's activations are from its teacher's.
+
+Each takes the same layer's activations of both networks for the same batch and returns one number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from hessrank.distill.teacher.losses import AttentionTransfer, Cosine, LogitsKL, MeanSquares, SimilarityPreserving
+from hessrank.errors import LossError, OptionError
+from hessrank.plugins import Registry
+from hessrank.text import shape_text
+from hessrank.user_code import told, user_code
+
+
+class DistillationLoss(Protocol):
+    """The distance of a student's activations to its teacher's; a class of one's own may look like this."""
+
+    @property
+    def needs_same_channels(self) -> bool:
+        """Return whether channel counts have to agree, so that a narrower student needs a projection."""
+        ...
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss, a scalar: the mean over the batch.
+
+        Args:
+            student: B×C, or B×C×… with positions; the loss is differentiable in it.
+            teacher: likewise, detached.
+
+        Raises:
+            LossError: the shapes do not go together.
+        """
+        ...
+
+
+DISTILLATION_LOSSES: Registry[Callable[[float], DistillationLoss]] = Registry("distillation loss")
+"""What makes a loss, given the temperature: the only option that any of them has."""
+
+
+def make_distillation_loss(name: str, temperature: float = 4.0) -> DistillationLoss:
+    """Return the distillation loss called ``name``.
+
+    Args:
+        name: a registered name; or ``pkg.module:fn`` or ``file.py:fn``, a function ``fn(student, teacher)``
+            that returns one number (channel counts agree when it is called), or a :class:`DistillationLoss`.
+        temperature: by which ``logits-kl`` divides logits; no other loss has one.
+
+    Raises:
+        UnknownNameError: there is no loss of that name; the message says the nearest.
+        OptionError: the temperature is not a positive number.
+        LossError: what the name points at cannot be called.
+    """
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise OptionError(f"distillation temperature {temperature}: give a positive number")
+    found: Any = DISTILLATION_LOSSES.resolve_or_import(name)
+    if name in DISTILLATION_LOSSES:
+        made: DistillationLoss = found(temperature)
+        return made
+    if isinstance(found, type):
+        with user_code(f"distillation loss {name!r}: making it", LossError):
+            found = found()
+    if not callable(found):
+        raise LossError(f"distillation loss {name!r} is not callable: it should be a function of (student, teacher)")
+    ready: DistillationLoss = found if hasattr(found, "needs_same_channels") else CustomDistillation(found, name)
+    return ready
+
+
+class CustomDistillation:
+    """A user's ``fn(student, teacher)``."""
+
+    needs_same_channels = True
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], name: str) -> None:
+        """Wrap ``function``, called ``name`` in messages."""
+        self.name = name
+        self._function = function
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the function's value, a scalar.
+
+        Raises:
+            LossError: it raises, or does not return one number.
+        """
+        with told(f"distillation loss {self.name!r}"):
+            value: Any = self._function(student, teacher.detach())
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = shape_text(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise LossError(f"distillation loss {self.name!r} returned {what}: it should return one number")
+        return value.reshape(())
+
+
+DISTILLATION_LOSSES.register("mse")(lambda _: MeanSquares())
+DISTILLATION_LOSSES.register("attention-transfer")(lambda _: AttentionTransfer())
+DISTILLATION_LOSSES.register("cosine")(lambda _: Cosine())
+DISTILLATION_LOSSES.register("logits-kl")(LogitsKL)
+DISTILLATION_LOSSES.register("similarity-preserving")(lambda _: SimilarityPreserving())

@@ -1,0 +1,1 @@
+"""What is kept and told while a training runs."""

@@ -1,0 +1,110 @@
+"""Arrays whose first dimension counts the samples, as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessrank.data.data_source import Sample
+from hessrank.errors import DataError
+from hessrank.models.tensors import unusable
+from hessrank.text import shape_text
+
+Column = np.ndarray[Any, Any] | Tensor
+Columns = Column | tuple[Column, ...] | dict[str, Column]
+
+
+class ArraySamples:
+    """The first samples of one array, of several by position, or of several by name.
+
+    Values keep their type (a uint8 array gives uint8 samples, a float64 array float64 ones) and are copied
+    only when they are asked for, so an array may be mapped from a file.
+    """
+
+    def __init__(self, columns: Columns, *, source: str, num_samples: int | None = None) -> None:
+        """Check the arrays and take the first ``num_samples`` of them.
+
+        Args:
+            columns: arrays N×…, NumPy's or torch's.
+            source: where they are from, for error messages.
+            num_samples: how many samples to take; None, or more than there are, takes all.
+
+        Raises:
+            DataError: there is no array or no sample, an array is a scalar or not of numbers, or the first
+                dimensions differ.
+        """
+        self._columns = columns
+        available = _length(columns, source)
+        self._length = available if num_samples is None else min(num_samples, available)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -self._length <= index < self._length:
+            raise IndexError(f"sample {index} of {self._length}")
+        position = index % self._length
+        if isinstance(self._columns, dict):
+            return {name: _row(column, position) for name, column in self._columns.items()}
+        if isinstance(self._columns, tuple):
+            return tuple(_row(column, position) for column in self._columns)
+        return _row(self._columns, position)
+
+
+def _row(column: Column, index: int) -> Tensor:
+    if isinstance(column, Tensor):
+        return column[index].clone()
+    return torch.from_numpy(np.array(column[index], dtype=column.dtype.newbyteorder("=")))
+
+
+def _length(columns: Columns, source: str) -> int:
+    """Return the number of samples, once every array is known to be usable."""
+    named = _named(columns)
+    if not named:
+        raise DataError(f"{source}: there are no arrays in it")
+    for name, column in named:
+        if reason := _unusable(column):
+            raise DataError(f"{source}: {name} {reason}")
+    lengths = {name: int(column.shape[0]) for name, column in named}
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise DataError(f"{source}: the first dimension counts the samples and must be the same, but {each}")
+    length = next(iter(lengths.values()))
+    if length == 0:
+        raise DataError(f"{source}: there are no samples in it (the first dimension is 0)")
+    return length
+
+
+def _named(columns: Columns) -> list[tuple[str, Column]]:
+    if isinstance(columns, dict):
+        return [(repr(name), column) for name, column in columns.items()]
+    if isinstance(columns, tuple):
+        return [(f"array {i}", column) for i, column in enumerate(columns)]
+    return [("the array", columns)]
+
+
+def _unusable(column: Column) -> str:
+    """Return why an array cannot be used, empty if it can."""
+    check: Callable[[Any], str] = _unusable_tensor if isinstance(column, Tensor) else _unusable_array
+    reason = check(column)
+    if not reason and column.ndim == 0:
+        return "is a scalar; its first dimension has to count the samples"
+    if not reason and column.shape[0] and 0 in column.shape:
+        return f"is {shape_text(tuple(column.shape))}, which holds no values"
+    return reason
+
+
+def _unusable_tensor(tensor: Tensor) -> str:
+    return unusable(tensor) or ("holds complex numbers; store real ones" if tensor.is_complex() else "")
+
+
+def _unusable_array(array: np.ndarray[Any, Any]) -> str:
+    if array.dtype.kind == "O":
+        return "holds Python objects, which are not read; store an array of numbers"
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        return f"is of type {array.dtype}; store booleans, integers or floats of at most 64 bits"
+    return ""

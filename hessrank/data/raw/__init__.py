@@ -1,0 +1,1 @@
+"""RAW frames of cameras and of the MCR data set."""

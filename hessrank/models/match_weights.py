@@ -1,0 +1,212 @@
+"""Weights put into a network, every one of them, or an error that lists what does not fit."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from hessrank.errors import LoadError
+from hessrank.models.name_prefixes import strip_prefixes
+from hessrank.models.tensors import unusable
+from hessrank.text import one_line, printable, shape_text
+
+_LISTED = 8
+_PATTERNS = 4
+
+
+def load_weights(
+    model: nn.Module, state: Mapping[str, Any], *, source: str, may_ignore: bool = False
+) -> tuple[str, ...]:
+    """Put ``state`` into ``model``; every name and every shape has to fit.
+
+    Weights keep the type they have in the file (half, bfloat16). Tensors that ``model`` shares need to be
+    there under one of their names only.
+
+    Args:
+        model: the network; on an error its weights may be partly those of ``state``.
+        state: tensors by name, with the prefixes of wrappers or without.
+        source: the file, for the error message.
+        may_ignore: whether ``--ignore-keys`` is there to leave keys out that the network lacks.
+
+    Returns:
+        Notes on what was done to make the names match.
+
+    Raises:
+        LoadError: keys that are missing, unexpected or of another shape or kind, or two tensors of the file
+            for one of the network.
+    """
+    own = model.state_dict()
+    names, notes = strip_prefixes(state, own.keys())
+    shared = _complete_shared(names, own)
+    failure = f"{source}: the weights do not fit the architecture"
+    try:
+        if reasons := _passed_over(names, own):
+            raise LoadError(f"{failure}: {'; '.join(reasons)}")
+        _adopt_types(model, names)
+        model.load_state_dict(names)
+    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
+        reasons = _differences(names, own, may_ignore=may_ignore) or [one_line(error, at_most=400)]
+        raise LoadError(f"{failure}: {'; '.join(reasons)}") from error
+    return (*notes, *shared, *_type_note(names))
+
+
+def fits(model: nn.Module, state: Mapping[str, Any], ignored: Sequence[str] = ()) -> bool:
+    """Whether the names of ``state`` are those of ``model``, less the prefixes of wrappers and what is ignored."""
+    own = model.state_dict()
+    return strip_prefixes(without_ignored(model, state, ignored)[0], own.keys())[0].keys() == own.keys()
+
+
+def without_ignored(
+    model: nn.Module, state: Mapping[str, Any], patterns: Sequence[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return ``state`` less what ``model`` lacks and a pattern matches, and the names that were left out.
+
+    Args:
+        model: the network; a key that it has is never left out.
+        state: tensors by name, with the prefixes of wrappers or without.
+        patterns: as a shell has them (``pooler.*``), for names with their prefixes or without.
+    """
+    own = model.state_dict()
+    in_file, _ = strip_prefixes({name: name for name in state}, own.keys())
+    left_out = {
+        given
+        for name, given in in_file.items()
+        if name not in own and any(fnmatchcase(text, pattern) for pattern in patterns for text in (name, given))
+    }
+    kept = {name: value for name, value in state.items() if name not in left_out}
+    return kept, tuple(name for name in state if name in left_out)
+
+
+def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return what to say of keys that were left out, and of patterns if none were."""
+    if ignored:
+        return (_listed(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),)
+    return (
+        (f"--ignore-keys {shlex.join(patterns)}: the file has no such key that the network lacks",)
+        if patterns
+        else ()
+    )
+
+
+def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Add to ``names`` the further names of tensors that the network shares (tied weights)."""
+    present = {place: name for name, value in own.items() if name in names and (place := _place(value))}
+    twins = {
+        name: present[place]
+        for name, value in own.items()
+        if name not in names and (place := _place(value)) in present
+    }
+    names.update({name: names[twin] for name, twin in twins.items()})
+    return [f"{name} is tied to {twin}" for name, twin in twins.items()]
+
+
+def _place(value: object) -> tuple[int, torch.Size, tuple[int, ...]] | None:
+    """Where a tensor's memory is and how it is read; None for what has none."""
+    if not isinstance(value, Tensor) or is_lazy(value) or not value.numel():
+        return None
+    return value.data_ptr(), value.shape, value.stride()
+
+
+def _adopt_types(model: nn.Module, names: Mapping[str, Any]) -> None:
+    """Give the network's floating tensors the types that theirs have in the file, so that none is rounded."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        value = names.get(name)
+        if _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
+            tensor.data = tensor.data.to(value.dtype)
+
+
+def _type_note(names: Mapping[str, Any]) -> list[str]:
+    types = {value.dtype for value in names.values() if _is_floating(value)} - {torch.float32}
+    return [f"weights are {', '.join(sorted(map(_type_text, types)))}"] if types else []
+
+
+def _type_text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _is_floating(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return a few phrases on what ``load_state_dict`` would convert or overwrite without a word."""
+    kinds, twice, unfit = [], [], []
+    first: dict[object, str] = {}
+    for name in (name for name in own if isinstance(names.get(name), Tensor)):
+        value, twin = names[name], first.setdefault(_place(own[name]) or name, name)
+        if reason := unusable(value):
+            unfit.append(f"{printable(name)} {reason}")
+            continue
+        if _is_floating(own[name]) and not value.is_floating_point():
+            kinds.append(f"{name} is {_type_text(value.dtype)}")
+        if value is not names[twin] and not torch.equal(value, names[twin]):
+            twice.append(f"{twin} and {name}")
+    found = (
+        *unfit[:1],
+        _listed("not of a floating type, as the network's are", kinds),
+        _listed("one tensor in the network, two in the file", twice),
+    )
+    return [phrase for phrase in found if phrase]
+
+
+def _differences(names: Mapping[str, Any], own: Mapping[str, Any], *, may_ignore: bool) -> list[str]:
+    """Return up to three phrases: keys that are missing, unexpected, of another shape."""
+    missing = [name for name in own if name not in names]
+    unexpected = [name for name in names if name not in own]
+    shapes = [
+        f"{name} is {_form(names[name])} in the file, {_form(own[name])} in the network"
+        for name in own
+        if name in names and _differ(names[name], own[name])
+    ]
+    with_nearest = [name + _nearest(name, missing or own) for name in unexpected]
+    ignoring = f" ({_ignoring(unexpected, own)})" if may_ignore and unexpected and not missing else ""
+    found = (
+        _listed("missing from the file", missing),
+        _listed("not in the network", with_nearest, remedy=ignoring),
+        _listed("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
+    )
+    return [phrase for phrase in found if phrase]
+
+
+def _differ(value: object, own: object) -> bool:
+    if not isinstance(own, Tensor) or is_lazy(own):
+        return False
+    return not isinstance(value, Tensor) or value.shape != own.shape
+
+
+def _form(value: object) -> str:
+    return shape_text(value.shape) if isinstance(value, Tensor) else f"of type {type(value).__name__}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
+    return f" (nearest is {near[0]!r})" if near else ""
+
+
+def _ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
+    """Return the option that leaves keys out: by the first part of their names that the network does not have."""
+    parts = {name[:end] for name in own for end in range(len(name) + 1) if name[end : end + 1] in ("", ".")}
+
+    def pattern(name: str) -> str:
+        words = name.split(".")
+        shorter = (".".join(words[:count]) for count in range(1, len(words)))
+        return next((f"{part}.*" for part in shorter if part not in parts), name)
+
+    patterns = list(dict.fromkeys(pattern(printable(name)) for name in unexpected))
+    more = ", and so on," if len(patterns) > _PATTERNS else ""
+    options = " ".join(f"--ignore-keys {shlex.quote(one)}" for one in patterns[:_PATTERNS])
+    return f"{options}{more} leaves them out" if len(patterns) == 1 or more else f"{options} leave them out"
+
+
+def _listed(what: str, names: Sequence[str], *, remedy: str = "") -> str:
+    if not names:
+        return ""
+    more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
+    return f"{what}: {', '.join(map(printable, names[:_LISTED]))}{more}{remedy}"

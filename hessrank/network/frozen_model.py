@@ -1,0 +1,107 @@
+"""Leaves the user's model as it was, whatever happens.
+
+Inside the block the model is in eval mode (dropout off, batch norm on its running statistics) with frozen
+parameters; afterwards modes, ``requires_grad``, buffers and all random states are what they were before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hessrank.models.wrappers import looked_through
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Freeze ``model`` for analysis and put everything back at the end, also after an exception.
+
+    Args:
+        model: a network that is in no wrapper; its parts are looked at without theirs.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(looked_through(model))
+        stack.enter_context(_attributes_kept(model))
+        stack.enter_context(_gradient_flags_kept(model))
+        stack.enter_context(_values_kept(model))
+        stack.enter_context(_random_states_kept(model))
+        stack.enter_context(_attention_fast_path_off())
+        yield
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Modes, and what a forward may assign: counters, caches, buffers, the last attention map."""
+    spaces = [space for module in model.modules() for space in _namespaces(module)]
+    kept = [(space, dict(space)) for space in spaces]
+    model.eval()
+    try:
+        yield
+    finally:
+        for space, content in kept:
+            space.update(content)
+            for name in space.keys() - content.keys():
+                del space[name]
+
+
+def _namespaces(module: nn.Module) -> Iterator[dict[str, Any]]:
+    attributes = vars(module)
+    yield attributes
+    yield from (attributes[name] for name in ("_buffers", "_parameters", "_modules") if name in attributes)
+
+
+@contextmanager
+def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _values_kept(model: nn.Module) -> Iterator[None]:
+    """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): put the values back."""
+    tensors = [*model.buffers(), *(m.weight for m in model.modules() if getattr(m, "max_norm", None) is not None)]
+    kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if isinstance(tensor, Tensor)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, version, value in kept:
+                if tensor._version != version:
+                    if not tensor.is_leaf:  # an activation was written to it
+                        tensor.detach_()
+                    tensor.copy_(value)
+
+
+@contextmanager
+def _random_states_kept(model: nn.Module) -> Iterator[None]:
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _attention_fast_path_off() -> Iterator[None]:
+    """torch.nn's transformer layers skip their sub-modules, and our hooks, on the inference fast path."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

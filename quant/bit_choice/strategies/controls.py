@@ -1,0 +1,66 @@
+"""What a policy should be compared with: the same bits everywhere, and many bits where they matter least."""
+
+from __future__ import annotations
+
+from hessrank.bounds import number
+from hessrank.errors import OptionError
+from hessrank.quant.bit_choice.allocation import Bits, costs
+from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
+
+
+@STRATEGIES.register("uniform")
+def uniform(problem: Problem, *, base_bits: int = 8) -> Choice:
+    """Give everything ``base_bits``.
+
+    Args:
+        problem: the ranked network.
+        base_bits: for all.
+    """
+    problem.predicted.at(base_bits)
+    return Choice(base_bits, {}, {})
+
+
+@STRATEGIES.register("middle")
+def middle(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, budget_bops: float | None = None) -> Choice:
+    """Give the kernels nearest to the middle of each sub-network ``high_bits``, as many as the BOPs allow.
+
+    A control for ``sensitive-ends`` at the same cost.
+
+    Args:
+        problem: the ranked network.
+        high_bits: for the middle.
+        base_bits: for all else.
+        budget_bops: most BOPs of one sample.
+
+    Raises:
+        OptionError: no budget is given, or none is left by ``base_bits`` everywhere.
+    """
+    if budget_bops is None:
+        raise OptionError("middle needs --budget-bops, the BOPs of the policy that it is to be compared with")
+    number("budget_bops", budget_bops, least=0)
+    points = problem.points
+
+    def bops(choice: Choice) -> float:
+        return costs(problem.graph, points, Bits(choice.all_weights(points), choice.all_grids(points))).bops
+
+    choice = uniform(problem, base_bits=base_bits)
+    if bops(choice) > budget_bops:
+        raise OptionError(f"{base_bits} bits everywhere take {bops(choice):.4g} BOPs, more than {budget_bops:.4g}")
+    for name in _from_the_middle(problem):
+        kernel = problem.kernels.by_name[name]
+        weights = {**choice.weights, **({kernel.weight: high_bits} if kernel.weight else {})}
+        grids = {**choice.grids, **({kernel.grid: high_bits} if kernel.grid else {})}
+        more = Choice(base_bits, weights, grids, {**choice.why, **dict.fromkeys(kernel.layers, "middle")})
+        if bops(more) > budget_bops:
+            break
+        choice = more
+    return choice
+
+
+def _from_the_middle(problem: Problem) -> list[str]:
+    """Return the kernels, those nearest to the middle of their sub-network first."""
+    far = []
+    for part in problem.sub_networks:
+        inside = [name for name in problem.kernels.by_name if name in part.layers]
+        far += [(abs(2 * place / max(1, len(inside) - 1) - 1), name) for place, name in enumerate(inside)]
+    return [name for _, name in sorted(far)]

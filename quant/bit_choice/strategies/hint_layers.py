@@ -1,0 +1,111 @@
+"""Which layers to distill, and how strongly."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hessrank.bounds import whole
+from hessrank.errors import OptionError
+from hessrank.network.sub_networks import SubNetwork
+from hessrank.plugins import Registry
+from hessrank.quant.bit_choice.strategies.problem import Problem
+from hessrank.quant.layer_graph.network_ends import before_last
+from hessrank.user_code import user_code
+
+
+class DistillationStrategy(Protocol):
+    """Chooses hint layers."""
+
+    def __call__(self, problem: Problem, count: int | None) -> list[str]:
+        """Return at most ``count`` layers (None: the strategy's own number), the most important first."""
+        ...
+
+
+DISTILLATIONS: Registry[DistillationStrategy] = Registry("distillation strategy")
+
+
+@DISTILLATIONS.register("penultimate")
+def penultimate(problem: Problem, count: int | None = None) -> list[str]:
+    """Choose the last layer but one of each sub-network, of the last sub-network first."""
+    exits = [layer for part in reversed(problem.sub_networks) for layer in reversed(part.exits)]
+    found = dict.fromkeys(before_last(problem.graph, layer) for layer in exits)
+    return [name for name in found if name is not None][:count]
+
+
+@DISTILLATIONS.register("top-trace")
+def top_trace(problem: Problem, count: int | None = None) -> list[str]:
+    """Choose the layers with the largest traces, at most one a resolution and one a block of each sub-network.
+
+    Neighbors at one resolution, or inside one block, are near-duplicates: what one teaches, the other knows.
+    """
+    chosen: list[str] = []
+    seen: set[tuple[str, object]] = set()
+    for layer in sorted(_candidates(problem), key=lambda name: -float(problem.rows[name]["trace"])):
+        part = next((p.name for p in problem.sub_networks if layer in p.layers), "")
+        block = layer.rpartition(".")[0] or layer
+        marks: set[tuple[str, object]] = {(part, problem.graph[layer].shape[1:]), (part, block)}
+        if not marks & seen:
+            seen |= marks
+            chosen.append(layer)
+    return chosen[: 2 if count is None else count]
+
+
+@DISTILLATIONS.register("head")
+def head(problem: Problem, count: int | None = None) -> list[str]:
+    """Choose the first layers of each sub-network, one each unless ``count`` is larger."""
+    return _placed(problem, count, 0.0)
+
+
+@DISTILLATIONS.register("middle")
+def middle(problem: Problem, count: int | None = None) -> list[str]:
+    """Choose the layers halfway through each sub-network, one each unless ``count`` is larger."""
+    return _placed(problem, count, 0.5)
+
+
+@DISTILLATIONS.register("tail")
+def tail(problem: Problem, count: int | None = None) -> list[str]:
+    """Choose the last layers of each sub-network before its output, one each unless ``count`` is larger."""
+    return _placed(problem, count, 1.0)
+
+
+@DISTILLATIONS.register("none")
+def none(problem: Problem, count: int | None = None) -> list[str]:
+    """Choose nothing."""
+    return []
+
+
+def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str]:
+    """Return the layers that a distillation strategy, given by name, chooses.
+
+    Raises:
+        UnknownNameError: there is no such strategy.
+        OptionError: ``count`` is less than 1.
+    """
+    if count is not None:
+        whole("distill_count", count, least=1)
+    choose = DISTILLATIONS.resolve_or_import(strategy)
+    with user_code(f"the strategy {strategy!r} of distillation", OptionError):
+        return choose(problem, count)
+
+
+def _candidates(problem: Problem) -> list[str]:
+    """Return what can be a hint: the tensor of a kernel with a weight that the network does not return."""
+    graph, hidden = problem.graph, set(problem.graph.outputs)
+    exits = {problem.kernels.holding(layer) for part in problem.sub_networks for layer in part.exits}
+    kernels = problem.kernels.by_name.values()
+    return [k.name for k in kernels if k.weight and k.name not in hidden | exits and len(graph[k.name].shape) > 0]
+
+
+def _placed(problem: Problem, count: int | None, where: float) -> list[str]:
+    """Return the candidates nearest to a place in each sub-network (0 its beginning, 1 its end), taking turns."""
+    wanted = len(problem.sub_networks) if count is None else count
+    queues = [_nearest(problem, part, where) for part in problem.sub_networks]
+    turns = [queue[turn] for turn in range(wanted) for queue in queues if turn < len(queue)]
+    return turns[:wanted]
+
+
+def _nearest(problem: Problem, part: SubNetwork, where: float) -> list[str]:
+    inside = set(part.layers)
+    layers = [name for name in _candidates(problem) if name in inside]
+    target = where * (len(layers) - 1)
+    return [layers[i] for i in sorted(range(len(layers)), key=lambda i: (abs(i - target), i))]

@@ -1,0 +1,138 @@
+"""What a strategy is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.errors import ModelError, OptionError
+from hessrank.network.sub_networks import SubNetwork, sub_networks
+from hessrank.plugins import Registry
+from hessrank.quant.bit_choice.predicted_increase import Predicted, predict
+from hessrank.quant.layer_graph.graph import Graph
+from hessrank.quant.layer_graph.integer_kernels import Kernel, Kernels
+from hessrank.quant.layer_graph.layer_kinds import is_join, passes_grid_on
+from hessrank.quant.layer_graph.quantizer_placement import Points, quantization_points
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A ranked network, for strategies to decide about.
+
+    Attributes:
+        ranking: the ranking.
+        graph: its network.
+        points: what is quantized in it.
+    """
+
+    ranking: Ranking
+    graph: Graph
+    points: Points
+
+    @classmethod
+    def of(cls, ranking: Ranking) -> Problem:
+        """Read a problem off a ranking.
+
+        Raises:
+            OptionError: it is no ranking.
+            ModelError: it holds no graph, one of a network that cannot be, or one in which nothing can be quantized.
+        """
+        if not isinstance(ranking, Ranking):
+            raise OptionError(f"a {type(ranking).__name__} is no ranking: hessrank.Ranking.read(path) reads one")
+        graph = Graph.of_ranking(ranking)
+        for node in graph.nodes.values():
+            if node.weight is not None and (passes_grid_on(node) or is_join(node)):
+                raise ModelError(
+                    f"the ranking's record says that {node.name!r}, a {node.kind}, multiplies with a weight, which "
+                    "none does: rank again"
+                )
+        points = quantization_points(graph)
+        if not points.grids:
+            untraced = all(node.inside for node in graph.nodes.values())
+            why = "torch.fx cannot trace it (hessrank check names the line)" if untraced else "no layer has a grid"
+            raise ModelError(f"nothing in this network can be quantized: {why}")
+        return cls(ranking, graph, points)
+
+    @cached_property
+    def predicted(self) -> Predicted:
+        """What every tensor costs in loss at every bit-width."""
+        return predict(self.ranking, self.graph, self.points)
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """The units that a strategy chooses among."""
+        return Kernels.of(self.graph, self.points)
+
+    @cached_property
+    def sub_networks(self) -> list[SubNetwork]:
+        """The parts with their own input or output."""
+        return sub_networks(self.graph)
+
+    @cached_property
+    def rows(self) -> Mapping[str, Mapping[str, Any]]:
+        """The ranking's rows by layer."""
+        frame: pd.DataFrame = self.ranking.to_frame()
+        rows: list[Any] = frame.to_dict("records")
+        return {str(row["layer"]): row for row in rows}
+
+    @cached_property
+    def other_parameters(self) -> int:
+        """How many parameters the graph does not know of: in older rankings all that are no layer's weight."""
+        if self.graph.stored is not None:
+            return 0
+        known = {node.weight: node.weight_numel for node in self.graph.nodes.values() if node.weight is not None}
+        total = int(self.ranking.info.get("model", {}).get("parameters", 0))
+        return max(0, total - sum(known.values()))
+
+    def increase(self, kernel: Kernel, bits: int) -> float:
+        """Return the predicted increase if one kernel, its weight and its tensor, had so many bits."""
+        place = self.predicted.at(bits)
+        of_weight = 0.0 if kernel.weight is None else float(self.predicted.weights[kernel.weight][place])
+        return of_weight + (0.0 if kernel.grid is None else float(self.predicted.grids[kernel.grid][place]))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a strategy decided.
+
+    Attributes:
+        base_bits: for all that is not named below.
+        weights: bits of weights.
+        grids: bits of grids.
+        why: for a weight's or a grid's layers, what a reader should know; by layer name.
+        otherwise: the same for all layers that are not in ``why``.
+        notes: what to tell the user.
+    """
+
+    base_bits: int
+    weights: Mapping[str, int]
+    grids: Mapping[str, int]
+    why: Mapping[str, str] = field(default_factory=dict)
+    otherwise: str = ""
+    notes: tuple[str, ...] = ()
+
+    def all_weights(self, points: Points) -> dict[str, int]:
+        """Return the bits of every weight."""
+        return {name: self.weights.get(name, self.base_bits) for name in points.weights}
+
+    def all_grids(self, points: Points) -> dict[str, int]:
+        """Return the bits of every grid; what an addition ties together has the most bits of them all."""
+        bits = {name: self.grids.get(name, self.base_bits) for name in points.grids}
+        for group in points.tied:
+            bits.update(dict.fromkeys(group, max(bits[name] for name in group)))
+        return bits
+
+    def settled(self, points: Points) -> Choice:
+        """Return the same choice with the bits of every weight and grid written out."""
+        return replace(self, weights=self.all_weights(points), grids=self.all_grids(points))
+
+
+Strategy = Callable[..., Choice]
+"""Decides bits: takes a :class:`Problem` and its own options as keyword arguments with defaults."""
+
+STRATEGIES: Registry[Strategy] = Registry("strategy")

@@ -1,0 +1,83 @@
+"""More bits for the most sensitive kernels: so many of them, or all above a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hessrank.bounds import number, whole
+from hessrank.errors import OptionError, unknown_name
+from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
+from hessrank.quant.layer_graph.integer_kernels import Kernel
+
+MEASURES = ("increase", "trace", "mean_trace")
+
+
+@STRATEGIES.register("top-k")
+def top_k(
+    problem: Problem, *, high_bits: int = 10, base_bits: int = 8, count: int = 10, by: str = "increase"
+) -> Choice:
+    """Give the ``count`` most sensitive kernels ``high_bits``.
+
+    Args:
+        problem: the ranked network.
+        high_bits: for the most sensitive ones.
+        base_bits: for all else.
+        count: how many kernels (a convolution with its batch norm and activation is one).
+        by: ``increase`` (predicted at ``base_bits``, weight and tensor together), ``trace`` or ``mean_trace``.
+
+    Raises:
+        OptionError: ``count`` is less than 1.
+    """
+    whole("count", count, least=1)
+    values = _measured(problem, by, base_bits)
+    ordered = sorted(values, key=lambda name: -values[name])[:count]
+    return raised(problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits)
+
+
+@STRATEGIES.register("threshold")
+def threshold(
+    problem: Problem, *, high_bits: int = 10, base_bits: int = 8, above: float | None = None, by: str = "increase"
+) -> Choice:
+    """Give all kernels whose sensitivity is larger than ``above`` ``high_bits``.
+
+    Args:
+        problem: the ranked network.
+        high_bits: for the sensitive ones.
+        base_bits: for all else.
+        above: in units of ``by``: the loss, or the loss per squared activation.
+        by: ``increase`` (predicted at ``base_bits``, weight and tensor together), ``trace`` or ``mean_trace``.
+
+    Raises:
+        OptionError: ``above`` is missing.
+    """
+    values = _measured(problem, by, base_bits)
+    if above is None:
+        top = max(values.values(), default=0.0)
+        raise OptionError(f"threshold needs --above; by {by} the kernels reach up to {top:.3g}")
+    number("above", above)
+    chosen = {name: f"{by} {value:.2g} > {above:g}" for name, value in values.items() if value > above}
+    return raised(problem, chosen, high_bits, base_bits)
+
+
+def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> Choice:
+    """Return the choice that gives the ``chosen`` kernels (name: reason) ``high_bits`` and all else ``base_bits``."""
+    for bits in (base_bits, high_bits):
+        problem.predicted.at(bits)
+    if high_bits < base_bits:
+        raise OptionError(f"high bits {high_bits} are fewer than base bits {base_bits}")
+    kernels = {name: problem.kernels.by_name[name] for name in problem.kernels.by_name if name in chosen}
+    weights = {kernel.weight: high_bits for kernel in kernels.values() if kernel.weight is not None}
+    grids = {kernel.grid: high_bits for kernel in kernels.values() if kernel.grid is not None}
+    why = {layer: chosen[name] for name, kernel in kernels.items() for layer in kernel.layers}
+    return Choice(base_bits, weights, grids, why)
+
+
+def _measured(problem: Problem, by: str, base_bits: int) -> dict[str, float]:
+    def measure(kernel: Kernel) -> float:
+        if by == "increase":
+            return problem.increase(kernel, base_bits)
+        return float(problem.rows[kernel.name][by])
+
+    if by not in MEASURES:
+        raise unknown_name("measure", by, MEASURES)
+    return {name: measure(kernel) for name, kernel in problem.kernels.by_name.items() if kernel.grid or kernel.weight}

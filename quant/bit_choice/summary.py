@@ -1,0 +1,113 @@
+"""What a policy costs, what it is predicted to do, what it leaves in float; in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from hessrank.analysis.result.ranking import Ranking
+from hessrank.analysis.result.tables import listed
+from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, costs
+from hessrank.quant.bit_choice.strategies import Problem
+from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.scheme import FLOAT_BITS
+from hessrank.sizes import size_text
+
+_KINDS = ("weight", "input", "activation")  # how what stays in float begins, in the order in which it is listed
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A policy in numbers.
+
+    Attributes:
+        costs: size, BOPs, mean bits.
+        in_float: the same of the network as it is.
+        increase: predicted increase of the loss, all tensors together.
+        loss: what the increase is an increase of.
+        warnings: entries that do nothing.
+        unquantized: what stays in float where an integer kernel would want integers, and why.
+    """
+
+    costs: Costs
+    in_float: Costs
+    increase: float
+    loss: str
+    warnings: tuple[str, ...]
+    unquantized: Mapping[str, str]
+
+    def __str__(self) -> str:
+        found = self.costs
+        size, bops = found.size_mib / self.in_float.size_mib, found.bops / self.in_float.bops
+        own, of_float = (size_text(one.size_mib * 2**20) for one in (found, self.in_float))
+        weights = f"weights {found.mean_weight_bits:.3g}"
+        if found.quantized_weights < 1:
+            share = f"{100 * found.quantized_weights:.3g} % that are quantized"
+            weights += f" ({found.mean_quantized_weight_bits:.3g} for the {share})"
+        return "\n".join(
+            [
+                f"size       {own} in the ONNX file, {size:.3g} of float ({of_float})",
+                f"BOPs       {found.bops:.4g} for one sample, {bops:.3g} of float (32 × 32 bits)",
+                f"mean bits  {weights}, activations {found.mean_act_bits:.3g}",
+                *self._floating(),
+                f"increase   {self.increase:.3g} of the loss {self.loss!r}, predicted",
+            ]
+        )
+
+    def _floating(self) -> Iterator[str]:
+        """Yield what stays in float: how much of the policy's size and BOPs, then every tensor with its reason."""
+        count = len(self.unquantized)
+        shares = f"{100 * self.costs.float_size:.2g} % of the size, {100 * self.costs.float_bops:.2g} % of the BOPs"
+        yield f"in float   {count} tensor{'s' * (count != 1)}" + f": {shares}" * bool(count)
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for name, why in sorted(self.unquantized.items(), key=lambda one: _KINDS.index(one[0].split()[0])):
+            what, _, layer = name.rpartition(" of ")
+            grouped.setdefault((what, why), []).append(layer)
+        for (what, why), layers in grouped.items():
+            yield f"           {what} of {listed(layers)}: {why}"
+
+
+def summarize(policy: Policy, ranking: Ranking) -> Summary:
+    """Return what any policy, made or written by hand, costs and is predicted to do to a ranked network.
+
+    Args:
+        policy: the policy.
+        ranking: of the same network.
+
+    Raises:
+        PolicyError: the policy is for another network.
+        OptionError: it has bits that the ranking does not predict.
+    """
+    problem, bits = settled(policy, ranking)
+    floating = Bits(dict.fromkeys(bits.weights, FLOAT_BITS), dict.fromkeys(bits.grids, FLOAT_BITS))
+    return Summary(
+        cost_of(problem, bits),
+        cost_of(problem, floating),
+        problem.predicted.total(bits.weights, bits.grids),
+        str(ranking.info.get("loss", "?")),
+        tuple(map(str, require(policy, problem.graph))),
+        problem.points.in_float,
+    )
+
+
+def settled(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
+    """Return a ranked network with the tensors that a policy quantizes, and the bits that it gives them.
+
+    Raises:
+        PolicyError: the policy is for another network.
+    """
+    problem = Problem.of(ranking)
+    require(policy, problem.graph)
+    points = policy_points(policy, problem.graph)
+    settings = resolve(policy, problem.graph, points)
+    bits = Bits(
+        {name: setting.scheme.bits for name, setting in settings.weights.items()},
+        {name: setting.scheme.bits for name, setting in settings.activations.items()},
+        tuple(name for name, setting in settings.weights.items() if not setting.scheme.per_channel),
+    )
+    return replace(problem, points=points), bits
+
+
+def cost_of(problem: Problem, bits: Bits) -> Costs:
+    """Return what bits cost a ranked network."""
+    return costs(problem.graph, problem.points, bits, other_parameters=problem.other_parameters)

@@ -1,0 +1,109 @@
+"""The values that a policy's keys take: widths, names, coefficients; as types that check themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from hessrank.errors import OptionError
+from hessrank.quant.policy.errors import MisfitError, no_such
+from hessrank.quant.policy.own_code import OWN_WORDS
+from hessrank.quant.policy.vocabulary import (
+    METHODS,
+    MQBENCH_METHODS,
+    MQBENCH_OBSERVERS,
+    OBSERVERS,
+    ONLY_MQBENCH,
+    method_name,
+    observer_name,
+    only_mqbench,
+)
+from hessrank.quant.scheme import MAX_BITS, MIN_BITS, Scheme
+
+_BITS = {"type": "integer", "minimum": MIN_BITS, "maximum": MAX_BITS}
+
+
+class Keys(BaseModel):
+    """Keys and values; an unknown key is refused, an empty value counts as not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        for key in data:
+            refuse_unknown(str(key), cls.model_fields)
+        return {key: value for key, value in data.items() if value is not None}
+
+
+def refuse_unknown(key: str, known: Collection[str]) -> None:
+    """Raise MisfitError unless ``key`` is one of ``known``."""
+    if key in known:
+        return
+    problem = only_mqbench(key, "remove it") if key in ONLY_MQBENCH else no_such("key", key, known)
+    raise MisfitError(problem, key, at_key=True)
+
+
+def _width(value: object, default: Scheme) -> str:
+    Scheme.parse(value, default)  # type: ignore[arg-type]  # whatever it is, it says what is wrong with it
+    bits, *word = str(value).split()
+    return " ".join([str(int(bits)), *word])
+
+
+def _weight_width(value: object) -> str:
+    return _width(value, Scheme(8, per_channel=True))
+
+
+def _activation_width(value: object) -> str:
+    text = _width(value, Scheme(8))
+    if "per_channel" in text:
+        per_tensor = text.replace("per_channel", "per_tensor")
+        raise OptionError(
+            f"{text!r}: no integer kernel has a scale per channel of an activation; write {per_tensor!r}"
+        )
+    return text
+
+
+def _check_bits(bits: int) -> int:
+    return Scheme(bits).bits
+
+
+def _width_schema(grids: str) -> WithJsonSchema:
+    bits = rf"\+?0*([{MIN_BITS}-9]|1[0-{MAX_BITS - 10}])"
+    text = {"type": "string", "pattern": rf"^\s*{bits}(\s+({grids})?(affine|symmetric))?\s*$"}
+    return WithJsonSchema({"anyOf": [_BITS, text]})
+
+
+def _name_schema(ours: tuple[str, ...], theirs: Mapping[str, str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "anyOf": [{"enum": [*ours, *theirs]}, {"pattern": ".:."}]})
+
+
+def _method(text: object, info: ValidationInfo) -> str:
+    return (info.context or OWN_WORDS).require(method_name(text))
+
+
+def _observer(text: object, info: ValidationInfo) -> str:
+    return (info.context or OWN_WORDS).require(observer_name(text))
+
+
+WeightWidth = Annotated[str, BeforeValidator(_weight_width), _width_schema("per_tensor_|per_channel_")]
+ActivationWidth = Annotated[str, BeforeValidator(_activation_width), _width_schema("per_tensor_")]
+Bits = Annotated[int, AfterValidator(_check_bits), WithJsonSchema(_BITS)]
+Method = Annotated[str, BeforeValidator(_method), _name_schema(METHODS, MQBENCH_METHODS)]
+Observer = Annotated[str, BeforeValidator(_observer), _name_schema(OBSERVERS, MQBENCH_OBSERVERS)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Coefficients = Annotated[tuple[Coefficient, ...], Field(strict=False)]

@@ -1,0 +1,69 @@
+"""The house: what is installed, and what the tree promises."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import networkx as nx
+from helpers.places import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {
+    "hessrank": "hessrank",
+    "analysis": "hessrank.analysis",
+    "quant": "hessrank.quant",
+    "distill": "hessrank.distill",
+}
+FILES = {path: path.read_text(encoding="utf-8") for top in FOLDERS for path in sorted((ROOT / top).rglob("*.py"))}
+
+
+def name_of(path: Path) -> str:
+    """Return the name that a file is imported by."""
+    top, *inner = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([FOLDERS[top], *inner]).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): text for path, text in FILES.items()}
+
+
+def imported(text: str) -> set[str]:
+    """Return the modules of ours that a module imports, late and for types only too."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & MODULES.keys() or {node.module}
+    return found & MODULES.keys()
+
+
+def test_every_folder_with_code_is_installed_under_hessrank() -> None:
+    expected = {name_of(path) for path in FILES if path.name == "__init__.py"}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == expected
+    assert PROJECT["tool"]["setuptools"]["package-dir"] == {package: top for top, package in FOLDERS.items()}
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    graph = nx.DiGraph((name, other) for name, text in MODULES.items() for other in imported(text))
+    assert [sorted(circle) for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
+
+
+def test_no_folder_holds_more_files_than_one_sees_at_once() -> None:
+    folders = [path.parent for path in FILES]
+    assert {str(folder): folders.count(folder) for folder in folders if folders.count(folder) > 18} == {}
+
+
+def test_every_module_speaks_for_itself() -> None:
+    assert [str(path) for path, text in FILES.items() if ast.get_docstring(ast.parse(text)) is None] == []
+
+
+def test_generic_names_do_not_land_in_site_packages(tmp_path: Path) -> None:
+    """From a folder that has its own `analysis`, ours is still hessrank.analysis."""
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "__init__.py").write_text("mine = True\n")
+    code = "import analysis, hessrank.network.layer_names as ours; assert analysis.mine; print(ours.__name__)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "hessrank.network.layer_names"
