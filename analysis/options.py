@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hessrank.bounds import MOST_SEED, number, whole
 from hessrank.errors import OptionError, unknown_name
 from hessrank.network.precision import read_precision
 
+Progress = Callable[[str, int, int], None]
+"""Told what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
 DEFAULT_BITS = tuple(range(4, 17))
 
 

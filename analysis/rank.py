@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hessrank.analysis.estimators import plan
 from hessrank.analysis.losses.losses import Loss, make_loss
-from hessrank.analysis.options import DEFAULT_BITS, Options
-from hessrank.analysis.ranking_job import Job
-from hessrank.analysis.result.assemble import assemble, describe_graph, describe_run
+from hessrank.analysis.options import DEFAULT_BITS, Options, Progress
+from hessrank.analysis.pilot_pass import PilotPass
+from hessrank.analysis.ranking_inputs import RankingInputs, check_loss
+from hessrank.analysis.result.assemble import assemble, describe_graph, describe_model, describe_run
+from hessrank.analysis.result.notes import about_labels, of_choices, of_machines, of_network, verdict
 from hessrank.analysis.result.ranking import Ranking
+from hessrank.analysis.resume import check_same_ranking, ranking_key
+from hessrank.analysis.rounding.error_pass import RoundingErrors, measure_rounding_errors
+from hessrank.analysis.rounding.predicted_increase import predict_increases
 from hessrank.analysis.sampling.checkpoint import Checkpoint
-from hessrank.analysis.sampling.sampler import Progress
+from hessrank.analysis.sampling.probe_runner import ProbeRunner
+from hessrank.analysis.sampling.resumable_pass import Journal
+from hessrank.analysis.sampling.sampler import sample_traces
+from hessrank.analysis.statistics import Array
+from hessrank.data import Data
 from hessrank.data.batch import as_samples
 from hessrank.distributed import Team
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network, unwrap, wrappers_of
 from hessrank.network.frozen_model import untouched
+from hessrank.network.padding import leave_out_padding
+from hessrank.network.precision import read_precision
 from hessrank.network.sample_batches import Feed
 from hessrank.out_of_memory import memory_errors_explained
 
+_COPIES = 8  # of a sample in one batch, at most
 DEFAULT_SAMPLES = 32
 
 
@@ -96,22 +110,68 @@ def rank(
         raise ModelError(f"a {type(model).__name__} cannot be ranked: give the torch.nn.Module that it was made from")
     widths = (bits,) if isinstance(bits, int) else tuple(sorted(set(bits)))
     options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights, increase_probes, precision)
-    made, tell = make_loss(loss), progress or (lambda *_: None)
+    made = make_loss(loss)
     samples, team = as_samples(data, DEFAULT_SAMPLES if num_samples is None else num_samples), Team(group)
     wrappers, (model, notes) = wrappers_of(model), _in_full_precision(unwrap(model))
     notes += [f"took the network out of {name}" for name in wrappers]
     with untouched(model), memory_errors_explained():
         with team.together():
             feed = Feed(samples, model, batch_size, needs_target=made.needs_target, team=team)
-            job = Job(model, feed, made, options, tell, notes, checkpoint)
-        rounds, increases = job.run(estimator)
-        frame = assemble(rounds, increases, options.by)
-        info = job.describe_loss() | describe_run(
-            rounds, asdict(options), job.about_model, job.describe_data(data), job.notes
-        )
-        info["increases"] = increases.record(rounds)
-        info["graph"] = describe_graph(job.network, job.facts, job.weights)
-    return Ranking(frame, info)
+            inputs, model_record = RankingInputs.of(model, feed, made), describe_model(model)
+        notes += inputs.settle_batches()
+        notes += leave_out_padding(inputs.network, feed, inputs.facts)
+        check_same_ranking(inputs, ranking_key(inputs, model_record, options, estimator), checkpoint)
+        journal = Journal(progress or (lambda *_: None), checkpoint)
+        frame, record = _rank_layers(inputs, options, estimator, journal, notes)
+    record["model"] |= model_record
+    record["data"] |= data.description if isinstance(data, Data) else {"kind": type(data).__name__}
+    record["data"] |= {"samples_used": len(feed), "sha256": inputs.data_sha256}
+    return Ranking(frame, record)
+
+
+def _rank_layers(
+    inputs: RankingInputs, options: Options, estimator: str, journal: Journal, notes: list[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rank the layers: look at the samples, choose estimators, sample traces, predict increases, assemble.
+
+    Returns:
+        the ranking's table, and its record without what model and data were.
+    """
+    feed, loss = inputs.feed, inputs.loss
+    errors = measure_rounding_errors(inputs, journal, options.bits)
+    check_loss(inputs)
+
+    pilot, weights = PilotPass(inputs, journal, options.seed), inputs.weights if options.weights else []
+    choices = plan(estimator, inputs.network, loss, weights, inputs.outputs, pilot)
+
+    copies = inputs.copies(feed.batch_size, _COPIES)
+    runner = ProbeRunner(inputs, options.seed, copies, read_precision(options.precision))
+    factors = _factors(inputs, errors, options)
+    traces, order = sample_traces(inputs, runner, journal, choices, factors, options)
+    if not np.any(traces.trace_replicates()):
+        raise ModelError("every trace is zero: no activation has an influence on the loss; is the output constant?")
+
+    increases = predict_increases(inputs, runner, journal, traces, errors, options)
+    if options.by_bits:
+        order = increases.order(traces, options.by_bits, options.tolerance) or order
+
+    notes = [*notes, *errors.notes(), *pilot.notes, *of_network(inputs.network, inputs.weights)]
+    notes += [*about_labels(loss, inputs.first_sample), *of_choices(traces)]
+    notes += [*of_machines(feed, traces, runner, copies), *verdict(traces, order, options), *increases.notes()]
+    record = describe_run(inputs, traces, order, options, notes)
+    record["increases"] = increases.record(traces.layer_names)
+    record["graph"] = describe_graph(inputs.network, inputs.facts, inputs.weights)
+    return assemble(inputs, traces, order, increases, options.by), record
+
+
+def _factors(inputs: RankingInputs, errors: RoundingErrors, options: Options) -> Array:
+    """Return what to multiply each layer's trace by to get what is ranked, shape (layers, samples)."""
+    numel = np.array([inputs.facts[name].numel for name in inputs.layer_names], dtype=np.float64)
+    if options.by == "trace":
+        return np.ones((len(numel), len(inputs.feed)))
+    if options.by == "mean_trace":
+        return np.broadcast_to(1 / numel[:, None], (len(numel), len(inputs.feed)))
+    return np.asarray(errors.errors[:, options.bits.index(options.by_bits)] / 2)
 
 
 def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:

@@ -24,7 +24,12 @@ from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, p
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.probes import Rademacher, UnitVectors
 from hessrank.analysis.losses.losses import make_loss
-from hessrank.analysis.sampling.sampler import Part, Rounds
+from hessrank.analysis.options import Options
+from hessrank.analysis.ranking_inputs import RankingInputs
+from hessrank.analysis.sampling.probe_runner import ProbeRunner
+from hessrank.analysis.sampling.resumable_pass import Journal
+from hessrank.analysis.sampling.sampler import sample_traces
+from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
 from hessrank.network.frozen_model import untouched
@@ -72,11 +77,17 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         side_by_side = dataclasses.replace(loop, copies=COPIES)
         loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK
         fast_loop_time = seconds(lambda: _estimates(side_by_side, "hutchinson", CHUNK)) / CHUNK
-        parts = [Part.of(c, 1) for c in found if c.estimator not in ("exact", "gauss-newton")]
         feed = Feed([(x[digit], labels[digit])], model, 1, needs_target=True)
-        ones = np.ones((len(names), 1))
-        rounds = Rounds(network, loss, feed, facts, [Part.of(found[0], 1), *parts], 0, ones, COPIES)
-        auto_time = seconds(lambda: rounds.run(1e-12, probes, lambda *_: None)) / probes
+        inputs = RankingInputs(network, loss, feed, facts, [], logits.shape[1], "", several_sizes=False)
+        choices = [found[0], *(c for c in found if c.estimator not in ("exact", "gauss-newton"))]
+        options = Options("trace", 1, probes, 1e-12, 0, (4,), False, 0, "32")
+        runner, journal, ones = ProbeRunner(inputs, 0, COPIES), Journal(lambda *_: None), np.ones((len(names), 1))
+        sampled: list[TraceSamples] = []
+        auto_time = (
+            seconds(lambda: sampled.append(sample_traces(inputs, runner, journal, choices, ones, options)[0]))
+            / probes
+        )
+        parts = sampled[0].parts[1:]
         spread = dict(
             zip(loop.layers, _estimates(side_by_side, "hutchinson", 8 * probes).var(0, ddof=1), strict=True)
         )
@@ -90,7 +101,12 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
                 needed += [1.0] * len(kept)  # the loop itself
             else:
                 piece = dataclasses.replace(side_by_side, layers=layers, indices=range(1000, 1000 + 8 * probes))
-                values = np.stack([one.layers[:, 0].numpy() for one in part.estimator(piece)])
+                values = np.stack(
+                    [
+                        one.layers[:, 0].numpy()
+                        for one in ESTIMATORS.resolve(part.choice.estimator)(**part.choice.settings)(piece)
+                    ]
+                )
                 needed += [values[:, i].var(ddof=1) / count * probes / spread[layers[i]] for i in kept]
             checked = kept[::every]
             for i, truth in zip(checked, exact_traces(loop, [layers[i] for i in checked]), strict=True):

@@ -27,7 +27,7 @@ from hessrank.analysis.options import DEFAULT_BITS
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
-from hessrank.analysis.sampling.sampler import PROBES_A_FORWARD
+from hessrank.analysis.sampling.probe_runner import PROBES_A_FORWARD
 
 SHIPPED = Path("examples/lowlight/model.pth")
 SAMPLES, PROBES = 2, 16

@@ -25,7 +25,7 @@ analysis.function_calls network.walks.function_mode
 analysis.graph_walk network.walks.fx_walk
 analysis.hook_walk network.walks.hook_walk
 analysis.increases analysis.rounding.predicted_increase
-analysis.job analysis.ranking_job
+analysis.job analysis.rank
 analysis.layer_families drawing.layer_families
 analysis.layers network.layer_names
 analysis.loading models

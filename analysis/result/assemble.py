@@ -14,10 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hessrank.analysis.options import Options
+from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.result.ranking_record import SCHEMA_VERSION
 from hessrank.analysis.result.ranking_table import COLUMNS
 from hessrank.analysis.rounding.predicted_increase import Increases
-from hessrank.analysis.sampling.sampler import Rounds
+from hessrank.analysis.sampling.rank_order import RankOrder
+from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.network.constants import Operands
 from hessrank.network.layer_facts import Facts
@@ -27,22 +30,25 @@ from hessrank.network.sample_batches import content
 from hessrank.network.weights import Weight, without_trace
 
 
-def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
+def assemble(
+    inputs: RankingInputs, traces: TraceSamples, order: RankOrder, increases: Increases, by: str
+) -> pd.DataFrame:
     """Return the ranking's table, most sensitive layer first.
 
     Args:
-        rounds: the finished sampling.
+        inputs: what was ranked.
+        traces: the traces.
+        order: the order of the layers.
         increases: the predicted increases.
         by: the column to rank by.
     """
-    exact, several = rounds.exact, len(rounds.feed) > 1
-    traces = summarize(rounds.trace_replicates(), deterministic=exact, of_samples=several)
-    low, high = rank_intervals(rounds.key_replicates())
-    table = _layer_columns(rounds)
-    table |= {"trace": traces.mean, "sem": traces.sem, "ci_low": traces.low, "ci_high": traces.high}
-    table |= {"rank_low": low, "rank_high": high, "converged": rounds.settled}
-    table["mean_trace"] = traces.mean / np.array(table["numel"])
-    table |= _weight_columns(rounds, increases)
+    found = summarize(traces.trace_replicates(), deterministic=traces.exact, of_samples=len(inputs.feed) > 1)
+    low, high = rank_intervals(order.replicates)
+    table = _layer_columns(inputs, traces)
+    table |= {"trace": found.mean, "sem": found.sem, "ci_low": found.low, "ci_high": found.high}
+    table |= {"rank_low": low, "rank_high": high, "converged": order.settled}
+    table["mean_trace"] = found.mean / np.array(table["numel"])
+    table |= _weight_columns(traces, increases)
     values, measured = increases.of_layers()
     table |= {f"act_increase_b{b}": column for b, column in zip(increases.bits, values.T, strict=True)}
     table["act_measured"] = [_widths(increases.bits, row) for row in measured]
@@ -56,9 +62,9 @@ def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
     return frame[[*COLUMNS, *increase_columns]]
 
 
-def _layer_columns(rounds: Rounds) -> dict[str, Any]:
-    layers = rounds.network.layers
-    facts = [rounds.facts[layer.name] for layer in layers]
+def _layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any]:
+    layers = inputs.network.layers
+    facts = [inputs.facts[layer.name] for layer in layers]
     table: dict[str, Any] = {
         "layer": [layer.name for layer in layers],
         "kind": [layer.kind for layer in layers],
@@ -67,12 +73,12 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
         "numel": _whole([fact.numel for fact in facts]),
         "macs": _whole([fact.macs for fact in facts]),
     }
-    part_of = {name: part for part in rounds.parts for name in part.choice.layers}
+    part_of = {name: part for part in traces.parts for name in part.choice.layers}
     parts = [part_of[layer.name] for layer in layers]
     table["estimator"] = [part.choice.estimator for part in parts]
     table["probed_at"] = [part.choice.probed_at or layer.name for part, layer in zip(parts, layers, strict=True)]
     table["num_probes"] = [int(part.layers.num_probes.max()) for part in parts]
-    table["num_samples"] = len(rounds.feed)
+    table["num_samples"] = len(inputs.feed)
     return table
 
 
@@ -90,9 +96,9 @@ def _whole(means: Sequence[float]) -> list[float] | list[int]:
     return [int(mean) for mean in means] if all(mean == int(mean) for mean in means) else list(means)
 
 
-def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Any]:
+def _weight_columns(traces: TraceSamples, increases: Increases) -> dict[str, Any]:
     """Return the weights' columns; a weight stands in the row of the first call that uses it."""
-    row = {layer.name: layer.execution_index for layer in rounds.network.layers}
+    row = {name: place for place, name in enumerate(traces.layer_names)}
     names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
     columns: dict[str, Any] = {name: np.full(len(row), np.nan) for name in names}
     columns["weight_measured"] = [""] * len(row)
@@ -100,9 +106,9 @@ def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Any]:
         columns["weight_measured"][row[weight.calls[0]]] = _widths(increases.bits, measured)
         for b, value in zip(increases.bits, values, strict=True):
             columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
-    for part in rounds.parts:
-        fixed, several = part.estimator.deterministic, len(rounds.feed) > 1
-        found = summarize(part.weights.values(), deterministic=fixed, of_samples=several)
+    several = traces.factors.shape[1] > 1
+    for part in traces.parts:
+        found = summarize(part.weights.values(), deterministic=part.deterministic, of_samples=several)
         for i, weight in enumerate(part.choice.weights):
             place = row[weight.calls[0]]
             columns["weight_trace"][place], columns["weight_sem"][place] = found.mean[i], found.sem[i]
@@ -162,29 +168,31 @@ def _range(facts: Facts) -> list[float]:
 
 
 def describe_run(
-    rounds: Rounds,
-    options: Mapping[str, Any],
-    model: Mapping[str, Any],
-    data: Mapping[str, Any],
+    inputs: RankingInputs,
+    traces: TraceSamples,
+    order: RankOrder,
+    options: Options,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the record beside the table: how every number came about.
+    """Return the record beside the table: how every number came about; what model and data were is left open.
 
     Args:
-        rounds: the finished sampling.
+        inputs: what was ranked.
+        traces: the traces.
+        order: the order of the layers.
         options: what was asked for.
-        model: what was ranked.
-        data: what the samples were.
         notes: what a reader should know, a sentence each.
     """
+    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(options).items()}
     return {
+        **inputs.describe_loss(),
         "schema_version": SCHEMA_VERSION,
-        "layers": len(rounds.network.layers),
-        "loss": rounds.loss.name,
-        "seed": rounds.seed,
-        "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
-        "model": dict(model),
-        "data": dict(data),
+        "layers": len(traces.layer_names),
+        "loss": inputs.loss.name,
+        "seed": options.seed,
+        "options": asked,
+        "model": {},
+        "data": {},
         "estimators": [
             {
                 "estimator": part.choice.estimator,
@@ -194,12 +202,12 @@ def describe_run(
                 "probed_at": part.choice.probed_at or "each layer itself",
                 "why": part.choice.why,
             }
-            for part in rounds.parts
+            for part in traces.parts
         ],
         "order": {
-            "stopped_by": rounds.stopped_by,
-            "open_pairs": rounds.open,
-            "of_pairs": max(0, len(rounds.settled) - 1),
+            "stopped_by": order.stopped_by,
+            "open_pairs": order.open_pairs,
+            "of_pairs": max(0, len(order.settled) - 1),
         },
         "versions": versions(),
         "command": "",

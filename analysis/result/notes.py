@@ -10,12 +10,16 @@ from torch import Tensor
 from hessrank.analysis.estimators.choose import FIRST_ORDER
 from hessrank.analysis.losses.cross_entropy import IGNORED
 from hessrank.analysis.losses.losses import Loss
+from hessrank.analysis.options import Options
 from hessrank.analysis.result.tables import listed
-from hessrank.analysis.sampling.sampler import Rounds
+from hessrank.analysis.sampling.probe_runner import ProbeRunner
+from hessrank.analysis.sampling.rank_order import RankOrder
+from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
 from hessrank.network.layer_survey import never_run
 from hessrank.network.network import Network
+from hessrank.network.sample_batches import Feed
 from hessrank.network.weights import Weight, computed_weights, without_trace
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begins
@@ -52,31 +56,33 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
     return notes
 
 
-def of_choices(rounds: Rounds) -> list[str]:
+def of_choices(traces: TraceSamples) -> list[str]:
     """Return which layers had an estimator worth telling, and where it found no influence at all."""
     notes = []
-    if zero := int((rounds.trace_replicates().mean(1) == 0).sum()):
+    if zero := int((traces.trace_replicates().mean(1) == 0).sum()):
         notes.append(f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision")
     notes.extend(
         f"{part.choice.estimator} for {len(part.choice.layers)} layers: {part.choice.why}"
-        for part in rounds.parts
-        if part.choice.estimator in _WORTH_TELLING and part.choice.layers and len(rounds.parts) > 1
+        for part in traces.parts
+        if part.choice.estimator in _WORTH_TELLING and part.choice.layers and len(traces.parts) > 1
     )
     return notes
 
 
-def of_machines(rounds: Rounds, copies: int) -> list[str]:
+def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
     """Return what had to be done in smaller portions, and who had nothing to do.
 
     Args:
-        rounds: the finished sampling.
+        feed: the samples.
+        traces: the traces.
+        runner: what ran the estimators.
         copies: how many copies of a sample it began with.
     """
-    notes, feed = [], rounds.feed
-    wide = sorted({p.choice.estimator for p in rounds.parts} - set(FIRST_ORDER))
-    if rounds.precision is not None and wide:
+    notes = []
+    wide = sorted({p.choice.estimator for p in traces.parts} - set(FIRST_ORDER))
+    if runner.precision is not None and wide:
         notes.append(f"half precision is for first-order passes: {listed(wide)} worked in the network's own")
-    left = min(feed.team.everyones(rounds.copies))
+    left = min(feed.team.everyones(runner.copies))
     if left < copies:
         notes.append(f"memory ran out: went on with {left} probes side by side")
     if any(feed.team.everyones(feed.halved)):
@@ -89,32 +95,33 @@ def of_machines(rounds: Rounds, copies: int) -> list[str]:
     return notes
 
 
-def verdict(rounds: Rounds, max_probes: int, increase_probes: int) -> list[str]:
+def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[str]:
     """Return what the sampling could not settle, and what the signs say.
 
     Args:
-        rounds: the finished sampling.
-        max_probes: most probes a sample that were allowed.
-        increase_probes: and of the increases.
+        traces: the traces.
+        order: the order of the layers.
+        options: what was asked for.
     """
     notes = []
-    negative = int((rounds.trace_replicates().mean(1) < 0).sum())
+    negative = int((traces.trace_replicates().mean(1) < 0).sum())
     if negative:
         notes.append(
             f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum"
         )
-    if unequal(rounds.traces_per_sample()):
+    per_sample = traces.traces_per_sample()
+    if unequal(per_sample):
         notes.append(
-            f"the {len(rounds.feed)} samples are very unequal, a few carry most of a trace: the intervals are likely "
-            "too narrow below; use more of them (--num-samples)"
+            f"the {per_sample.shape[1]} samples are very unequal, a few carry most of a trace: the intervals are "
+            "likely too narrow below; use more of them (--num-samples)"
         )
-    if rounds.open:
-        of = len(rounds.settled) - 1
+    if order.open_pairs:
+        of = len(order.settled) - 1
         remedy = {
-            "max-probes": f"{max_probes} probes a sample are spent: raise --max-probes or --tolerance",
-            "increase-probes": f"{increase_probes} probes for increases are spent: raise --increase-probes",
-        }.get(rounds.stopped_by, "the samples differ, more probes would not help: use more of them (--num-samples)")
-        notes.append(f"{rounds.open} of {of} neighboring pairs are not certainly ordered; {remedy}")
+            "max-probes": f"{options.max_probes} probes a sample are spent: raise --max-probes or --tolerance",
+            "increase-probes": f"{options.increase_probes} probes for increases are spent: raise --increase-probes",
+        }.get(order.stopped_by, "the samples differ, more probes would not help: use more of them (--num-samples)")
+        notes.append(f"{order.open_pairs} of {of} neighboring pairs are not certainly ordered; {remedy}")
     return notes
 
 

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hessrank.analysis.ranking_inputs import RankingInputs
+from hessrank.analysis.result.tables import listed
 from hessrank.analysis.rounding.quantize import activation_errors
+from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
 from hessrank.network.layer_facts import Facts
@@ -54,10 +57,12 @@ class RoundingErrors:
             }
         )
 
-    @property
-    def masked(self) -> list[str]:
-        """Names of the layers that hold masked scores."""
-        return [name for name in self._names() if self._facts[name].axis.masked is not None]
+    def notes(self) -> list[str]:
+        """Return what a reader should know."""
+        masked = [name for name in self._names() if self._facts[name].axis.masked is not None]
+        if not masked:
+            return []
+        return [f"masked scores in {listed(masked)}: no part of their ranges, and never quantized"]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all that is known."""
@@ -81,3 +86,18 @@ class RoundingErrors:
 
     def _names(self) -> list[str]:
         return [layer.name for layer in self._network.layers]
+
+
+def measure_rounding_errors(inputs: RankingInputs, journal: Journal, bits: Sequence[int]) -> RoundingErrors:
+    """Find the range of every layer over all samples, then how far rounding to it moves each sample.
+
+    Args:
+        inputs: what is ranked; its ``facts`` learn the ranges.
+        journal: keeps what is found, as the stage ``ranges``.
+        bits: the bit-widths.
+    """
+    feed, total = inputs.feed, 2 * len(inputs.feed)
+    found = RoundingErrors(inputs.network, inputs.facts, bits, len(feed))
+    stage = journal.open("ranges", feed, {"errors": found})
+    stage.run([found.look, found.measure], lambda share: journal.progress("ranges", int(share * total), total))
+    return found

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hessrank.analysis.losses.losses import Self
+from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
-from hessrank.analysis.sampling.resumable_pass import Stage
-from hessrank.analysis.sampling.sampler import Progress, Rounds
+from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
@@ -52,18 +52,18 @@ class Doubt:
 
 
 def measure_increases(
-    rounds: Rounds, doubts: Sequence[Doubt], predicted: Array, draws: int, progress: Progress
+    inputs: RankingInputs, journal: Journal, doubts: Sequence[Doubt], predicted: Array, draws: int
 ) -> tuple[dict[tuple[int, int], float], list[Doubt]]:
     """Measure the increases whose predictions do not hold.
 
     Each doubt is first checked on a few samples; where prediction and measurement are apart there, more are measured.
 
     Args:
-        rounds: the finished sampling of the traces.
+        inputs: what is ranked.
+        journal: keeps what is found, as the stages ``checked`` and ``measured``.
         doubts: what is not trusted.
         predicted: the increases by sample, shape (rows, bits, samples).
         draws: how many draws were asked for; :data:`PASSES` forward passes each are spent at most.
-        progress: told how far it is, as the stages ``checked`` and ``measured``.
 
     Returns:
         increases in units of the loss by row and column, the mean over up to :data:`SAMPLES` samples; and the doubts
@@ -75,7 +75,7 @@ def measure_increases(
     some = min(CHECKED, count)
     telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large and small
     checked = ordered[: passes // len(telling)]
-    found = _measured(rounds, "checked", checked, telling, progress)
+    found = _measured(inputs, journal, "checked", checked, telling)
     apart = [
         doubt
         for doubt, values in zip(checked, found, strict=True)
@@ -83,7 +83,7 @@ def measure_increases(
     ]
     spread = range(0, count, math.ceil(count / SAMPLES))
     chosen = apart[: passes // len(spread)]
-    means = _measured(rounds, "measured", chosen, spread, progress).mean(1)
+    means = _measured(inputs, journal, "measured", chosen, spread).mean(1)
     left = [*apart[len(chosen) :], *ordered[len(checked) :]]
     means = np.where(np.isnan(means), np.inf, means)  # what such a rounding breaks, no policy should take
     return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
@@ -96,27 +96,27 @@ def _holds(predicted: Array, measured: Array) -> bool:
 
 
 def _measured(
-    rounds: Rounds, stage: str, doubts: Sequence[Doubt], samples: Sequence[int], progress: Progress
+    inputs: RankingInputs, journal: Journal, stage: str, doubts: Sequence[Doubt], samples: Sequence[int]
 ) -> Array:
     """Return the damage of each doubt's tensor and bit-width on some samples, shape (doubts, samples)."""
     found = _Measured(len(doubts), len(samples))
     if not doubts:
         return found.values
-    feed = rounds.feed.some(samples)
-    ranges = {name: (fact.low, fact.high) for name, fact in rounds.facts.items()}
-    masked = {name: fact.axis.masked for name, fact in rounds.facts.items() if fact.axis.masked is not None}
-    bench = Bench(rounds.network, feed, rounds.loss, ranges, masked)
+    feed = inputs.feed.some(samples)
+    ranges = {name: (fact.low, fact.high) for name, fact in inputs.facts.items()}
+    masked = {name: fact.axis.masked for name, fact in inputs.facts.items() if fact.axis.masked is not None}
+    bench = Bench(inputs.network, feed, inputs.loss, ranges, masked)
 
     def measure(what: Damaged, number: int, batch: Batch) -> None:
         damage = bench.damage_on(batch, what)
-        if not isinstance(rounds.loss, Self):  # a loss with a slope: what is even in e, as the second order is
+        if not isinstance(inputs.loss, Self):  # a loss with a slope: what is even in e, as the second order is
             damage = (damage + bench.damage_on(batch, what, -1.0)) / 2
         found.values[number, list(batch.samples)] = damage
 
     total = len(doubts) * len(feed)
-    Stage(stage, feed, {"values": found}, rounds.checkpoint).run(
+    journal.open(stage, feed, {"values": found}).run(
         [partial(measure, doubt.what, number) for number, doubt in enumerate(doubts)],
-        lambda share: progress(stage, int(share * total), total),
+        lambda share: journal.progress(stage, int(share * total), total),
     )
     return found.values
 

@@ -2,15 +2,15 @@
 
 Rounding errors are neither isotropic nor independent: at few bits they are as large as what is rounded, and where
 most values are one constant, all of these have the same. So the increase is estimated from the errors themselves
-(:mod:`rounding_damage`) where a plain backward pass tells it: the loss knows a factor S, and the Gauss-Newton matrix
+(:mod:`quadratic_form`) where a plain backward pass tells it: the loss knows a factor S, and the Gauss-Newton matrix
 is the Hessian. All else is ½ · E[trace/n · ‖Q(a) − a‖²], at all bit-widths. Where neither can be trusted the increase
-is measured (:mod:`measured_increases`), and no width is predicted to hurt less than a wider one.
+is measured (:mod:`measure_untrusted`), and no width is predicted to hurt less than a wider one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,17 @@ from numpy.typing import NDArray
 from hessrank.analysis.estimators import Weight
 from hessrank.analysis.estimators.base import target_of
 from hessrank.analysis.estimators.choose import curved_ones, where_exact
+from hessrank.analysis.options import Options
+from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.rounding.error_pass import RoundingErrors
 from hessrank.analysis.rounding.measure_untrusted import NOISY, WIPED_OUT, Doubt, falling_with_bits, measure_increases
 from hessrank.analysis.rounding.measured_increase import Damaged
 from hessrank.analysis.rounding.quadratic_form_sampler import RoundingDraws, spread_draws
 from hessrank.analysis.rounding.quantize import weight_errors
-from hessrank.analysis.sampling.sampler import Progress, Rounds
+from hessrank.analysis.sampling.probe_runner import ProbeRunner
+from hessrank.analysis.sampling.rank_order import RankOrder
+from hessrank.analysis.sampling.resumable_pass import Journal
+from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import Array, in_groups
 from hessrank.network.outputs import output_tensors
 from hessrank.network.weights import module_of
@@ -65,39 +70,49 @@ class Increases:
         first = len(self.values) - len(self.weights)
         return {w: (self.values[i], self.measured[i]) for i, w in enumerate(self.weights, start=first)}
 
-    def rank_by(self, rounds: Rounds, width: int, tolerance: float) -> None:
-        """Let the layers be ranked by the damage drawn for ``width`` bits, where any was.
+    def order(self, traces: TraceSamples, width: int, tolerance: float) -> RankOrder | None:
+        """Return the order of the layers by the increases drawn for ``width`` bits; None if none were drawn.
 
-        The replicates are then those of the draws: samples, or blocks of draws where there is one sample only; they
-        are scaled to what the table says. A layer that the formula is for keeps the replicates of its trace.
+        The replicates are those of the draws: samples, or blocks of draws where there is one sample only; they are
+        scaled to what the table says. A layer that the formula is for keeps the replicates of its trace.
+
+        Args:
+            traces: the traces.
+            width: one of the bit-widths.
+            tolerance: relative difference that does not matter.
         """
         draws = self.draws
         if draws is None:
-            return
-        rows = _rows(rounds, draws, self.weights)[: len(draws.layers)]
-        drawn, formula = draws.replicates(width), rounds.key_replicates()
+            return None
+        rows = _rows(traces.layer_names, draws, self.weights)[: len(draws.layers)]
+        drawn, formula = draws.replicates(width), traces.key_replicates()
         others = [row for row in range(len(formula)) if row not in set(rows)]
         tables = {tuple(rows): drawn} | ({tuple(others): formula[others]} if others else {})
         count = min((table.shape[1] for table in tables.values() if table.shape[1] > 1), default=1)  # 1: exact
-        keys, share = np.zeros((len(formula), count)), rounds.probe_share()
+        keys, share = np.zeros((len(formula), count)), traces.probe_share()
         for places, table in tables.items():
             keys[list(places)] = in_groups(table, count)
         share[rows] = draws.noise_share(width)
         means, wanted = keys.mean(1), self.of_layers()[0][:, self.bits.index(width)]
         keys *= np.where(means != 0, wanted / np.where(means != 0, means, 1), 1)[:, None]
-        rounds.rank_by(keys, share, tolerance, exact=draws.exact and (not others or rounds.exact))
+        if draws.exact and (not others or traces.exact):
+            certain = traces.factors.shape[1] == 1
+            order = RankOrder.certain(keys) if certain else RankOrder.judge(keys, share, tolerance)
+            return replace(order, stopped_by="exact")
+        order = RankOrder.judge(keys, share, tolerance)
+        reason = "increase-probes" if order.within_reach else "samples"
+        return replace(order, stopped_by=reason if order.open_pairs else "settled")
 
-    def record(self, rounds: Rounds) -> dict[str, Any]:
-        """Return how the increases came about."""
+    def record(self, layer_names: Sequence[str]) -> dict[str, Any]:
+        """Return how the increases of all layers, in the order of execution, came about."""
         draws = self.draws
-        layers = [layer.name for layer in rounds.network.layers]
         return {
             "method": "rounding errors" if draws else "trace",
             "bits": list(draws.bits) if draws else [],
             "draws": sum(draws.counts) if draws else 0,
             "exact": draws.exact if draws else False,
             "from_trace": {
-                "layers": [name for name in layers if not draws or name not in draws.layers],
+                "layers": [name for name in layer_names if not draws or name not in draws.layers],
                 "weights": [w.calls[0] for w in self.weights if not draws or w not in draws.weights],
                 "why": self.why,
             },
@@ -127,87 +142,95 @@ class Increases:
 
 
 def predict_increases(
-    rounds: Rounds, errors: RoundingErrors, bits: Sequence[int], draws: int, outputs: int, progress: Progress
+    inputs: RankingInputs,
+    runner: ProbeRunner,
+    journal: Journal,
+    traces: TraceSamples,
+    errors: RoundingErrors,
+    options: Options,
 ) -> Increases:
-    """Draw the rounding damage where it is the increase, predict the rest from the traces, measure what is doubtful.
+    """Draw the increases where that is exact, predict the rest from the traces, measure what is doubtful.
 
     Args:
-        rounds: the finished sampling of the traces.
-        errors: what the samples show of rounding each layer.
-        bits: the bit-widths of ``errors``.
-        draws: random probes in all, spread over the samples; 0 draws and measures nothing.
-        outputs: most elements that the network returns for a sample.
-        progress: told how far it is, as the stages ``increases`` and ``measured``.
+        inputs: what is ranked.
+        runner: runs the draws.
+        journal: keeps what is found, as the stages ``increases``, ``checked`` and ``measured``.
+        traces: the traces.
+        errors: what the samples show of rounding each layer to ``options.bits``.
+        options: ``increase_probes`` random probes in all, spread over the samples; 0 draws and measures nothing.
     """
-    weights = tuple(weight for part in rounds.parts for weight in part.choice.weights)
-    of_weights = [weight_errors(module_of(rounds.network, weight), weight.parameter, bits) for weight in weights]
+    weights, bits, draws = traces.weights, options.bits, options.increase_probes
+    of_weights = [weight_errors(module_of(inputs.network, weight), weight.parameter, bits) for weight in weights]
     moved, wiped = np.array(of_weights).reshape(-1, 2, len(bits)).swapaxes(0, 1)
-    by_sample = np.concatenate([_layers_by_trace(rounds, errors), _weights_by_trace(rounds, moved)])
-    drawn, why = _drawn(rounds, errors, bits, draws, outputs, progress)
+    by_sample = _from_traces(traces, errors.errors, moved)
+    drawn, why = _drawn(inputs, traces, errors, options)
     noise = np.zeros(by_sample.shape[:2])
     if drawn is not None:
-        rows = _rows(rounds, drawn, weights)
+        drawn.run(inputs, runner, journal)
+        rows = _rows(traces.layer_names, drawn, weights)
         by_sample[rows], noise[rows] = drawn.per_sample(), drawn.noise()
     values = by_sample.mean(2)
     found: dict[tuple[int, int], float] = {}
     wiped = np.concatenate([errors.wiped.mean(2), wiped])
-    doubts = _doubts(rounds, weights, bits, wiped, values, noise) if draws else []
+    doubts = _doubts(traces, bits, wiped, values, noise) if draws else []
     if doubts:
-        found, doubts = measure_increases(rounds, doubts, by_sample, draws, progress)
+        found, doubts = measure_increases(inputs, journal, doubts, by_sample, draws)
     measured = np.zeros(values.shape, dtype=np.bool_)
     for place, increase in found.items():
         values[place], measured[place] = increase, True
     return Increases(tuple(bits), falling_with_bits(values, measured), measured, weights, tuple(doubts), drawn, why)
 
 
-def _layers_by_trace(rounds: Rounds, errors: RoundingErrors) -> Array:
-    return np.asarray(errors.errors * rounds.traces_per_sample()[:, None, :] / 2)
-
-
-def _weights_by_trace(rounds: Rounds, moved: Array) -> Array:
-    """Return ½ · trace/n · ‖e‖² of every weight, bit-width and sample; NaN where there is no trace.
+def _from_traces(traces: TraceSamples, of_layers: Array, of_weights: Array) -> Array:
+    """Return ½ · trace/n · ‖e‖² of every layer and weight, shape (layers + weights, bits, samples).
 
     Args:
-        rounds: the finished sampling of the traces.
-        moved: ‖e‖²/n of the weights, shape (weights, bits).
+        traces: the traces; a weight without one gets NaN.
+        of_layers: ‖e‖²/n of the layers, shape (layers, bits, samples).
+        of_weights: the same of the weights, shape (weights, bits).
     """
-    traces = [np.zeros((0, len(rounds.feed))), *(part.weights.per_sample() for part in rounds.parts)]
-    return np.asarray(np.concatenate(traces)[:, None, :] * moved[:, :, None] / 2)
+    layers = of_layers * traces.traces_per_sample()[:, None, :] / 2
+    weights = traces.weight_traces_per_sample()[:, None, :] * of_weights[:, :, None] / 2
+    return np.concatenate([layers, weights])
 
 
 def _drawn(
-    rounds: Rounds, errors: RoundingErrors, bits: Sequence[int], draws: int, outputs: int, progress: Progress
+    inputs: RankingInputs, traces: TraceSamples, errors: RoundingErrors, options: Options
 ) -> tuple[RoundingDraws | None, str]:
-    """Return the rounding damage that can be drawn, and why the formula is used for the rest."""
-    if not draws:
+    """Return the draws that can be taken, not yet begun, and why the formula is used for the rest."""
+    if not options.increase_probes:
         return None, "no probes were asked for"
-    if not _knows_factor(rounds):
-        return None, f"loss {rounds.loss.name!r} knows no factor of its curvature"
-    layers, weights = where_exact(rounds.network, rounds.loss, _with_trace(rounds))
-    all_of_them = len(layers) == len(rounds.network.layers)
-    why = "" if all_of_them else f"the Gauss-Newton matrix is not the Hessian before {curved_ones(rounds.network)}"
+    network, loss = inputs.network, inputs.loss
+    zeros = [torch.zeros_like(tensor) for tensor in output_tensors(inputs.output)]
+    if loss.factor(inputs.output, target_of(loss, inputs.first_sample, inputs.output), zeros) is None:
+        return None, f"loss {loss.name!r} knows no factor of its curvature"
+    known = ~np.isnan(traces.weight_traces_per_sample().mean(1))  # an estimator may leave weights out
+    with_trace = [weight for weight, has_trace in zip(traces.weights, known, strict=True) if has_trace]
+    layers, weights = where_exact(network, loss, with_trace)
+    why = (
+        ""
+        if len(layers) == len(network.layers)
+        else (f"the Gauss-Newton matrix is not the Hessian before {curved_ones(network)}")
+    )
     if not layers:
         return None, why
-    counts = spread_draws(draws, _shares(rounds, errors.errors))
-    exact = len(counts) * outputs <= sum(counts) or any(part.estimator.deterministic for part in rounds.parts)
-    found = RoundingDraws(layers, weights, bits, [outputs] * len(counts) if exact else counts, exact=exact)
-    found.run(rounds, progress)
-    return found, why
+    counts = spread_draws(options.increase_probes, _shares(traces, errors.errors))
+    exact = len(counts) * inputs.outputs <= sum(counts) or any(part.deterministic for part in traces.parts)
+    counts = [inputs.outputs] * len(counts) if exact else counts
+    return RoundingDraws(layers, weights, options.bits, counts, exact=exact), why
 
 
-def _rows(rounds: Rounds, drawn: RoundingDraws, weights: Sequence[Weight]) -> list[int]:
+def _rows(layer_names: Sequence[str], drawn: RoundingDraws, weights: Sequence[Weight]) -> list[int]:
     """Return which rows of the table were drawn."""
-    row = {layer.name: layer.execution_index for layer in rounds.network.layers}
+    row = {name: place for place, name in enumerate(layer_names)}
     place = {weight: len(row) + i for i, weight in enumerate(weights)}
     return [*(row[name] for name in drawn.layers), *(place[weight] for weight in drawn.weights)]
 
 
-def _doubts(
-    rounds: Rounds, weights: Sequence[Weight], bits: Sequence[int], wiped: Array, values: Array, noise: Array
-) -> list[Doubt]:
+def _doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Array, noise: Array) -> list[Doubt]:
     """Return the predictions that are not trusted: where rounding wipes a tensor out, or the draws disagree."""
     sizes = np.maximum(wiped / WIPED_OUT, noise / NOISY)
-    names = [(layer.name, None) for layer in rounds.network.layers] + [(w.calls[0], w) for w in weights]
+    names = [(name, None) for name in traces.layer_names] + [(w.calls[0], w) for w in traces.weights]
     places = zip(*np.nonzero((sizes > 1) & np.isfinite(values)), strict=True)
     return [
         Doubt(int(row), int(column), Damaged(names[row][0], bits[column], names[row][1]), float(sizes[row, column]))
@@ -215,23 +238,9 @@ def _doubts(
     ]
 
 
-def _shares(rounds: Rounds, errors: Array) -> Array:
+def _shares(traces: TraceSamples, errors: Array) -> Array:
     """Return each sample's part of the increase that the traces predict, the mean over layers and bit-widths."""
     samples = errors.shape[2]
-    found = np.abs(errors * rounds.traces_per_sample()[:, None, :]).reshape(-1, samples)
+    found = np.abs(errors * traces.traces_per_sample()[:, None, :]).reshape(-1, samples)
     found = found[found.sum(1) > 0]
     return np.asarray((found / found.sum(1, keepdims=True)).mean(0)) if len(found) else np.full(samples, 1 / samples)
-
-
-def _knows_factor(rounds: Rounds) -> bool:
-    """Return whether the loss knows a factor S of its curvature."""
-    one = rounds.feed.batch(0)
-    output = rounds.network.run(one, lambda *_: None).output
-    zeros = [torch.zeros_like(tensor) for tensor in output_tensors(output)]
-    return rounds.loss.factor(output, target_of(rounds.loss, one, output), zeros) is not None
-
-
-def _with_trace(rounds: Rounds) -> list[Weight]:
-    """Return the weights that have a trace: an estimator may leave them out."""
-    found = ((part.choice.weights, part.weights.per_sample().mean(1)) for part in rounds.parts)
-    return [w for weights, traces in found for w, trace in zip(weights, traces, strict=True) if not np.isnan(trace)]

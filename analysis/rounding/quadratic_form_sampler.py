@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators import Weight
-from hessrank.analysis.estimators.probes import Probes, Rademacher, UnitVectors
+from hessrank.analysis.estimators.probes import UnitVectors
+from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.rounding.quadratic_form import Grids, rounding_damage
-from hessrank.analysis.sampling.resumable_pass import Stage
-from hessrank.analysis.sampling.sampler import Progress, Rounds, in_chunks
+from hessrank.analysis.sampling.probe_runner import ProbeRunner, in_chunks
+from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.statistics import Array, Replicates
 from hessrank.data.batch import Batch, single_samples
 from hessrank.network.weights import channel_axis, module_of
@@ -45,27 +46,31 @@ class RoundingDraws:
         rows = (len(self.layers) + len(self.weights)) * len(self.bits)
         self._found = Replicates(rows, len(self.counts), deterministic=exact)
 
-    def run(self, rounds: Rounds, progress: Progress) -> None:
-        """Draw on all samples of ``rounds``, whose probes these are too."""
-        grids, total = self._grids(rounds), sum(self.counts)
+    def run(self, inputs: RankingInputs, runner: ProbeRunner, journal: Journal) -> None:
+        """Draw on all samples, with the probes of ``runner``; keep what is found in ``journal``."""
+        ranges = {name: (inputs.facts[name].low, inputs.facts[name].high) for name in self.layers}
+        channels = [channel_axis(module_of(inputs.network, weight)) for weight in self.weights]
+        estimate = partial(rounding_damage, grids=Grids(self.bits, ranges, channels), exact=self.exact)
+        probes = UnitVectors() if self.exact else None
+        total = sum(self.counts)
 
         def add(chunk: range, batch: Batch) -> None:
             drawn: list[tuple[tuple[int, ...], Tensor]] = []
             for one in single_samples(batch):
                 if indices := range(chunk.start, min(chunk.stop, self.counts[one.samples[0]])):
-                    found = self._estimates(rounds, one, indices, grids)
+                    found = runner.run(estimate, one, indices, self.layers, self.weights, probes=probes)
                     drawn += [(one.samples, draw) for draw in ([reduce(torch.add, found)] if self.exact else found)]
             for samples, draw in drawn:  # not before all are there: if memory runs out, the batch is done again
                 self._found.add(samples, draw.reshape(-1, 1).numpy())
 
         most = range(max(self.counts))
         chunks = [most] if self.exact else in_chunks(most)
-        stage = Stage("increases", rounds.feed, {"draws": self._found}, rounds.checkpoint)
-        rounds.copies = stage.facts.get("copies", rounds.copies)
+        stage = journal.open("increases", inputs.feed, {"draws": self._found})
+        runner.copies = stage.facts.get("copies", runner.copies)
         stage.run(
             [partial(add, chunk) for chunk in chunks],
-            lambda share: progress("increases", int(share * total), total),
-            lambda: {"copies": rounds.copies},
+            lambda share: journal.progress("increases", int(share * total), total),
+            lambda: {"copies": runner.copies},
         )
 
     def per_sample(self) -> Array:
@@ -91,16 +96,6 @@ class RoundingDraws:
         """Return the part of each layer's squared standard error at ``width`` bits that more draws would remove."""
         share = self._found.probe_share().reshape(-1, len(self.bits))
         return np.asarray(share[: len(self.layers), self.bits.index(width)])
-
-    def _grids(self, rounds: Rounds) -> Grids:
-        ranges = {name: (rounds.facts[name].low, rounds.facts[name].high) for name in self.layers}
-        return Grids(self.bits, ranges, [channel_axis(module_of(rounds.network, weight)) for weight in self.weights])
-
-    def _estimates(self, rounds: Rounds, batch: Batch, indices: range, grids: Grids) -> list[Tensor]:
-        probes: Probes = UnitVectors() if self.exact else Rademacher(rounds.seed)
-        copies = min(rounds.copies, len(indices))
-        work = rounds.work(batch, probes, indices, self.layers, self.weights, copies)
-        return rounds.in_copies(partial(rounding_damage, grids=grids, exact=self.exact), work)
 
 
 def spread_draws(draws: int, shares: Array) -> list[int]:

@@ -1,19 +1,21 @@
-"""A stage of a ranking: steps, each of them done on every sample, whose findings are kept and shared as they grow."""
+"""Passes over all samples that can be resumed: what they find is kept and shared as it grows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from hessrank.analysis.options import Progress
 from hessrank.analysis.sampling.checkpoint import Checkpoint, Section
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
 from hessrank.network.sample_batches import Feed
 
 Step = Callable[[Batch], None]
-"""Does something on a batch, and adds what it finds to the tables of its stage."""
+"""Does something on a batch, and adds what it finds to the tables of its pass."""
 
 
 class Table(Protocol):
@@ -32,7 +34,7 @@ class Table(Protocol):
         ...
 
 
-class Stage:
+class ResumablePass:
     """Steps over all samples, and the tables that they fill.
 
     One process alone keeps its state after every batch; several, each with samples of its own, after every step.
@@ -113,3 +115,20 @@ class Stage:
         counts = all(type(value) is int and value >= 0 for value in place)
         if shapes != found or not counts or not place[2] or type(section.facts.get("halved")) is not bool:
             raise checkpoint.no_ranking()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Where a ranking's passes keep what they find, and tell how far they are.
+
+    Attributes:
+        progress: told how far they are.
+        checkpoint: keeps what they find, and may have something to go on from; None for neither.
+    """
+
+    progress: Progress
+    checkpoint: Checkpoint | None = None
+
+    def open(self, name: str, feed: Feed, tables: Mapping[str, Table]) -> ResumablePass:
+        """Begin a pass over the samples of ``feed``, or go on with one of this name."""
+        return ResumablePass(name, feed, tables, self.checkpoint)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.analysis.losses.losses import Loss, is_registered, make_loss
+from hessrank.analysis.options import Progress
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
-from hessrank.analysis.sampling.sampler import Progress
 from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.data.batch import as_samples

@@ -228,7 +228,7 @@ def test_the_largest_number_of_samples_takes_all() -> None:
 def test_memory_that_runs_out_is_called_that(tmp_path: Path) -> None:
     """Give a process half a GiB more than it starts with, and a convolution that needs one."""
     script = (
-        "import resource, sys, torch, hessrank.cli\nfrom hessrank.analysis import ranking_job\n"
+        "import resource, sys, torch, hessrank.cli\nfrom hessrank.analysis import rank\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
         "resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (1 << 29),) * 2)\n"
         "sys.exit(hessrank.cli.main(sys.argv[1:]))\n"

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 from hessrank.analysis.estimators import Choice
 from hessrank.analysis.rank import rank
-from hessrank.analysis.sampling.sampler import Part
+from hessrank.analysis.sampling.probe_runner import in_chunks
+from hessrank.analysis.sampling.sampler import SamplingPart
 from hessrank.errors import LossError, ModelError
 
 WANTED = (1.0, 4.0, 0.0)  # a variance of 0: a layer that has none
 
 
-def _part(deviations: tuple[float, ...], probes: int, rate: float = 2.0, at_least: int = 1) -> Part:
+def _part(deviations: tuple[float, ...], probes: int, rate: float = 2.0, at_least: int = 1) -> SamplingPart:
     """Return a part that has seen so many probes of sample 1, which spread as told."""
     choice = Choice("hutchinson", ("a", "b", "c"), (), "", rate=rate, at_least=at_least, hutchinson=WANTED, sample=1)
-    part = Part.of(choice, 3)
+    part = SamplingPart.of(choice, 3)
     signs = np.where(np.arange(probes) % 2, 1.0, -1.0)
     for sign in signs:
         for sample, scale in enumerate((100.0, 1.0, 0.01)):  # what others spread does not matter
-            part.layers.add([sample], 5 + scale * sign * np.array(deviations)[:, None])
+            part.found.layers.add([sample], 5 + scale * sign * np.array(deviations)[:, None])
     return part
 
 
@@ -47,13 +48,13 @@ def test_a_part_catches_up_or_waits() -> None:
     part.until = 20
     part.look_ahead(32)
     assert (part.taken, part.until) == (20, 80)  # 32 times 2.37, in eights
-    assert [len(chunk) for chunk in part.chunks()] == [16, 16, 16, 12]
+    assert [len(chunk) for chunk in in_chunks(range(part.taken, part.until))] == [16, 16, 16, 12]
     part.look_ahead(16)
-    assert (part.taken, part.until, part.chunks()) == (80, 80, [])
+    assert (part.taken, part.until) == (80, 80)
 
 
 def test_without_a_pilot_all_take_the_same() -> None:
-    part = Part.of(Choice("hutchinson", ("a",), (), ""), 1)
+    part = SamplingPart.of(Choice("hutchinson", ("a",), (), ""), 1)
     part.look_ahead(16)
     assert (part.taken, part.until) == (0, 16)
 

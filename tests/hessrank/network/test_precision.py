@@ -30,7 +30,7 @@ def _assert_close(one: Any, other: Any, rtol: float, columns: tuple[str, ...]) -
 def test_traces_and_increases_of_convolutions_are_near(
     precision: str, copies: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hessrank.analysis.ranking_job._COPIES", 8 if copies == "side by side" else 1)
+    monkeypatch.setattr("hessrank.analysis.rank._COPIES", 8 if copies == "side by side" else 1)
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3),

@@ -1,0 +1,82 @@
+"""The pilot as a stage of a ranking: run once, in the first process, on the sample that tells most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hessrank.analysis.estimators.base import Work, target_of
+from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, kept, restored, run_pilot
+from hessrank.analysis.estimators.curvature_propagation.segments import Planned
+from hessrank.analysis.estimators.probes import Rademacher
+from hessrank.analysis.ranking_inputs import RankingInputs
+from hessrank.analysis.sampling.checkpoint import Section
+from hessrank.analysis.sampling.resumable_pass import Journal
+from hessrank.data.batch import Batch
+from hessrank.out_of_memory import is_out_of_memory
+
+
+@dataclass(frozen=True)
+class PilotPass:
+    """Finds out how to estimate the full Hessian's traces.
+
+    Attributes:
+        inputs: what is ranked.
+        journal: keeps what is found.
+        seed: of the probes.
+        notes: what a reader should know, once it has run.
+    """
+
+    inputs: RankingInputs
+    journal: Journal
+    seed: int
+    notes: list[str] = field(default_factory=list)
+
+    def __call__(self, layers: tuple[str, ...]) -> list[Planned]:
+        """Return the plan for ``layers``; an empty one where two copies of a sample do not fit into a batch."""
+        copies = self.inputs.copies(1, PROBES)
+        if copies == 1:
+            return []
+        checkpoint = self.journal.checkpoint
+        section = checkpoint.section("pilot") if checkpoint else None
+        found = section.facts if section else self._run(layers, copies)
+        if checkpoint:
+            checkpoint.keep("pilot", Section(facts=found))
+        if found["ran_out"]:
+            self.notes.append(
+                "memory ran out in the pilot: where something curved follows, hutchinson does all layers"
+            )
+        return restored(found["plan"], self.inputs.network, self.inputs.first_sample)
+
+    def _run(self, layers: tuple[str, ...], copies: int) -> dict[str, Any]:
+        """Run the pilot in the first process: its plan is everybody's."""
+        self.journal.progress("pilot", 0, 1)
+        inputs, team = self.inputs, self.inputs.feed.team
+        hardest, found = self._hardest_sample(), {"plan": [], "ran_out": False}
+        with team.together():
+            if team.first:
+                batch = inputs.feed.batch(hardest)
+                probes, axes = Rademacher(self.seed), inputs.axes
+                work = Work(inputs.network, inputs.loss, batch, probes, range(PROBES), layers, [], axes, copies)
+                try:
+                    found["plan"] = kept(run_pilot(work, inputs.facts, inputs.outputs))
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    found["ran_out"] = True
+        return team.agreed(found)
+
+    def _hardest_sample(self) -> int:
+        """Return the sample with the largest loss: it has the largest share in the traces."""
+        inputs, team = self.inputs, self.inputs.feed.team
+        losses = np.zeros(len(inputs.feed))
+
+        def look(batch: Batch) -> None:
+            output = inputs.network.run(batch, lambda *_: None).output
+            losses[list(batch.samples)] = inputs.loss.per_sample(output, target_of(inputs.loss, batch, output)).cpu()
+
+        with team.together():
+            inputs.feed.each(look)
+        return int(team.gathered(losses, 0).argmax())

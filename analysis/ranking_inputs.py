@@ -1,0 +1,146 @@
+"""What is ranked on what: a network seen layer by layer, a loss, samples, and how these go into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessrank.analysis.estimators.base import Work, check_curvature
+from hessrank.analysis.estimators.probes import Rademacher
+from hessrank.analysis.losses.losses import Loss, Self
+from hessrank.data.batch import Batch
+from hessrank.errors import HessrankError
+from hessrank.network.layer_facts import Facts, SampleAxis
+from hessrank.network.layer_sizes import look_at_sizes
+from hessrank.network.layer_survey import check_weights, find_sample_axes
+from hessrank.network.network import Network
+from hessrank.network.sample_batches import Feed
+from hessrank.network.weights import Weight, find_weights
+from hessrank.out_of_memory import is_out_of_memory
+
+_ELEMENTS = 2**23  # of activations, that a batch of copies may have
+
+
+@dataclass(frozen=True)
+class RankingInputs:
+    """A network, a loss and samples, looked at once.
+
+    Attributes:
+        network: the network, frozen.
+        loss: the loss.
+        feed: the samples.
+        facts: what is known of each layer, by name; ranges and axes are filled in while the samples are looked at.
+        weights: the weights that its calls multiply with.
+        outputs: most elements that the network returns for a sample.
+        data_sha256: checksum of the samples' content.
+        several_sizes: the samples have different shapes.
+    """
+
+    network: Network
+    loss: Loss
+    feed: Feed
+    facts: dict[str, Facts]
+    weights: Sequence[Weight]
+    outputs: int
+    data_sha256: str
+    several_sizes: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, feed: Feed, loss: Loss) -> RankingInputs:
+        """Look at a model and at samples for it.
+
+        Args:
+            model: the network, frozen by :func:`hessrank.network.frozen_model.untouched`.
+            feed: the samples.
+            loss: the loss.
+
+        Raises:
+            HessrankError: the weights hold NaN, or the network does not run on the samples.
+        """
+        check_weights(model)
+        contents = feed.contents()
+        network = Network(model, feed.batch(0))
+        facts, outputs = look_at_sizes(network, feed, contents.shapes)
+        weights = find_weights(network, feed.batch(0))
+        return cls(network, loss, feed, facts, weights, outputs, contents.sha256, len(set(contents.shapes)) > 1)
+
+    @cached_property
+    def first_sample(self) -> Batch:
+        """A batch of the first sample alone."""
+        return self.feed.batch(0)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers in the order of execution."""
+        return [layer.name for layer in self.network.layers]
+
+    @property
+    def axes(self) -> Mapping[str, SampleAxis]:
+        """Where each layer keeps its samples, as far as is known by now."""
+        return {name: fact.axis for name, fact in self.facts.items()}
+
+    @cached_property
+    def output(self) -> Any:
+        """What the network returns for the first sample."""
+        return self.network.run(self.first_sample, lambda *_: None).output
+
+    @cached_property
+    def why_one_by_one(self) -> str:
+        """Why samples cannot share a batch; empty if they can. Notes in ``facts`` where layers keep them."""
+        feed = self.feed
+        try:
+            other = feed.batch(0, 1) if len(feed) > 1 else self.first_sample.map(_and_mirrored)
+            pair = replace(other, samples=(0, min(1, len(feed) - 1)))
+            name = find_sample_axes(self.network, self.first_sample, pair, self.facts)
+        except HessrankError as error:
+            return f"two samples at once do not work ({error})"
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return "memory has no room for two samples at once"
+        return name and f"layer {name!r} does not keep the samples of a batch apart"
+
+    def settle_batches(self) -> list[str]:
+        """Let the samples go one by one where they do not stay apart inside a batch; return notes of that."""
+        if self.feed.batch_size == 1 or len(self.feed) == 1:
+            self.feed.batch_size = 1
+            return []
+        reason = "the samples are of several sizes" if self.several_sizes else self.why_one_by_one
+        if not reason:
+            return []
+        self.feed.batch_size = 1
+        return [f"{reason}: they went one by one"]
+
+    def copies(self, batch_size: int, most: int) -> int:
+        """Return how often a sample may stand in one batch: by its size, so that every run decides the same."""
+        elements = sum(fact.numel for fact in self.facts.values()) * batch_size
+        return 1 if self.why_one_by_one else max(1, min(most, int(_ELEMENTS / max(1, elements))))
+
+    def describe_loss(self) -> dict[str, str]:
+        """Return how the output was read, where the loss has a choice."""
+        logits = self.loss.logits_among(self.output) if isinstance(self.loss, Self) else []
+        if not logits:
+            return {}
+        return {
+            "loss_detail": f"KL divergence, output {', '.join(logits)} taken for logits; regression: --loss self-mse"
+        }
+
+
+def check_loss(inputs: RankingInputs) -> None:
+    """Refuse a loss whose curvature takes random probes to zero, or to NaN, on the first sample.
+
+    Raises:
+        LossError: saying why, and what to use instead.
+    """
+    batch, names = inputs.first_sample, inputs.layer_names
+    check_curvature(Work(inputs.network, inputs.loss, batch, Rademacher(0), range(1), names, [], inputs.axes))
+
+
+def _and_mirrored(tensor: Tensor) -> Tensor:
+    """Return a batch of one and, as a second sample, the same backwards."""
+    return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)

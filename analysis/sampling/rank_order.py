@@ -1,0 +1,57 @@
+"""What the layers are ranked by, and how certain their order is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hessrank.analysis.statistics import Array, Gaps
+
+_NOT_WORTH_IT = 0.02  # endless probes should settle more than this share of the pairs, or they are in vain
+
+
+@dataclass(frozen=True)
+class RankOrder:
+    """Replicates of what the layers are ranked by, and how far they settle the order.
+
+    Attributes:
+        replicates: in the order of execution, shape (layers, replicates).
+        settled: whether a layer's place among its neighbors is certain, shape (layers,).
+        open_pairs: how many neighboring pairs are not settled.
+        within_reach: more probes could settle enough of them.
+        stopped_by: why sampling ended: ``settled``, ``samples`` (only more samples would help), ``max-probes`` or
+            ``exact``; ``increase-probes`` where only more draws of the increases would settle the order; empty while
+            it goes on.
+    """
+
+    replicates: Array
+    settled: NDArray[np.bool_]
+    open_pairs: int = 0
+    within_reach: bool = True
+    stopped_by: str = ""
+
+    @classmethod
+    def certain(cls, replicates: Array) -> RankOrder:
+        """Return the order of values without any noise."""
+        return cls(replicates, np.ones(len(replicates), dtype=np.bool_))
+
+    @classmethod
+    def judge(cls, replicates: Array, probe_share: Array, tolerance: float) -> RankOrder:
+        """See which neighbors are open, and whether more probes could settle any of them.
+
+        Args:
+            replicates: of what the layers are ranked by, shape (layers, replicates).
+            probe_share: the part of each one's squared standard error that more probes would remove, shape (layers,).
+            tolerance: relative difference that does not matter.
+        """
+        order = np.argsort(-replicates.mean(1), kind="stable")
+        gaps = Gaps.between(replicates, order)
+        pairs = gaps.open(tolerance)
+        unsettled = np.zeros(len(order), dtype=np.bool_)
+        unsettled[order[:-1][pairs]] = unsettled[order[1:][pairs]] = True
+        share = probe_share[order]
+        without_probe_noise = np.sqrt(1 - np.maximum(share[:-1], share[1:]))
+        within_reach = int((pairs & ~gaps.open(tolerance, without_probe_noise)).sum())
+        return cls(replicates, ~unsettled, int(pairs.sum()), within_reach > _NOT_WORTH_IT * len(pairs))
