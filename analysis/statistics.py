@@ -52,17 +52,13 @@ class Replicates:
         columns = list(samples)
         block = int(self.num_probes[columns[0]]) // self._width
         if block == self._blocks:
-            self._merge()
+            joined = self._sums[:, :, 0::2] + self._sums[:, :, 1::2]  # half of the blocks are free again
+            self._sums = np.concatenate([joined, np.zeros_like(joined)], axis=2)
+            self._width *= 2
             block = int(self.num_probes[columns[0]]) // self._width
         self._sums[:, columns, block] += values
         self._squares[:, columns] += values**2
         self.num_probes[columns] += 1
-
-    def _merge(self) -> None:
-        """Join neighboring blocks, so that half of them are free again."""
-        joined = self._sums[:, :, 0::2] + self._sums[:, :, 1::2]
-        self._sums = np.concatenate([joined, np.zeros_like(joined)], axis=2)
-        self._width *= 2
 
     def share(self, team: Team) -> None:
         """Take each process's samples from that process."""

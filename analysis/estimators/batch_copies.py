@@ -24,8 +24,11 @@ class Rows:
 
     def __init__(self, batch: Batch, copies: int) -> None:
         """Repeat every sample of ``batch``."""
-        self.batch = batch if copies == 1 else _repeated(batch, copies)
         self.copies, self._samples = copies, batch.samples
+        if copies > 1:
+            batch = batch.map(lambda tensor: tensor.repeat_interleave(copies, dim=0) if tensor.ndim else tensor)
+            batch = replace(batch, samples=tuple(sample for sample in self._samples for _ in range(copies)))
+        self.batch = batch
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -81,11 +84,6 @@ class Rows:
             parts = [self.by_sample(v.square())[:, :new].sum(1) for v in vectors(group)]
             sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
         return [total / count for total in sums]
-
-
-def _repeated(batch: Batch, copies: int) -> Batch:
-    made = batch.map(lambda tensor: tensor.repeat_interleave(copies, dim=0) if tensor.ndim else tensor)
-    return replace(made, samples=tuple(sample for sample in batch.samples for _ in range(copies)))
 
 
 def flattened(tensors: Sequence[Tensor], axes: Sequence[SampleAxis], count: int) -> Tensor:

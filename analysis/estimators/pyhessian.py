@@ -47,14 +47,17 @@ class PyHessian:
 
 def _traces(work: Work, one: Batch, layer: str) -> list[float]:
     """Return PyHessian's vᵀHv of one layer for each probe."""
-    package = _import()
+    try:
+        import pyhessian  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise OptionError(f"estimator 'pyhessian' needs PyHessian: {install_command('pyhessian')}") from error
     perturbed = _Perturbed(work.network, one, layer, work.axes[layer])
 
     def criterion(output: Any, _: Any) -> Tensor:
         return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
 
     with twice_differentiable(), torch.enable_grad():
-        spectrum = package.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
+        spectrum = pyhessian.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
         spectrum.device = perturbed.perturbation.device  # of its vectors; its own flag knows one GPU only
         slope = spectrum.gradsH[0]
         if not isinstance(slope, Tensor) or not slope.requires_grad:
@@ -98,11 +101,3 @@ class _Perturbed(nn.Module):
         """Let go of the recorded run: PyHessian leaves gradients in its leaves that hold it, and are held by it."""
         for leaf in (self.perturbation, *self._roots):
             leaf.grad = None
-
-
-def _import() -> Any:
-    try:
-        import pyhessian  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise OptionError(f"estimator 'pyhessian' needs PyHessian: {install_command('pyhessian')}") from error
-    return pyhessian

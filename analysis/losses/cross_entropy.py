@@ -37,8 +37,9 @@ class CrossEntropy:
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the mean cross-entropy over each sample's positions, shape (batch,)."""
         logits, labels, counted, dim = _matched(output, target, self.ignore_index)
-        moved, index = _moved(labels, dim), self.ignore_index
-        losses = F.cross_entropy(logits.movedim(dim, 1), moved, reduction="none", ignore_index=index)
+        labels = labels.movedim(dim, 1) if labels.is_floating_point() else labels  # probabilities have classes too
+        index = self.ignore_index
+        losses = F.cross_entropy(logits.movedim(dim, 1), labels, reduction="none", ignore_index=index)
         return (losses * counted).reshape(len(logits), -1).sum(1)
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
@@ -63,11 +64,6 @@ def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Te
         counted = counted * real.to(counted)
     positions = counted.reshape(len(counted), -1).sum(1).clamp(min=1)
     return logits, labels, counted / positions.reshape(-1, *[1] * (counted.ndim - 1)), dim
-
-
-def _moved(labels: Tensor, dim: int) -> Tensor:
-    """Return probabilities with their classes along dimension 1; class indices as they are."""
-    return labels.movedim(dim, 1) if labels.is_floating_point() else labels
 
 
 def _class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:

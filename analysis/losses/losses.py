@@ -282,7 +282,9 @@ def _slice(nest: Any, index: int) -> Any:
 def _paired(name: str, output: Any, target: Any) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
     """Return output and target tensor by tensor, and which positions count, if not all do."""
     target, real = _apart(target)
-    z, t = output_tensors(output), _target_tensors(target)
+    z = output_tensors(output)
+    leaves = output_tensors(target) if isinstance(target, Mapping) else tree_leaves(target)
+    t = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     t = [leaf for leaf in t if leaf.is_floating_point()] if len(t) > len(z) else t
     if [tuple(a.shape) for a in z] != [tuple(b.shape) for b in t]:
         raise LossError(
@@ -290,12 +292,6 @@ def _paired(name: str, output: Any, target: Any) -> tuple[list[tuple[Tensor, Ten
             "they should have equal shapes"
         )
     return list(zip(z, t, strict=True)), real
-
-
-def _target_tensors(target: Any) -> list[Tensor]:
-    if isinstance(target, Mapping):
-        return output_tensors(target)
-    return [leaf for leaf in tree_leaves(target) if isinstance(leaf, Tensor)]
 
 
 def _apart(target: Any) -> tuple[Any, Tensor | None]:

@@ -149,7 +149,9 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
     operands = Operands(network, facts, weights)
 
     def describe(layer: Layer) -> dict[str, Any]:
-        told = {"inputs": list(network.inputs[layer.name]), "range": _range(facts[layer.name])}
+        low, high = facts[layer.name].low, facts[layer.name].high
+        span = [low, high] if low <= high else [0.0, 0.0]  # an activation without elements has none
+        told = {"inputs": list(network.inputs[layer.name]), "range": span}
         told |= operands.describe(layer) | ({"inside": True} if layer.name in network.inside else {})
         masked = facts[layer.name].axis.masked
         return told if masked is None else told | {"masked": masked}
@@ -160,11 +162,6 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
         "opaque": without_trace(network, weights),
         "stored": operands.stored,
     }
-
-
-def _range(facts: Facts) -> list[float]:
-    """Return smallest and largest value; an activation without elements has none."""
-    return [facts.low, facts.high] if facts.low <= facts.high else [0.0, 0.0]
 
 
 def describe_run(

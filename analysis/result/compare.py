@@ -216,7 +216,8 @@ def _side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """Return ranks among the common layers, intervals from the error bars, values and errors."""
     scale = np.ones(len(frame)) if by == "trace" else 1 / frame["numel"].to_numpy()
     value, sem = frame["trace"].to_numpy() * scale, frame["sem"].fillna(0).to_numpy() * scale
-    low, high = _rank_intervals(value, sem)
+    above = _certainly_above(value, sem)
+    low, high = 1 + above.sum(0), len(value) - above.sum(1)
     order = np.empty(len(value), dtype=np.int64)
     order[np.argsort(-value, kind="stable")] = np.arange(1, len(value) + 1)
     columns = {"rank": order, "rank_low": np.minimum(low, order), "rank_high": np.maximum(high, order)}
@@ -228,11 +229,6 @@ def _certainly_above(value: Array, sem: Array) -> Array:
     difference = value[:, None] - value[None]
     bound = _SIGMAS * np.hypot(sem[:, None], sem[None])
     return np.asarray(difference > np.maximum(bound, 1e-9 * np.abs(value[:, None])))
-
-
-def _rank_intervals(value: Array, sem: Array) -> tuple[Array, Array]:
-    above = _certainly_above(value, sem)
-    return 1 + above.sum(0), len(value) - above.sum(1)
 
 
 def _swapped(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 _HALF = re.compile("[\ud800-\udfff]")  # of a letter: what a path that is no UTF-8 holds
 
 
-def _spelled(half: re.Match[str]) -> str:
-    """Return how a JSON text spells out what UTF-8 cannot write."""
-    return rf"\\u{ord(half[0]):04x}"
-
-
 class Ranking:
     """Layers by sensitivity. Prints as a table, shows itself in a notebook, reads and writes files.
 
@@ -123,7 +118,7 @@ class Ranking:
         with written_whole(path) as table, written_whole(record_of(path)) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
             text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
-            record.write_text(_HALF.sub(_spelled, text), encoding="utf-8")
+            record.write_text(_HALF.sub(lambda half: rf"\\u{ord(half[0]):04x}", text), encoding="utf-8")
 
     @property
     def sha256(self) -> str:
@@ -146,12 +141,13 @@ class Ranking:
         """
         path = readable_file(path, error=OutputError)
         text = read_text(path)
-        frame = read_table(text, path, zero_bytes="\0" in text and _is_as_written(path))
-        found = read_record(record_of(path))
+        found, checksum = read_record(record_of(path)), sha256_of(path)
+        as_written = found is not None and found[1].table_sha256 == checksum  # by us, whatever its layers are called
+        frame = read_table(text, path, zero_bytes="\0" in text and as_written)
         if found is None:
             return cls(frame, {})
         info, record = found
-        if record.table_sha256 not in (None, sha256_of(path)):
+        if record.table_sha256 not in (None, checksum):
             raise OutputError(_apart(path))
         in_order = frame.sort_values("execution_index")["layer"].tolist()
         check_against(record, in_order, numbers_of(frame), record_of(path))
@@ -168,12 +164,6 @@ class Ranking:
         from hessrank.analysis.result.plots import plot_depth  # noqa: PLC0415
 
         return plot_depth(self, ax)
-
-
-def _is_as_written(path: Path) -> bool:
-    """Return whether a table is the one of its record: then hessrank wrote it, whatever its layers are called."""
-    found = read_record(record_of(path))
-    return found is not None and found[1].table_sha256 == sha256_of(path)
 
 
 def _apart(path: Path) -> str:

@@ -135,7 +135,11 @@ def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
         ("layer", "is there twice", ~frame["layer"].duplicated()),
         ("execution_index", "is there twice", ~frame["execution_index"].duplicated()),
         ("trace", "does not lie between ci_low and ci_high", _is_between(frame, "ci_low", "trace", "ci_high")),
-        ("rank_low", "is missing: all rows have intervals or none", _all_or_none(frame["rank_low"])),
+        (
+            "rank_low",
+            "is missing: all rows have intervals or none",
+            frame["rank_low"].notna() | bool(frame["rank_low"].isna().all()),
+        ),
         ("rank", "does not lie between rank_low and rank_high", _is_between(frame, "rank_low", "rank", "rank_high")),
         ("rank_high", f"is more than {len(frame)}, the number of rows", ~(frame["rank_high"] > len(frame))),
         *(
@@ -154,10 +158,6 @@ def _is_between(frame: pd.DataFrame, low: str, middle: str, high: str) -> pd.Ser
     """Return where three columns are in order; an interval that is not known holds everything."""
     ends = frame[[low, high]]
     return ((ends[low] <= frame[middle]) & (frame[middle] <= ends[high])) | ends.isna().all(axis=1)
-
-
-def _all_or_none(column: pd.Series[Any]) -> pd.Series[bool]:
-    return column.notna() | bool(column.isna().all())
 
 
 def _has_columns(frame: pd.DataFrame, kind: str) -> pd.Series[bool]:

@@ -57,7 +57,9 @@ def as_table(ranking: RankedLayers, top: int | None = 20, width: int = 120) -> T
     shown = frame.head(top) if top else frame
     names = [str(name) for name in shown["layer"]]
     needed = min(_LAYER, max(map(len, names)))
-    columns, optional = [_sorting_column(shown, ranking.by)], _optional_columns(shown, ranking.by)
+    text_of = _trace if ranking.by in ("trace", "mean_trace") else _value
+    cells = [Text(text_of(row, ranking.by)) for _, row in shown.iterrows()]
+    columns, optional = [TableColumn(_heading(ranking.by), cells, ranking.by)], _optional_columns(shown, ranking.by)
     while optional and _width_beside_names(shown, [*columns, optional[0]]) + needed <= width:
         columns.append(optional.pop(0))
     least = max(_LEAST, width - _width_beside_names(shown, columns))
@@ -93,13 +95,6 @@ def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> 
     """Return how many characters a table takes that has no names."""
     console = terminal(width=10**4)
     return Measurement.get(console, console.options, _grid(shown, [""] * len(shown), columns, 0)).maximum
-
-
-def _sorting_column(shown: pd.DataFrame, by: str) -> TableColumn:
-    """Return the column that the layers are sorted by; traces have their intervals."""
-    known = by in ("trace", "mean_trace")
-    texts = [_trace(row, by) if known else _value(row, by) for _, row in shown.iterrows()]
-    return TableColumn(_heading(by), list(map(Text, texts)), by)
 
 
 def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
@@ -143,11 +138,8 @@ def _trace(row: pd.Series[Any], column: str) -> str:
     half = (row["ci_high"] - row["ci_low"]) / 2
     if _missing(half) or not row["trace"]:
         return _number(row[column])
-    return f"{_number(row[column])} ± {_percent(abs(half / row['trace']))}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2g} %" if fraction < 9.95 else "over 10×"
+    share = abs(half / row["trace"])
+    return f"{_number(row[column])} ± " + (f"{100 * share:.2g} %" if share < 9.95 else "over 10×")
 
 
 def _value(row: pd.Series[Any], column: str) -> str:

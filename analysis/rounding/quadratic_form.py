@@ -156,7 +156,8 @@ class _Products:
 
     def _weight_hook(self, layer: Layer, call: Call) -> Callable[[Tensor], None]:
         row, axis, count = self._weight_row[layer.name], self._work.axes[layer.name], len(self._work.batch)
-        weight, channels = self._weight(row)
+        index = row - len(self._work.layers)
+        weight, channels = self._work.weights[index].parameter, self._grids.axes[index]
         module, given = call.module, call.input
         assert module is not None
         assert given is not None
@@ -179,8 +180,3 @@ class _Products:
             self._found[row] = found if before is None else before + found
 
         return hook
-
-    def _weight(self, row: int) -> tuple[Tensor, int]:
-        """Return a weight and its channel axis."""
-        index = row - len(self._work.layers)
-        return self._work.weights[index].parameter, self._grids.axes[index]

@@ -107,14 +107,13 @@ def sample_traces(
         if not resumed:
             sampling.look_ahead(goal)
         resumed = {}
-        total = goal if traces.exact else options.max_probes
-        stage.run(
-            sampling.steps(),
-            partial(_tell, journal, range(done, goal), total),
-            partial(sampling.facts, done, goal),
-        )
+        tell = partial(_tell, journal, range(done, goal), goal if traces.exact else options.max_probes)
+        stage.run(sampling.steps(), tell, partial(sampling.facts, done, goal))
         done, goal = goal, min(2 * goal, options.max_probes)
-        order = _judge(traces, options.tolerance)
+        if traces.exact and len(inputs.feed) == 1:
+            order = RankOrder.certain(traces.key_replicates())
+        else:
+            order = RankOrder.judge(traces.key_replicates(), traces.probe_share(), options.tolerance)
         reason = _reason_to_stop(traces, order, all_spent=done >= options.max_probes)
         if reason := inputs.feed.team.agreed(reason):
             return traces, replace(order, stopped_by=reason)
@@ -122,14 +121,6 @@ def sample_traces(
 
 def _tell(journal: Journal, probes: range, total: int, share: float) -> None:
     journal.progress("probes", probes.start + int(share * len(probes)), total)
-
-
-def _judge(traces: TraceSamples, tolerance: float) -> RankOrder:
-    """Return the order by what is known now; a single sample's exact traces leave nothing open."""
-    keys = traces.key_replicates()
-    if traces.exact and traces.factors.shape[1] == 1:
-        return RankOrder.certain(keys)
-    return RankOrder.judge(keys, traces.probe_share(), tolerance)
 
 
 def _reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:

@@ -34,12 +34,12 @@ def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: A
     widths = sorted(frame["bits"].unique())
     for one in agreement:
         part = drawn[(drawn["tensor"] == one.tensor) & (drawn["bits"] == one.bits)]
+        sem, measured = part["measured_sem"].fillna(0).to_numpy(), part["measured"].to_numpy()
+        bars = np.stack([np.minimum(sem, 0.9 * measured), sem])  # cut so that they stay on a logarithmic axis
         color, marker = _COLORS[one.tensor], _MARKERS[widths.index(one.bits) % len(_MARKERS)]
         label = f"{one.tensor}s at {one.bits} bits: Spearman {one.spearman:.3f}"
         face = color if one.tensor == "weight" else "none"
-        ax.errorbar(
-            part["measured"], part["predicted"], xerr=_bars(part), fmt="none", ecolor="#bbbbbb", elinewidth=0.7
-        )
+        ax.errorbar(part["measured"], part["predicted"], xerr=bars, fmt="none", ecolor="#bbbbbb", elinewidth=0.7)
         ax.scatter(
             part["measured"], part["predicted"], s=22, marker=marker, facecolors=face, edgecolors=color, label=label
         )
@@ -62,12 +62,6 @@ def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: A
     ]
     number_points(ax, numbered, drawn[["measured", "predicted"]].to_numpy())
     return ax
-
-
-def _bars(part: pd.DataFrame) -> np.ndarray:
-    """Return the bars of the measured increases, cut so that they stay on a logarithmic axis."""
-    sem = part["measured_sem"].fillna(0).to_numpy()
-    return np.stack([np.minimum(sem, 0.9 * part["measured"].to_numpy()), sem])
 
 
 def _diagonal(ax: Axes, drawn: pd.DataFrame) -> None:

@@ -124,10 +124,7 @@ def _next_region(level: _Level) -> tuple[set[int], int] | None:
         for end in (layer, behind.get(begin, _END)):
             if begin != _START and end != _END:
                 inside = (nx.descendants(graph, begin) & nx.ancestors(graph, end)) - {begin, end}
-                if inside and _is_closed(graph, inside, end):
+                within = inside | {end}
+                if inside and all(within.issuperset(graph.successors(layer)) for layer in inside):
                     return inside, end
     return None
-
-
-def _is_closed(graph: nx.DiGraph, inside: set[int], end: int) -> bool:
-    return all(reader in inside or reader == end for layer in inside for reader in graph.successors(layer))

@@ -40,7 +40,8 @@ def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Plan
     measured, spreads = [], []
     for i, end in enumerate(ends):
         first = ends[i - _REACH] + 1 if i >= _REACH else 0
-        found, spread = _measure(work, Stretch(first, end, _rank(end, layout, outputs)), layout, outputs)
+        many_outputs = end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS
+        found, spread = _measure(work, Stretch(first, end, 0 if many_outputs else RANK), layout, outputs)
         measured.append(found)
         spreads.append(spread)
     plan = best_stretches(wanted, measured, best_of(spreads), costs_of(network, facts))
@@ -104,10 +105,6 @@ def _measure(work: Work, stretch: Stretch, layout: Layout, outputs: int) -> tupl
     spread = Spread(work, propagation)
     fixed = (outputs if propagation.at_output else stretch.rank) if stretch.rank else 0
     return Measured(stretch, fixed, propagation.at_output, spread.variance), spread
-
-
-def _rank(end: int, layout: Layout, outputs: int) -> int:
-    return 0 if end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS else RANK
 
 
 def costs_of(network: Network, facts: Mapping[str, Facts]) -> Costs:

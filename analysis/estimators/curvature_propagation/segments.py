@@ -120,7 +120,10 @@ def best_stretches(
                 for more, planned in _of_stretch(begin + 1, one, layers, hutchinson, costs, alone):
                     options.append((cost + more, [*plan, *planned]))
         best[end] = min(options, key=lambda option: option[0])
-    return _joined(best[ends[-1]][1])
+    plan = best[ends[-1]][1]
+    # what is left to Hutchinson's estimator is one piece
+    left = tuple(sorted(layer for planned in plan if planned.stretch is None for layer in planned.layers))
+    return [planned for planned in plan if planned.stretch is not None] + ([Planned(None, left)] if left else [])
 
 
 def _of_stretch(
@@ -147,10 +150,3 @@ def _of_stretch(
             [Planned(None, left)] if left else []
         )
         yield cost + sum(alone[layer] for layer in left), planned
-
-
-def _joined(plan: Sequence[Planned]) -> list[Planned]:
-    """Return the plan with all that is left to Hutchinson's estimator in one piece."""
-    stretches = [planned for planned in plan if planned.stretch is not None]
-    left = tuple(sorted(layer for planned in plan if planned.stretch is None for layer in planned.layers))
-    return stretches + ([Planned(None, left)] if left else [])
