@@ -9,7 +9,7 @@ import numpy as np
 
 from hessrank.analysis.estimators.base import Work, target_of
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, kept, restored, run_pilot
-from hessrank.analysis.estimators.curvature_propagation.segments import Planned
+from hessrank.analysis.estimators.curvature_propagation.segments import PlannedSegment
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.sampling.checkpoint import Section
@@ -34,7 +34,7 @@ class PilotPass:
     seed: int
     notes: list[str] = field(default_factory=list)
 
-    def __call__(self, layers: tuple[str, ...]) -> list[Planned]:
+    def __call__(self, layers: tuple[str, ...]) -> list[PlannedSegment]:
         """Return the plan for ``layers``; an empty one where two copies of a sample do not fit into a batch."""
         copies = self.inputs.copies(1, PROBES)
         if copies == 1:

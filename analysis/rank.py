@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hessrank.analysis.estimators import plan
-from hessrank.analysis.losses.losses import Loss, make_loss
+from hessrank.analysis.losses import Loss, make_loss
 from hessrank.analysis.options import DEFAULT_BITS, Options, Progress
 from hessrank.analysis.pilot_pass import PilotPass
 from hessrank.analysis.ranking_inputs import RankingInputs, check_loss
@@ -81,7 +81,7 @@ def rank(
         tolerance: relative difference of two traces that does not matter; sampling goes on until every two
             neighbors are in a certain order or certainly closer than this, or ``max_probes`` are spent.
         seed: all random numbers follow from it.
-        bits: bit-widths, 2 to 16, to predict the damage for.
+        bits: bit-widths, 2 to 16, to predict the increase for.
         weights: estimate the traces of the weights too, in the same backward passes.
         increase_probes: random probes in all, spread over the samples, for the increases, which are ½ eᵀHe of the
             rounding errors e themselves; their relative standard error is about √(2/increase_probes), the difference

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hessrank.analysis.estimators.base import Work, check_curvature
 from hessrank.analysis.estimators.probes import Rademacher
-from hessrank.analysis.losses.losses import Loss, Self
+from hessrank.analysis.losses import Loss, Self
 from hessrank.data.batch import Batch
 from hessrank.errors import HessrankError
 from hessrank.network.layer_facts import Facts, SampleAxis

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hessrank.analysis.estimators import Weight, Work
 from hessrank.analysis.estimators.probes import Rademacher
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.network import Network

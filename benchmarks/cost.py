@@ -24,7 +24,7 @@ from benchmarks.common import Row, batch_of, interleaved, parsed, parser, report
 from benchmarks.memory import peak, resident
 from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
 from hessrank.analysis.estimators import Estimates, GaussNewton
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.network.frozen_model import untouched
 from hessrank.network.network import Network
 from hessrank.network.outputs import output_tensors

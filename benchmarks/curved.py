@@ -23,7 +23,7 @@ from benchmarks.transformer import trained_transformer
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, plan
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.probes import Rademacher, UnitVectors
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.sampling.probe_runner import ProbeRunner

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.agreement import CHECKPOINT, example
 from benchmarks.common import Row, parsed, parser, report
 from hessrank import Policy, Ranking, make_policy, prepare, rank, summarize
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.distill.tasks.lowlight import Night, held_out, psnr_8bit
 from hessrank.quant.bit_choice.make_policy import policy_of
 from hessrank.quant.bit_choice.strategies import Choice, Problem

@@ -2,7 +2,7 @@
 
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Estimator, Work
 from hessrank.analysis.estimators.choose import Choice, plan
-from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Stretch
+from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Segment
 from hessrank.analysis.estimators.gauss_newton import Exact, GaussNewton
 from hessrank.analysis.estimators.hutchinson import Hutchinson
 from hessrank.analysis.estimators.pyhessian import PyHessian
@@ -18,7 +18,7 @@ __all__ = [
     "GaussNewton",
     "Hutchinson",
     "PyHessian",
-    "Stretch",
+    "Segment",
     "Weight",
     "Work",
     "plan",

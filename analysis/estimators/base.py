@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.probes import Probes, output_probes
-from hessrank.analysis.losses.losses import Loss, Self, curvature_times, no_curvature
+from hessrank.analysis.losses import Loss, Self, curvature_times, no_curvature
 from hessrank.data.batch import Batch
 from hessrank.errors import LossError
 from hessrank.network.layer_facts import SampleAxis

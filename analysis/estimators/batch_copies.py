@@ -14,7 +14,7 @@ from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
 
 
-class Rows:
+class BatchCopies:
     """A batch in which every sample stands ``copies`` times, side by side: row ``sample · copies + copy``.
 
     Attributes:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hessrank.analysis.estimators.base import ESTIMATORS, FEW_OUTPUTS, OUTPUT
-from hessrank.analysis.estimators.curvature_propagation.segments import Planned
-from hessrank.analysis.losses.losses import Loss, Self
+from hessrank.analysis.estimators.curvature_propagation.segments import PlannedSegment
+from hessrank.analysis.losses import Loss, Self
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight
 
@@ -19,7 +19,7 @@ FIRST_ORDER = ("gauss-newton", "exact")  # one plain backward pass a probe
 
 _USED_TWICE = "several calls share them: they multiply with themselves"
 
-Pilot = Callable[[tuple[str, ...]], list[Planned]]
+Pilot = Callable[[tuple[str, ...]], list[PlannedSegment]]
 """Finds out how to estimate the full Hessian's traces of some layers; an empty list if it cannot."""
 
 
@@ -140,9 +140,9 @@ def _where_curved(
     names = [layer.name for layer in network.layers]
     choices = []
     for part in planned:
-        if part.stretch is None:
+        if part.segment is None:
             continue
-        within = {names[i] for i in range(part.stretch.first, part.stretch.last + 1)}
+        within = {names[i] for i in range(part.segment.first, part.segment.last + 1)}
         choices.append(
             Choice(
                 "curvature-propagation",
@@ -150,9 +150,9 @@ def _where_curved(
                 tuple(w for w in _by_calls(weights)[0] if w.calls[0] in within),
                 f"{reason}; a pilot found it cheapest: {_told(part)}",
                 part.probed_at,
-                {"stretch": part.stretch, "region": part.region},
+                {"segment": part.segment, "region": part.region},
                 part.rate,
-                part.stretch.rank or 1,
+                part.segment.rank or 1,
                 part.hutchinson,
                 part.sample,
             )
@@ -165,8 +165,8 @@ def _where_curved(
     return [*choices, Choice("hutchinson", left, left_weights, why if left or not choices else _USED_TWICE)]
 
 
-def _told(part: Planned) -> str:
-    assert part.stretch is not None
+def _told(part: PlannedSegment) -> str:
+    assert part.segment is not None
     apart = f", {part.fixed} directions apart" if part.fixed else ""
     rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
     return f"probed at {part.probed_at}{apart}{rate}"

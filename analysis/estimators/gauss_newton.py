@@ -27,10 +27,10 @@ from hessrank.analysis.estimators.base import (
     differentiable_outputs,
     target_of,
 )
-from hessrank.analysis.estimators.batch_copies import Rows
+from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.gradient_norms import GradientNorms
 from hessrank.analysis.estimators.probes import Probes, UnitVectors
-from hessrank.analysis.losses.losses import curvature_times
+from hessrank.analysis.losses import curvature_times
 from hessrank.errors import OptionError
 
 
@@ -72,7 +72,7 @@ class _GaussNewton:
     """One batch with its copies, run forward; each backward pass from here takes one probe a copy."""
 
     def __init__(self, work: Work) -> None:
-        self._rows = Rows(work.batch, work.copies)
+        self._rows = BatchCopies(work.batch, work.copies)
         self._work = replace(work, batch=self._rows.batch)
         self._norms = GradientNorms(self._work)
         self._run = work.network.run(self._work.batch, self._norms, differentiable=True, precision=work.precision)

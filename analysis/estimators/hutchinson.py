@@ -22,7 +22,7 @@ from hessrank.analysis.estimators.base import (
     target_of,
     zeros,
 )
-from hessrank.analysis.estimators.batch_copies import Rows
+from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.data.batch import Batch, first_line, single_samples
 from hessrank.errors import ModelError
 from hessrank.network.double_backward import twice_differentiable
@@ -57,7 +57,7 @@ class Hutchinson:
 
     def _in_copies(self, work: Work) -> Iterator[Tensor]:
         """Yield vᵀHv of every layer and sample, for each probe."""
-        rows = Rows(work.batch, work.copies)
+        rows = BatchCopies(work.batch, work.copies)
         variables, slopes = _first_derivatives(replace(work, batch=rows.batch, weights=[]))
         real = real_positions(rows.batch)
         for group, new in rows.groups(work.indices):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.position_weights import shapes_text, softmax_factor
 from hessrank.errors import LossError
 from hessrank.network.outputs import output_tensors
@@ -18,6 +19,7 @@ IGNORED = -100
 """The label that torch leaves out unless it is told another."""
 
 
+@LOSSES.register("cross-entropy")
 class CrossEntropy:
     """Cross-entropy of logits B×C×… against class indices B×…, mean over a sample's positions, in nats.
 

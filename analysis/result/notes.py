@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from hessrank.analysis.estimators.choose import FIRST_ORDER
+from hessrank.analysis.losses import Loss
 from hessrank.analysis.losses.cross_entropy import IGNORED
-from hessrank.analysis.losses.losses import Loss
 from hessrank.analysis.options import Options
 from hessrank.analysis.result.tables import listed
 from hessrank.analysis.sampling.probe_runner import ProbeRunner

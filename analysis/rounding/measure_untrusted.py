@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hessrank.analysis.losses.losses import Self
+from hessrank.analysis.losses import Self
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
+from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor, agree
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
@@ -47,7 +47,7 @@ class Doubt:
 
     row: int
     column: int
-    what: Damaged
+    what: QuantizedTensor
     size: float
 
 
@@ -98,20 +98,20 @@ def _holds(predicted: Array, measured: Array) -> bool:
 def _measured(
     inputs: RankingInputs, journal: Journal, stage: str, doubts: Sequence[Doubt], samples: Sequence[int]
 ) -> Array:
-    """Return the damage of each doubt's tensor and bit-width on some samples, shape (doubts, samples)."""
+    """Return the increase of each doubt's tensor and bit-width on some samples, shape (doubts, samples)."""
     found = _Measured(len(doubts), len(samples))
     if not doubts:
         return found.values
     feed = inputs.feed.some(samples)
     ranges = {name: (fact.low, fact.high) for name, fact in inputs.facts.items()}
     masked = {name: fact.axis.masked for name, fact in inputs.facts.items() if fact.axis.masked is not None}
-    bench = Bench(inputs.network, feed, inputs.loss, ranges, masked)
+    meter = IncreaseMeter(inputs.network, feed, inputs.loss, ranges, masked)
 
-    def measure(what: Damaged, number: int, batch: Batch) -> None:
-        damage = bench.damage_on(batch, what)
+    def measure(what: QuantizedTensor, number: int, batch: Batch) -> None:
+        increase = meter.increase_on(batch, what)
         if not isinstance(inputs.loss, Self):  # a loss with a slope: what is even in e, as the second order is
-            damage = (damage + bench.damage_on(batch, what, -1.0)) / 2
-        found.values[number, list(batch.samples)] = damage
+            increase = (increase + meter.increase_on(batch, what, -1.0)) / 2
+        found.values[number, list(batch.samples)] = increase
 
     total = len(doubts) * len(feed)
     journal.open(stage, feed, {"values": found}).run(
@@ -122,7 +122,7 @@ def _measured(
 
 
 class _Measured:
-    """Measured damage by tensor and sample; see :class:`hessrank.analysis.sampling.resumable_pass.Table`."""
+    """Measured increases by tensor and sample; see :class:`hessrank.analysis.sampling.resumable_pass.Table`."""
 
     def __init__(self, tensors: int, samples: int) -> None:
         self.values: Array = np.zeros((tensors, samples))

@@ -1,4 +1,4 @@
-"""The damage of moving one tensor by a multiple of its rounding error: d(t) = ℓ(a + t·e) − ℓ(a), e = Q(a) − a."""
+"""The increase of the loss where one tensor moves by its rounding error e = Q(a) − a: d(t) = ℓ(a + t·e) − ℓ(a)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from hessrank.analysis.estimators.base import target_of
-from hessrank.analysis.losses.losses import Loss
+from hessrank.analysis.losses import Loss
 from hessrank.analysis.rounding.quantize import quantize_weight, rounding_error
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
@@ -26,7 +26,7 @@ from hessrank.network.weights import Weight, channel_axis, module_of
 
 
 @dataclass(frozen=True)
-class Damaged:
+class QuantizedTensor:
     """A tensor that is quantized: a layer's activation, or the weight of its call.
 
     Attributes:
@@ -45,8 +45,8 @@ class Damaged:
         return "activation" if self.weight is None else "weight"
 
 
-class Bench:
-    """Measures damage on some samples."""
+class IncreaseMeter:
+    """Measures the increase of the loss on some samples."""
 
     def __init__(
         self,
@@ -73,15 +73,15 @@ class Bench:
         """ℓ of each sample in float, shape (samples,)."""
         return self._of_each(lambda batch: self._float(batch)[1])
 
-    def damage(self, what: Damaged, times: float = 1.0) -> Array:
+    def increase(self, what: QuantizedTensor, times: float = 1.0) -> Array:
         """Return d(``times``) of each sample, in units of the loss."""
-        return self._of_each(lambda batch: self._damage(batch, what, times))
+        return self._of_each(lambda batch: self._increase(batch, what, times))
 
-    def damage_on(self, batch: Batch, what: Damaged, times: float = 1.0) -> Array:
+    def increase_on(self, batch: Batch, what: QuantizedTensor, times: float = 1.0) -> Array:
         """Return d(``times``) of each sample of a batch, in units of the loss."""
-        return np.asarray(self._damage(batch, what, times).cpu().numpy())
+        return np.asarray(self._increase(batch, what, times).cpu().numpy())
 
-    def _damage(self, batch: Batch, what: Damaged, times: float) -> Tensor:
+    def _increase(self, batch: Batch, what: QuantizedTensor, times: float) -> Tensor:
         target, before = self._float(batch)
 
         def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
@@ -102,7 +102,7 @@ class Bench:
             self._in_float[batch.samples] = target, self._loss.per_sample(output, target).double()
         return self._in_float[batch.samples]
 
-    def clipping(self, what: Damaged) -> float:
+    def clipping(self, what: QuantizedTensor) -> float:
         """Return the share of ‖e‖² that comes from values beyond the grid's range, 0 to 1; 0 for a weight."""
         if what.weight is not None:
             return 0.0
@@ -144,7 +144,7 @@ def agree(predicted: float, measured: float, factor: float) -> bool:
 
 
 @contextmanager
-def _moved(module: nn.Module, what: Damaged, times: float) -> Iterator[None]:
+def _moved(module: nn.Module, what: QuantizedTensor, times: float) -> Iterator[None]:
     """Move a weight by a multiple of its rounding error inside the block."""
     assert what.weight is not None
     parameter = what.weight.parameter

@@ -24,7 +24,7 @@ from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.rounding.error_pass import RoundingErrors
 from hessrank.analysis.rounding.measure_untrusted import NOISY, WIPED_OUT, Doubt, falling_with_bits, measure_increases
-from hessrank.analysis.rounding.measured_increase import Damaged
+from hessrank.analysis.rounding.measured_increase import QuantizedTensor
 from hessrank.analysis.rounding.quadratic_form_sampler import RoundingDraws, spread_draws
 from hessrank.analysis.rounding.quantize import weight_errors
 from hessrank.analysis.sampling.probe_runner import ProbeRunner
@@ -40,7 +40,7 @@ from hessrank.network.weights import module_of
 class Increases:
     """The predicted increases of one ranking, in units of the loss.
 
-    Rows are the layers in the order of execution, then the weights.
+    BatchCopies are the layers in the order of execution, then the weights.
 
     Attributes:
         bits: the bit-widths, ascending.
@@ -48,7 +48,7 @@ class Increases:
         measured: which of them are measured, of the same shape.
         weights: the weights.
         doubts: predictions that are not trusted, and were not measured either.
-        draws: the rounding damage that was drawn, for some or all of the layers; None if none was.
+        draws: the increases that were drawn, for some or all of the layers; None if none was.
         why: why the formula is used for all else.
     """
 
@@ -233,7 +233,12 @@ def _doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Arr
     names = [(name, None) for name in traces.layer_names] + [(w.calls[0], w) for w in traces.weights]
     places = zip(*np.nonzero((sizes > 1) & np.isfinite(values)), strict=True)
     return [
-        Doubt(int(row), int(column), Damaged(names[row][0], bits[column], names[row][1]), float(sizes[row, column]))
+        Doubt(
+            int(row),
+            int(column),
+            QuantizedTensor(names[row][0], bits[column], names[row][1]),
+            float(sizes[row, column]),
+        )
         for row, column in places
     ]
 

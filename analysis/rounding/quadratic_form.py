@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
-from hessrank.analysis.estimators.batch_copies import Rows
+from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.gradient_norms import send_back
 from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
 from hessrank.network.layer_names import Layer
@@ -76,7 +76,7 @@ class Grids:
     kept: KeptErrors = field(default_factory=KeptErrors)
 
 
-def rounding_damage(work: Work, grids: Grids, *, exact: bool = False) -> Iterator[Tensor]:
+def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Iterator[Tensor]:
     """Yield ½⟨JᵀSw, e⟩² of every layer and weight, for each probe w in ``work.indices``.
 
     Args:
@@ -88,7 +88,7 @@ def rounding_damage(work: Work, grids: Grids, *, exact: bool = False) -> Iterato
         an unbiased estimate of ½ eᵀGe, in units of the loss, float64 on the CPU, of shape
         (layers + weights, bits, batch).
     """
-    rows = Rows(work.batch, work.copies)
+    rows = BatchCopies(work.batch, work.copies)
     products = _Products(replace(work, batch=rows.batch), grids)
     run = work.network.run(rows.batch, products, differentiable=True)
     outputs = differentiable_outputs(work.loss, rows.batch, run.output)

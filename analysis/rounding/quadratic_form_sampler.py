@@ -1,4 +1,4 @@
-"""The draws that :mod:`rounding_damage` is averaged over: so many random probes on each sample, or a whole basis."""
+"""The draws that :mod:`quadratic_form` is averaged over: random probes on each sample, or a whole basis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from hessrank.analysis.estimators import Weight
 from hessrank.analysis.estimators.probes import UnitVectors
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.rounding.quadratic_form import Grids, rounding_damage
+from hessrank.analysis.rounding.quadratic_form import Grids, rounding_increase
 from hessrank.analysis.sampling.probe_runner import ProbeRunner, in_chunks
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.statistics import Array, Replicates
@@ -50,7 +50,7 @@ class RoundingDraws:
         """Draw on all samples, with the probes of ``runner``; keep what is found in ``journal``."""
         ranges = {name: (inputs.facts[name].low, inputs.facts[name].high) for name in self.layers}
         channels = [channel_axis(module_of(inputs.network, weight)) for weight in self.weights]
-        estimate = partial(rounding_damage, grids=Grids(self.bits, ranges, channels), exact=self.exact)
+        estimate = partial(rounding_increase, grids=Grids(self.bits, ranges, channels), exact=self.exact)
         probes = UnitVectors() if self.exact else None
         total = sum(self.counts)
 

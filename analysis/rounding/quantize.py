@@ -2,7 +2,7 @@
 
 The rounding is that of a policy's defaults: activations per tensor, weights per channel, both affine on their
 min-max range. With ‖e‖²/n alone the predicted increase of the loss is ½ · trace · ‖e‖²/n: a second-order
-expansion with the Hessian replaced by its mean eigenvalue (HAWQ-V2, eq. 11). :mod:`rounding_damage` predicts from
+expansion with the Hessian replaced by its mean eigenvalue (HAWQ-V2, eq. 11). :mod:`rounding_increase` predicts from
 e itself.
 """
 

@@ -1,6 +1,6 @@
-"""Why a prediction is off: the measured damage d(t) = g·e t + ½ eᵀHe t² + … taken apart.
+"""Why a prediction is off: the measured increase d(t) = g·e t + ½ eᵀHe t² + … taken apart.
 
-The damage at ±e and at ±e/2 separates the orders by Richardson's extrapolation: with odd and even parts o(t), v(t),
+The increase at ±e and at ±e/2 separates the orders by Richardson's extrapolation: with odd and even parts o(t), v(t),
 the first order is (8 o(½) − o(1))/3 (a task loss has a slope), the second (16 v(½) − v(1))/3, and what is left is
 of higher order: the step is not small.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hessrank.analysis.rounding.measured_increase import Bench, Damaged
+from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor
 
 FIRST_ORDER, NOT_SMALL, CLIPPING = "first-order term", "not small", "clipping"
 NOT_INDEPENDENT, NOISE, OTHER_DATA, UNEXPLAINED = (
@@ -32,7 +32,7 @@ class Prediction:
         value: the increase, in units of the loss.
         noise: its relative standard error.
         from_trace: whether errors counted as independent (½ · trace/n · ‖e‖²).
-        same_data: whether it was made on the data that damage is measured on.
+        same_data: whether it was made on the data that increase is measured on.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Parts:
-    """Measured damage by orders, in units of the loss, and the share of clipping in the squared error."""
+    """Measured increases by orders, in units of the loss, and the share of clipping in the squared error."""
 
     first_order: float
     second_order: float
@@ -51,12 +51,12 @@ class Parts:
     clipping: float
 
 
-def take_apart(bench: Bench, what: Damaged) -> Parts:
-    """Measure the damage at ±e and ±e/2 and tell the orders apart."""
-    plus, minus, half, half_minus = (float(bench.damage(what, t).mean()) for t in (1.0, -1.0, 0.5, -0.5))
+def take_apart(meter: IncreaseMeter, what: QuantizedTensor) -> Parts:
+    """Measure the increase at ±e and ±e/2 and tell the orders apart."""
+    plus, minus, half, half_minus = (float(meter.increase(what, t).mean()) for t in (1.0, -1.0, 0.5, -0.5))
     first = (8 * (half - half_minus) - (plus - minus)) / 6
     second = (16 * (half + half_minus) - (plus + minus)) / 6
-    return Parts(first, second, plus - first - second, bench.clipping(what))
+    return Parts(first, second, plus - first - second, meter.clipping(what))
 
 
 def reason(prediction: Prediction, parts: Parts) -> str:

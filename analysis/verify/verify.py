@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.losses.losses import Loss, is_registered, make_loss
+from hessrank.analysis.losses import Loss, is_registered, make_loss
 from hessrank.analysis.options import Progress
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
+from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor, agree
 from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.data.batch import as_samples
@@ -48,13 +48,13 @@ def verify(
     batch_size: int = 1,
     progress: Progress | None = None,
 ) -> Verification:
-    """Quantize one tensor at a time for real and compare the damage with what ``ranking`` predicted.
+    """Quantize one tensor at a time for real and compare the increase with what ``ranking`` predicted.
 
     Args:
         model: the network that was ranked; left as it was.
         data: as for :func:`hessrank.rank`.
         ranking: the ranking; its record tells the ranges and the loss.
-        loss: what the damage is measured by; None takes the ranking's, if it is hessrank's.
+        loss: what the increase is measured by; None takes the ranking's, if it is hessrank's.
         bits: bit-widths, all among those that the ranking predicts for; None takes 4 and 8, or else all.
         layers: names of the layers; None takes all.
         weights: measure weights too.
@@ -87,21 +87,21 @@ def verify(
         graph = ranking.info["graph"]["layers"]
         ranges = {name: tuple(graph[name]["range"]) for name in names}
         masked = {name: graph[name]["masked"] for name in names if "masked" in graph[name]}
-        bench = Bench(network, feed, made, ranges, masked)
+        meter = IncreaseMeter(network, feed, made, ranges, masked)
         held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
         tensors = _tensors(ranking, names, held, widths)
         rows = []
         for done, what in enumerate(tensors):
-            rows.append(_row(bench, what, _prediction(ranking, what, same_data=same_data), ranking))
+            rows.append(_row(meter, what, _prediction(ranking, what, same_data=same_data), ranking))
             (progress or (lambda *_: None))("verify", done + 1, len(tensors))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return Verification(frame, _notes(ranking, made, same_data=same_data))
 
 
-def _row(bench: Bench, what: Damaged, prediction: Prediction, ranking: Ranking) -> dict[str, Any]:
-    damage = bench.damage(what)
-    measured = float(damage.mean())
-    sem = float(damage.std(ddof=1) / math.sqrt(len(damage))) if len(damage) > 1 else math.nan
+def _row(meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ranking: Ranking) -> dict[str, Any]:
+    increase = meter.increase(what)
+    measured = float(increase.mean())
+    sem = float(increase.std(ddof=1) / math.sqrt(len(increase))) if len(increase) > 1 else math.nan
     row: dict[str, Any] = {
         "layer": what.layer,
         "kind": ranking[what.layer]["kind"],
@@ -113,16 +113,16 @@ def _row(bench: Bench, what: Damaged, prediction: Prediction, ranking: Ranking) 
         "ratio": prediction.value / measured if measured else math.nan,
         "reason": "",
     }
-    rounding = _ROUNDING * torch.finfo(torch.float32).eps * float(np.abs(bench.losses).mean())
+    rounding = _ROUNDING * torch.finfo(torch.float32).eps * float(np.abs(meter.losses).mean())
     if agree(prediction.value, measured, FACTOR):
         return row
     if max(abs(measured), abs(prediction.value)) <= rounding:
         return {**row, "reason": "below rounding"}
-    parts = take_apart(bench, what)
+    parts = take_apart(meter, what)
     return {**row, **vars(parts), "reason": reason(prediction, parts)}
 
 
-def _prediction(ranking: Ranking, what: Damaged, *, same_data: bool) -> Prediction:
+def _prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> Prediction:
     kind = "act" if what.weight is None else "weight"
     row, record = ranking[what.layer], ranking.info.get("increases", {})
     listed = record.get("from_trace", {}).get("layers" if what.weight is None else "weights", [])
@@ -137,12 +137,12 @@ def _prediction(ranking: Ranking, what: Damaged, *, same_data: bool) -> Predicti
 
 def _tensors(
     ranking: Ranking, names: Sequence[str], weights: dict[str, Weight], bits: Sequence[int]
-) -> list[Damaged]:
+) -> list[QuantizedTensor]:
     """Return what is measured: activations, then weights, of those that have a prediction."""
     predicted = {b: dict(zip(ranking, ranking.to_frame()[f"weight_increase_b{b}"], strict=True)) for b in bits}
-    activations = [Damaged(name, b) for b in bits for name in names]
+    activations = [QuantizedTensor(name, b) for b in bits for name in names]
     with_weight = [
-        Damaged(name, b, weights[name])
+        QuantizedTensor(name, b, weights[name])
         for b in bits
         for name in names
         if name in weights and not math.isnan(predicted[b][name])
@@ -212,5 +212,7 @@ def _notes(ranking: Ranking, loss: Loss, *, same_data: bool) -> list[str]:
     if not same_data:
         notes.append("not the data that were ranked: what differs between them counts as an error of the prediction")
     if loss.name != ranking.info.get("loss"):
-        notes.append(f"the ranking is for loss {ranking.info.get('loss')!r}, the damage is measured by {loss.name!r}")
+        notes.append(
+            f"the ranking is for loss {ranking.info.get('loss')!r}, the increase is measured by {loss.name!r}"
+        )
     return notes

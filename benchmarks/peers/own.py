@@ -15,8 +15,8 @@ from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, plan
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.curvature_propagation.segments import Planned
 from hessrank.analysis.estimators.probes import Rademacher
-from hessrank.analysis.losses.losses import make_loss
-from hessrank.analysis.rounding.measured_increase import Bench, Damaged
+from hessrank.analysis.losses import make_loss
+from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor
 from hessrank.data.batch import as_samples
 from hessrank.network.frozen_model import untouched
 from hessrank.network.layer_facts import SampleAxis
@@ -107,7 +107,7 @@ def prepare_loop(estimator: str) -> Callable[[Case], Sample]:
 def prepare_brute_force(case: Case) -> Sample:
     """Round one activation at a time to 8 bits and measure the loss, as ``hessrank verify`` does.
 
-    What is compared is the trace that would explain the damage d: 2·d·n/‖e‖², e the rounding error.
+    What is compared is the trace that would explain the increase d: 2·d·n/‖e‖², e the rounding error.
     """
     data = (case.x, case.target) if case.full_hessian else case.x
     ranking = hessrank.rank(
@@ -123,8 +123,11 @@ def prepare_brute_force(case: Case) -> Sample:
 
     def sample(_: int) -> Estimates:
         feed = Feed(as_samples(data, 1), case.model, 1, needs_target=case.full_hessian)
-        bench = Bench(work.network, feed, work.loss, ranges, {})
-        return {name: [float(bench.damage(Damaged(name, BITS))[0]) * factor] for name, factor in per_damage.items()}
+        meter = IncreaseMeter(work.network, feed, work.loss, ranges, {})
+        return {
+            name: [float(meter.increase(QuantizedTensor(name, BITS))[0]) * factor]
+            for name, factor in per_damage.items()
+        }
 
     return sample
 

@@ -84,7 +84,7 @@ def agreement(values: Estimates, probes: int, taken: int, exact: Exact) -> float
 
 
 def _group_means(numbers: Sequence[float], groups: int) -> list[float]:
-    """Return the means of ``groups`` stretches of equal length; of what there is, where there are too few."""
+    """Return the means of ``groups`` segments of equal length; of what there is, where there are too few."""
     length = max(1, len(numbers) // groups)
     starts = [min(i * length, len(numbers) - length) for i in range(groups)]
     return [float(np.mean(numbers[start : start + length])) for start in starts]

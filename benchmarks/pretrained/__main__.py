@@ -17,7 +17,7 @@ from benchmarks.common import Row, parsed, parser, report
 from benchmarks.policies import uniform
 from benchmarks.pretrained.networks import NETWORKS, Pretrained, folder
 from hessrank import Policy, Ranking, make_policy, prepare, rank, summarize, verify
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 
 WIDTHS = (4, 6, 8, 10)
 Data = Tensor | dict[str, Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchmetrics import Metric
 
-from hessrank.analysis.losses.losses import LOSSES, is_registered, make_loss
+from hessrank.analysis.losses import LOSSES, is_registered, make_loss
 from hessrank.distill.tasks.base import Task
 from hessrank.errors import LossError, OptionError, unknown_name
 from hessrank.plugins import import_attribute

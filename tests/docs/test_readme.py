@@ -16,7 +16,7 @@ from helpers.places import ROOT
 from torch import nn
 
 from hessrank.analysis.estimators import ESTIMATORS
-from hessrank.analysis.losses.losses import LOSSES
+from hessrank.analysis.losses import LOSSES
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.result.ranking_table import COLUMNS
 from hessrank.analysis.result.tables import as_text

@@ -167,7 +167,7 @@ class TestWeights:
             "hessrank.distill.tasks.given:MeanLoss",
             "hessrank.distill.tasks.given:GivenTask",
             "hessrank.distill.teacher.loss_registry:make_distillation_loss",
-            "hessrank.analysis.losses.losses:make_loss",
+            "hessrank.analysis.losses:make_loss",
             "hessrank.distill.tasks.find:find_task",
         ):
             with pytest.raises(Exception, match="not a network of hessrank; if you trust it, repeat it: --arch"):

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import hessrank
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.cli import main
 from hessrank.errors import DataError, HessrankError, LoadError, LossError, OptionError
 from hessrank.user_code import told, user_code

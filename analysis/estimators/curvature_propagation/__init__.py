@@ -1,5 +1,5 @@
 """The estimator ``curvature-propagation``: all traces of the full Hessian in two backward passes a probe."""
 
-from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Stretch
+from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Segment
 
-__all__ = ["CurvaturePropagation", "Stretch"]
+__all__ = ["CurvaturePropagation", "Segment"]

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
-from hessrank.analysis.estimators.batch_copies import Rows, flattened, unflattened
-from hessrank.analysis.estimators.curvature_propagation.layer_recording import Pair, Recording, filled
+from hessrank.analysis.estimators.batch_copies import BatchCopies, flattened, unflattened
+from hessrank.analysis.estimators.curvature_propagation.layer_functions import Pair, filled
+from hessrank.analysis.estimators.curvature_propagation.layer_recording import Recording
 from hessrank.analysis.estimators.probes import UnitVectors
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.outputs import output_tensors
@@ -33,7 +34,7 @@ _SAFE = 100.0  # times what rounding makes of no curvature at all
 SKETCH, BALANCE = 1, 2  # streams of random numbers, beside that of the probes
 
 
-class Source(Protocol):
+class CutSource(Protocol):
     """Starts what is sent back.
 
     Attributes:
@@ -55,24 +56,24 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Cut:
-    """The layers that everything passes through, as they are on tape.
+    """The layers that everything passes through, as they are on recorded.
 
     Attributes:
         work: the work at hand.
         rows: the batch with its copies.
-        recording: the network on tape.
+        recording: the network on recorded.
         stream: the first of the streams of random numbers of this cut.
     """
 
     work: Work
-    rows: Rows
+    rows: BatchCopies
     recording: Recording
     stream: int
 
     @property
     def leaves(self) -> list[Tensor]:
         """The activations."""
-        return [self.recording.tape.steps[layer].leaf for layer in self.recording.ends]
+        return [self.recording.recorded.steps[layer].leaf for layer in self.recording.ends]
 
     @property
     def axes(self) -> list[SampleAxis]:

@@ -18,29 +18,30 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, zeros
-from hessrank.analysis.estimators.batch_copies import Rows
+from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.curvature_propagation.coupled_regions import Region
 from hessrank.analysis.estimators.curvature_propagation.cut_hessian import (
     BALANCE,
     BALANCE_PROBES,
     Cut,
+    CutSource,
     FactorSource,
     HessianSource,
-    Source,
     balance,
 )
-from hessrank.analysis.estimators.curvature_propagation.layer_recording import Injection, Layout, Pair, Step, record
+from hessrank.analysis.estimators.curvature_propagation.layer_functions import Injection, LayerFunction, Pair
+from hessrank.analysis.estimators.curvature_propagation.layer_recording import Layout, record
 from hessrank.network.padding import real_positions, without_padding
 from hessrank.network.weights import weight_products
 
 _STREAMS = 4  # of each cut
 
-Visitor = Callable[[Step, Pair], None]
+Visitor = Callable[[LayerFunction, Pair], None]
 """Sees the pair of vectors that arrives at each layer."""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Part of a network, and how the curvature behind it is probed.
 
     Attributes:
@@ -61,42 +62,42 @@ class CurvaturePropagation:
 
     deterministic = False
 
-    def __init__(self, stretch: Stretch | None = None, region: Region | None = None) -> None:
-        """Take the layers of ``stretch``, grouped into ``region``; None takes all, from the output on."""
-        self._stretch, self._region = stretch, region
+    def __init__(self, segment: Segment | None = None, region: Region | None = None) -> None:
+        """Take the layers of ``segment``, grouped into ``region``; None takes all, from the output on."""
+        self._segment, self._region = segment, region
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the batch forward on tape, then send two vectors back for each probe."""
-        stretch = self._stretch or Stretch(0, len(work.network.layers) - 1)
+        """Run the batch forward on recorded, then send two vectors back for each probe."""
+        segment = self._segment or Segment(0, len(work.network.layers) - 1)
         if self._region is None:
-            self._region = Layout.of(work.network, work.batch).region(stretch.first, stretch.last)
-        yield from Propagation(work, stretch, self._region).estimates()
+            self._region = Layout.of(work.network, work.batch).region(segment.first, segment.last)
+        yield from Propagation(work, segment, self._region).estimates()
 
 
 class Propagation:
-    """One batch on tape, and the vectors that are sent back through it.
+    """One batch on recorded, and the vectors that are sent back through it.
 
     Attributes:
         rows: the batch with its copies.
         at_output: whether it starts at the output, where the loss's own factor stands for the Hessian.
     """
 
-    def __init__(self, work: Work, stretch: Stretch, region: Region) -> None:
+    def __init__(self, work: Work, segment: Segment, region: Region) -> None:
         """Record the network, find the loss's gradient everywhere, and balance all pairs."""
         self._work = work
-        self.rows = Rows(work.batch, work.copies)
-        recording = record(work.network, self.rows.batch, region, stretch.first)
-        self._tape, self._ends = recording.tape, recording.ends
+        self.rows = BatchCopies(work.batch, work.copies)
+        recording = record(work.network, self.rows.batch, region, segment.first)
+        self._recorded_layers, self._ends = recording.recorded, recording.ends
         self._row = {name: row for row, name in enumerate(work.layers)}
         self._weight_row = {weight.calls[0]: row for row, weight in enumerate(work.weights)}
-        self._cut = Cut(work, self.rows, recording, _STREAMS * (stretch.last + 1))
+        self._cut = Cut(work, self.rows, recording, _STREAMS * (segment.last + 1))
         self.at_output = False
         if self._ends:
-            self._source: Source = _source(self._cut, stretch)
+            self._source: CutSource = _source(self._cut, segment)
             slopes = (slope.detach() for slope in self._source.slopes)
-            self._tape.differentiate(dict(zip(self._ends, slopes, strict=True)))
+            self._recorded_layers.differentiate(dict(zip(self._ends, slopes, strict=True)))
             self.at_output = isinstance(self._source, FactorSource)
-            self._injections = Injections(self._cut, self._tape.all_steps())
+            self._injections = Injections(self._cut, self._recorded_layers.all_steps())
 
     def estimates(self) -> Iterator[Estimates]:
         """Yield the estimates of each probe of the work."""
@@ -116,12 +117,12 @@ class Propagation:
         draws = self.rows.draw(self._work.probes, numel, group, self._cut.stream, self._cut.leaves[0])
         start, rest = torch.split(draws, [self._source.numel, self._injections.numel], dim=1)
         seeds = dict(zip(self._ends, self._source.random(start), strict=True))
-        self._tape.send_back(seeds, self._injections.of(rest), visit)
+        self._recorded_layers.send_back(seeds, self._injections.of(rest), visit)
 
     def send_fixed(self, visit: Visitor) -> Iterator[int]:
         """Send what has no noise back, a group of copies at a time; yield how many of its copies count."""
         for pairs, new in self._source.fixed():
-            self._tape.send_back(dict(zip(self._ends, pairs, strict=True)), None, visit)
+            self._recorded_layers.send_back(dict(zip(self._ends, pairs, strict=True)), None, visit)
             yield new
 
     def _fixed(self) -> Estimates:
@@ -148,7 +149,7 @@ class Injections:
         numel: random numbers that a row needs for all of them.
     """
 
-    def __init__(self, cut: Cut, steps: Sequence[Step]) -> None:
+    def __init__(self, cut: Cut, steps: Sequence[LayerFunction]) -> None:
         """Balance them for ``steps``."""
         self._steps = [step for step in steps if step.curved]
         self._axes = {
@@ -165,7 +166,7 @@ class Injections:
         w = self._split(draws)
         return lambda step: self._pairs(step, w[id(step)])
 
-    def _pairs(self, step: Step, w: Sequence[Tensor]) -> list[Pair | None]:
+    def _pairs(self, step: LayerFunction, w: Sequence[Tensor]) -> list[Pair | None]:
         """Return the pair for each input of ``step``."""
         weights = self._weights[id(step)]
         images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
@@ -212,7 +213,7 @@ class Products:
         weights: weights × rows.
     """
 
-    def __init__(self, work: Work, rows: Rows, row: dict[str, int], weight_row: dict[str, int]) -> None:
+    def __init__(self, work: Work, rows: BatchCopies, row: dict[str, int], weight_row: dict[str, int]) -> None:
         """Start with zeros."""
         self._work, self._rows, self._row, self._weight_row = work, rows, row, weight_row
         self._real = real_positions(rows.batch)
@@ -223,7 +224,7 @@ class Products:
         self.layers = torch.zeros(len(self._row), len(self._rows), dtype=torch.float64)
         self.weights = torch.zeros(len(self._work.weights), len(self._rows), dtype=torch.float64)
 
-    def __call__(self, step: Step, pair: Pair) -> None:
+    def __call__(self, step: LayerFunction, pair: Pair) -> None:
         """Take the products at one layer."""
         name, count = self._work.network.layers[step.layer].name, len(self._rows)
         axis = self._work.axes[name]
@@ -236,9 +237,9 @@ class Products:
             self.weights[self._weight_row[name]] = found.double().cpu()
 
 
-def _source(cut: Cut, stretch: Stretch) -> Source:
+def _source(cut: Cut, segment: Segment) -> CutSource:
     """Return the start with the least noise: at the output, if the way there is straight and the loss knows S."""
-    at_the_end = stretch.last == len(cut.work.network.layers) - 1
+    at_the_end = segment.last == len(cut.work.network.layers) - 1
     if at_the_end and FactorSource.fits(cut):
-        return FactorSource(cut, every_column=stretch.rank > 0)
-    return HessianSource(cut, stretch.rank)
+        return FactorSource(cut, every_column=segment.rank > 0)
+    return HessianSource(cut, segment.rank)

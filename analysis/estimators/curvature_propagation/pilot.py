@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from hessrank.analysis.estimators.base import FEW_OUTPUTS, OUTPUT, Work
-from hessrank.analysis.estimators.curvature_propagation.estimator import Propagation, Stretch
+from hessrank.analysis.estimators.curvature_propagation.estimator import Propagation, Segment
 from hessrank.analysis.estimators.curvature_propagation.layer_recording import Layout
-from hessrank.analysis.estimators.curvature_propagation.probe_variance import Spread, best_of
-from hessrank.analysis.estimators.curvature_propagation.segments import Costs, Measured, Planned, best_stretches
+from hessrank.analysis.estimators.curvature_propagation.probe_variance import ProbeVariance, best_of
+from hessrank.analysis.estimators.curvature_propagation.segments import (
+    MeasuredSegment,
+    PlannedSegment,
+    SegmentCosts,
+    best_segments,
+)
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import Facts
 from hessrank.network.network import Network
@@ -20,12 +25,12 @@ from hessrank.network.network import Network
 PROBES = 24
 RANK = 8
 _MOST_CUTS, _FEWEST_CUTS = 10, 3
-_REACH = 6  # cuts that a stretch may span
+_REACH = 6  # cuts that a segment may span
 _PER_ELEMENT = 8.0  # multiply-accumulates that an activation's element is worth
 _PER_CALL = 1e5  # and a call
 
 
-def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Planned]:
+def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[PlannedSegment]:
     """Find out how to estimate the traces of the layers of ``work`` at the least cost.
 
     Args:
@@ -41,20 +46,20 @@ def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Plan
     for i, end in enumerate(ends):
         first = ends[i - _REACH] + 1 if i >= _REACH else 0
         many_outputs = end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS
-        found, spread = _measure(work, Stretch(first, end, 0 if many_outputs else RANK), layout, outputs)
+        found, spread = _measure(work, Segment(first, end, 0 if many_outputs else RANK), layout, outputs)
         measured.append(found)
         spreads.append(spread)
-    plan = best_stretches(wanted, measured, best_of(spreads), costs_of(network, facts))
-    at_output = {one.stretch.last for one in measured if one.at_output}
+    plan = best_segments(wanted, measured, best_of(spreads), segment_costs(network, facts))
+    at_output = {one.segment.last for one in measured if one.at_output}
     sample = work.batch.samples[0]
     return [replace(_described(part, network, layout, at_output), sample=sample) for part in plan]
 
 
-def kept(plan: Sequence[Planned]) -> list[dict[str, Any]]:
+def kept(plan: Sequence[PlannedSegment]) -> list[dict[str, Any]]:
     """Return a plan as plain facts; what follows from the network is left out."""
     return [
         {
-            "stretch": None if part.stretch is None else asdict(part.stretch),
+            "segment": None if part.segment is None else asdict(part.segment),
             "layers": list(part.layers),
             "rate": part.rate,
             "hutchinson": list(part.hutchinson),
@@ -66,7 +71,7 @@ def kept(plan: Sequence[Planned]) -> list[dict[str, Any]]:
     ]
 
 
-def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch) -> list[Planned]:
+def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch) -> list[PlannedSegment]:
     """Return the plan that :func:`kept` made facts of.
 
     Args:
@@ -78,39 +83,39 @@ def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch)
         return []
     layout, plan = Layout.of(network, batch), []
     for told in facts:
-        stretch = None if told["stretch"] is None else Stretch(**told["stretch"])
-        region = None if stretch is None else layout.region(stretch.first, stretch.last)
+        segment = None if told["segment"] is None else Segment(**told["segment"])
+        region = None if segment is None else layout.region(segment.first, segment.last)
         layers, variances = tuple(told["layers"]), tuple(told["hutchinson"])
         plan.append(
-            Planned(
-                stretch, layers, told["rate"], variances, told["fixed"], region, told["probed_at"], told["sample"]
+            PlannedSegment(
+                segment, layers, told["rate"], variances, told["fixed"], region, told["probed_at"], told["sample"]
             )
         )
     return plan
 
 
-def _described(part: Planned, network: Network, layout: Layout, at_output: Collection[int]) -> Planned:
-    """Return a stretch with its region, and the names of the layers at its cut."""
-    stretch = part.stretch
-    if stretch is None:
+def _described(part: PlannedSegment, network: Network, layout: Layout, at_output: Collection[int]) -> PlannedSegment:
+    """Return a segment with its region, and the names of the layers at its cut."""
+    segment = part.segment
+    if segment is None:
         return part
-    names = [network.layers[i].name for i in layout.open_at(stretch.last) if i >= stretch.first]
-    probed_at = OUTPUT if stretch.last in at_output else " ".join(names)
-    return replace(part, region=layout.region(stretch.first, stretch.last), probed_at=probed_at)
+    names = [network.layers[i].name for i in layout.open_at(segment.last) if i >= segment.first]
+    probed_at = OUTPUT if segment.last in at_output else " ".join(names)
+    return replace(part, region=layout.region(segment.first, segment.last), probed_at=probed_at)
 
 
-def _measure(work: Work, stretch: Stretch, layout: Layout, outputs: int) -> tuple[Measured, Spread]:
+def _measure(work: Work, segment: Segment, layout: Layout, outputs: int) -> tuple[MeasuredSegment, ProbeVariance]:
     work = replace(work, indices=range(PROBES), weights=[])
-    propagation = Propagation(work, stretch, layout.region(stretch.first, stretch.last))
-    spread = Spread(work, propagation)
-    fixed = (outputs if propagation.at_output else stretch.rank) if stretch.rank else 0
-    return Measured(stretch, fixed, propagation.at_output, spread.variance), spread
+    propagation = Propagation(work, segment, layout.region(segment.first, segment.last))
+    spread = ProbeVariance(work, propagation)
+    fixed = (outputs if propagation.at_output else segment.rank) if segment.rank else 0
+    return MeasuredSegment(segment, fixed, propagation.at_output, spread.variance), spread
 
 
-def costs_of(network: Network, facts: Mapping[str, Facts]) -> Costs:
+def segment_costs(network: Network, facts: Mapping[str, Facts]) -> SegmentCosts:
     """Return what a backward pass through each layer costs, in multiply-accumulates."""
     numbers = [facts[layer.name] for layer in network.layers]
-    return Costs(np.array([fact.macs + _PER_ELEMENT * fact.numel + _PER_CALL for fact in numbers]))
+    return SegmentCosts(np.array([fact.macs + _PER_ELEMENT * fact.numel + _PER_CALL for fact in numbers]))
 
 
 def promising_cuts(layout: Layout, wanted: Sequence[int]) -> list[int]:

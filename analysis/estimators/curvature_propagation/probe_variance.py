@@ -15,11 +15,11 @@ from torch import Tensor
 
 from hessrank.analysis.estimators.base import Work
 from hessrank.analysis.estimators.curvature_propagation.estimator import Propagation
-from hessrank.analysis.estimators.curvature_propagation.layer_recording import Pair, Step
+from hessrank.analysis.estimators.curvature_propagation.layer_functions import LayerFunction, Pair
 from hessrank.analysis.statistics import Array
 
 
-class Spread:
+class ProbeVariance:
     """Variances of every layer's estimates, by place in the order of execution; NaN for layers that were not met.
 
     Attributes:
@@ -53,7 +53,7 @@ class _Kept:
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
         self.rows: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
-    def __call__(self, step: Step, pair: Pair) -> None:
+    def __call__(self, step: LayerFunction, pair: Pair) -> None:
         axis = self._work.axes[self._work.network.layers[step.layer].name]
         count = self._work.copies
         self._now[step.layer] = (axis.rows(pair[0], count), axis.rows(pair[1], count))
@@ -101,7 +101,7 @@ def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
     return float(mean), float(parts.std() / count**0.5)
 
 
-def best_of(spreads: Sequence[Spread]) -> tuple[Array, Array]:
+def best_of(spreads: Sequence[ProbeVariance]) -> tuple[Array, Array]:
     """Return Hutchinson's variance at each layer, as the probes tell that spread least there, and a careful guess.
 
     A single draw far out may make it seem large, and then Hutchinson's estimator would not be given a layer that it

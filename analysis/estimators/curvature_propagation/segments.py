@@ -1,7 +1,7 @@
-"""Cuts a network into stretches, so that all traces together cost least.
+"""Cuts a network into segments, so that all traces together cost least.
 
-Every stretch is probed at its end. A longer one shares its probes among more layers, and they spread more; the
-pilot has measured how much. What no stretch does well is left to Hutchinson's estimator. Costs are counted in
+Every segment is probed at its end. A longer one shares its probes among more layers, and they spread more; the
+pilot has measured how much. What no segment does well is left to Hutchinson's estimator. SegmentCosts are counted in
 multiply-accumulates, not timed, so that the same command chooses the same.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from hessrank.analysis.estimators.curvature_propagation.coupled_regions import Region
 from hessrank.analysis.estimators.curvature_propagation.cut_hessian import BALANCE_PROBES
-from hessrank.analysis.estimators.curvature_propagation.estimator import Stretch
+from hessrank.analysis.estimators.curvature_propagation.estimator import Segment
 from hessrank.analysis.statistics import Array
 
 RATES = (0.5, 1.0, 2.0, 4.0)
@@ -29,7 +29,7 @@ _RECORD = 4.0  # forward, twice, the first derivatives and the balance of pairs
 
 
 @dataclass(frozen=True)
-class Costs:
+class SegmentCosts:
     """What the layers cost.
 
     Attributes:
@@ -46,48 +46,48 @@ class Costs:
         """Return the cost of one backward pass through some layers."""
         return float(self.work[first : last + 1].sum())
 
-    def stretch(self, stretch: Stretch, fixed: int, probes: float, *, at_output: bool) -> float:
-        """Return the cost of ``probes`` probes of a stretch, with ``fixed`` pairs that have no noise."""
-        product = 0.0 if at_output else self.behind(stretch.last)
-        along = self.along(stretch.first, stretch.last)
+    def segment(self, segment: Segment, fixed: int, probes: float, *, at_output: bool) -> float:
+        """Return the cost of ``probes`` probes of a segment, with ``fixed`` pairs that have no noise."""
+        product = 0.0 if at_output else self.behind(segment.last)
+        along = self.along(segment.first, segment.last)
         products = probes + (0 if at_output else 2 * fixed + BALANCE_PROBES)
         sent = (_SEND_BACK * probes + _SEND_FIXED * fixed + _RECORD) * along
-        return products * product + sent + _RECORD * self.along(stretch.last + 1, len(self.work)) / 2
+        return products * product + sent + _RECORD * self.along(segment.last + 1, len(self.work)) / 2
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSegment:
     """What the pilot has found of one cut.
 
     Attributes:
-        stretch: the cut, and how far back from it was looked.
+        segment: the cut, and how far back from it was looked.
         fixed: how many pairs without noise it makes.
         at_output: whether the cut is the output's, where the Hessian costs nothing.
         variance: of one probe at each layer, by place; NaN beyond its reach.
     """
 
-    stretch: Stretch
+    segment: Segment
     fixed: int
     at_output: bool
     variance: Array
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A stretch, and what it is for.
+class PlannedSegment:
+    """A segment, and what it is for.
 
     Attributes:
-        stretch: where it lies, and how it is probed; None stands for Hutchinson's estimator.
+        segment: where it lies, and how it is probed; None stands for Hutchinson's estimator.
         layers: the layers, by place.
         rate: how many probes it takes where Hutchinson's estimator takes one.
         hutchinson: the variance of one of Hutchinson's probes at each of the layers, on the pilot's sample.
         fixed: how many pairs without noise it makes.
-        region: the stretch's layers as they go on tape.
+        region: the segment's layers as they go on recorded.
         probed_at: the names of the layers at its cut, or ``output``.
         sample: which one the pilot was run on.
     """
 
-    stretch: Stretch | None
+    segment: Segment | None
     layers: tuple[int, ...]
     rate: float = 1.0
     hutchinson: tuple[float, ...] = ()
@@ -97,10 +97,10 @@ class Planned:
     sample: int = 0
 
 
-def best_stretches(
-    wanted: Sequence[int], measured: Sequence[Measured], hutchinson: tuple[Array, Array], costs: Costs
-) -> list[Planned]:
-    """Return the stretches that give all wanted layers the error of Hutchinson's estimator at the least cost.
+def best_segments(
+    wanted: Sequence[int], measured: Sequence[MeasuredSegment], hutchinson: tuple[Array, Array], costs: SegmentCosts
+) -> list[PlannedSegment]:
+    """Return the segments that give all wanted layers the error of Hutchinson's estimator at the least cost.
 
     Args:
         wanted: the layers, by place, in order.
@@ -109,44 +109,48 @@ def best_stretches(
         costs: what the layers cost.
     """
     alone = {layer: _PROBES * costs.behind(layer) for layer in wanted}
-    ends = sorted({one.stretch.last for one in measured})
-    best: dict[int, tuple[float, list[Planned]]] = {-1: (0.0, [])}
+    ends = sorted({one.segment.last for one in measured})
+    best: dict[int, tuple[float, list[PlannedSegment]]] = {-1: (0.0, [])}
     for end in ends:
         options = []
         for begin, (cost, plan) in list(best.items()):
             layers = [layer for layer in wanted if begin < layer <= end]
-            options.append((cost + sum(alone[layer] for layer in layers), [*plan, Planned(None, tuple(layers))]))
-            for one in (m for m in measured if m.stretch.last == end):
-                for more, planned in _of_stretch(begin + 1, one, layers, hutchinson, costs, alone):
+            options.append(
+                (cost + sum(alone[layer] for layer in layers), [*plan, PlannedSegment(None, tuple(layers))])
+            )
+            for one in (m for m in measured if m.segment.last == end):
+                for more, planned in _of_segment(begin + 1, one, layers, hutchinson, costs, alone):
                     options.append((cost + more, [*plan, *planned]))
         best[end] = min(options, key=lambda option: option[0])
     plan = best[ends[-1]][1]
     # what is left to Hutchinson's estimator is one piece
-    left = tuple(sorted(layer for planned in plan if planned.stretch is None for layer in planned.layers))
-    return [planned for planned in plan if planned.stretch is not None] + ([Planned(None, left)] if left else [])
+    left = tuple(sorted(layer for planned in plan if planned.segment is None for layer in planned.layers))
+    return [planned for planned in plan if planned.segment is not None] + (
+        [PlannedSegment(None, left)] if left else []
+    )
 
 
-def _of_stretch(
+def _of_segment(
     first: int,
-    one: Measured,
+    one: MeasuredSegment,
     layers: Sequence[int],
     hutchinson: tuple[Array, Array],
-    costs: Costs,
+    costs: SegmentCosts,
     alone: Mapping[int, float],
-) -> Iterator[tuple[float, list[Planned]]]:
-    """Yield what one stretch costs at each rate, and what is left to Hutchinson's estimator there."""
+) -> Iterator[tuple[float, list[PlannedSegment]]]:
+    """Yield what one segment costs at each rate, and what is left to Hutchinson's estimator there."""
     if not layers or np.isnan(one.variance[list(layers)]).any():
         return
-    stretch, (likely, careful) = Stretch(first, one.stretch.last, one.stretch.rank), hutchinson
+    segment, (likely, careful) = Segment(first, one.segment.last, one.segment.rank), hutchinson
     for rate in RATES:
         done = [layer for layer in layers if one.variance[layer] <= rate * careful[layer]]
         if not done:
             continue
         left = tuple(layer for layer in layers if layer not in set(done))
         probes = math.ceil(rate * _PROBES)
-        cost = costs.stretch(stretch, one.fixed, probes, at_output=one.at_output)
+        cost = costs.segment(segment, one.fixed, probes, at_output=one.at_output)
         variances = tuple(float(likely[layer]) for layer in done)
-        planned = [Planned(stretch, tuple(done), rate, variances, one.fixed)] + (
-            [Planned(None, left)] if left else []
+        planned = [PlannedSegment(segment, tuple(done), rate, variances, one.fixed)] + (
+            [PlannedSegment(None, left)] if left else []
         )
         yield cost + sum(alone[layer] for layer in left), planned

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hessrank.analysis.estimators import ESTIMATORS, Weight, Work
 from hessrank.analysis.estimators.probes import Hadamard, Probes, Rademacher
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
 from hessrank.network.frozen_model import untouched

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.estimators.pyhessian import _traces
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.layer_names import Layer

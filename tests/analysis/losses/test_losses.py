@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hessrank.analysis.losses.losses import LOSSES, curvature_times, make_loss
+from hessrank.analysis.losses import LOSSES, curvature_times, make_loss
 from hessrank.errors import HessrankError, LossError, UnknownNameError
 from hessrank.network.outputs import detached, output_tensors
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hessrank.analysis.estimators.base import Work
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.rounding.quadratic_form import Grids, rounding_damage
+from hessrank.analysis.rounding.quadratic_form import Grids, rounding_increase
 from hessrank.analysis.rounding.quantize import quantize, quantize_weight
 from hessrank.analysis.verify.verify import verify
 from hessrank.errors import OptionError
@@ -183,9 +183,9 @@ def test_a_batch_that_memory_ran_out_in_is_not_drawn_twice(monkeypatch: pytest.M
         if work.batch.samples == (1,) and 1 not in ran_out:
             ran_out.append(work.copies)
             raise MemoryError
-        return rounding_damage(work, grids, exact=exact)
+        return rounding_increase(work, grids, exact=exact)
 
-    monkeypatch.setattr("hessrank.analysis.rounding.quadratic_form_sampler.rounding_damage", tight)
+    monkeypatch.setattr("hessrank.analysis.rounding.quadratic_form_sampler.rounding_increase", tight)
     found = table(rank(model.double(), x, max_probes=2, bits=BITS, batch_size=4))
     assert ran_out[-1] == 1
     np.testing.assert_allclose(found[FEW], expected[FEW], rtol=1e-9)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hessrank.analysis.estimators import Work
 from hessrank.analysis.estimators.probes import Hadamard, Probes, Rademacher, UnitVectors
-from hessrank.analysis.losses.losses import make_loss
-from hessrank.analysis.rounding.quadratic_form import Grids, rounding_damage
+from hessrank.analysis.losses import make_loss
+from hessrank.analysis.rounding.quadratic_form import Grids, rounding_increase
 from hessrank.analysis.rounding.quantize import quantize, quantize_weight
 from hessrank.data.batch import Batch, single_samples
 from hessrank.network.frozen_model import untouched
@@ -57,7 +57,7 @@ def drawn(
         grids, parts = Grids(BITS, ranges, axes), single_samples(batch) if one_by_one else [batch]
         made = make_loss(loss)
         works = [Work(network, made, b, probes, range(count), names, held, where, copies) for b in parts]
-        found = torch.cat([torch.stack(list(rounding_damage(work, grids))) for work in works], dim=-1).numpy()
+        found = torch.cat([torch.stack(list(rounding_increase(work, grids))) for work in works], dim=-1).numpy()
     rows = [*names, *(f"weight of {weight.calls[0]}" for weight in held)]
     return {name: found[:, row] for row, name in enumerate(rows)}, ranges
 

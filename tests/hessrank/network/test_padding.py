@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from helpers.transformer_networks import MODELS, bert, gpt2, llama, token_numbers, tokens
 from torch import Tensor, nn
 
-from hessrank.analysis.losses.losses import curvature_times, make_loss
+from hessrank.analysis.losses import curvature_times, make_loss
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.verify.verify import verify

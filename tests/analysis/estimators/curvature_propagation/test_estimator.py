@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from helpers.small_networks import CASES, Case, exact_traces
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators import CurvaturePropagation, Stretch, Work
+from hessrank.analysis.estimators import CurvaturePropagation, Segment, Work
 from hessrank.analysis.estimators.probes import Hadamard, Probes, Rademacher
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.data.batch import Batch
 from hessrank.network.frozen_model import untouched
 from hessrank.network.layer_facts import SampleAxis
@@ -28,28 +28,28 @@ class Recorded:
 
 
 def estimates(
-    model: nn.Module, batch: Batch, loss: str, stretch: Stretch | None, count: int, probes: Probes, copies: int = 1
+    model: nn.Module, batch: Batch, loss: str, segment: Segment | None, count: int, probes: Probes, copies: int = 1
 ) -> dict[str, np.ndarray]:
-    """Return the mean over ``count`` probes of each layer (and weight) of the stretch, by sample."""
+    """Return the mean over ``count`` probes of each layer (and weight) of the segment, by sample."""
     with untouched(model):
         network = Network(model, batch)
-        part = network.layers if stretch is None else network.layers[stretch.first : stretch.last + 1]
+        part = network.layers if segment is None else network.layers[segment.first : segment.last + 1]
         names = [layer.name for layer in part]
         axes = dict.fromkeys([layer.name for layer in network.layers], SampleAxis())
         work = Work(network, make_loss(loss), batch, probes, range(count), names, [], axes, copies)
-        found = list(CurvaturePropagation(stretch)(work))
+        found = list(CurvaturePropagation(segment)(work))
     assert len(found) == count
     layers = torch.stack([one.layers for one in found]).mean(0).numpy()
     return dict(zip(names, layers, strict=True))
 
 
 def complete(
-    model: nn.Module, batch: Batch, loss: str, stretch: Stretch | None, copies: int = 32
+    model: nn.Module, batch: Batch, loss: str, segment: Segment | None, copies: int = 32
 ) -> dict[str, np.ndarray]:
     """Return the mean over a whole Hadamard basis, which has no noise."""
     recorded = Recorded()
-    estimates(model, batch, loss, stretch, 1, recorded)
-    return estimates(model, batch, loss, stretch, Hadamard.rows(recorded.longest), Hadamard(), copies)
+    estimates(model, batch, loss, segment, 1, recorded)
+    return estimates(model, batch, loss, segment, Hadamard.rows(recorded.longest), Hadamard(), copies)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -156,7 +156,7 @@ def test_every_layer_is_exact_from_every_cut(case: Case, rank: int) -> None:
     count = len(Network(model.requires_grad_(False), batch).layers)
     for last in range(count):
         for first in {0, max(0, last - 3)}:
-            found = complete(model, batch, "cross-entropy", Stretch(first, last, rank))
+            found = complete(model, batch, "cross-entropy", Segment(first, last, rank))
             for name in exact.keys() & found.keys():
                 np.testing.assert_allclose(
                     found[name], exact[name], rtol=max(case.rtol, 1e-7), atol=1e-9, err_msg=f"{name} from {last}"
@@ -167,9 +167,9 @@ def test_every_layer_is_exact_from_every_cut(case: Case, rank: int) -> None:
 def test_copies_change_nothing(case: Case) -> None:
     model, x, labels = case.make()
     batch = Batch((x,), target=labels, samples=(0, 1))
-    for stretch in (None, Stretch(0, 1, 3)):
+    for segment in (None, Segment(0, 1, 3)):
         one, several = (
-            estimates(model, batch, "cross-entropy", stretch, 5, Rademacher(0), copies) for copies in (1, 3)
+            estimates(model, batch, "cross-entropy", segment, 5, Rademacher(0), copies) for copies in (1, 3)
         )
         for name, values in one.items():
             np.testing.assert_allclose(several[name], values, rtol=1e-7, atol=1e-10, err_msg=name)

@@ -12,14 +12,19 @@ import torch.nn.functional as F
 from helpers.small_networks import exact_traces
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators import CurvaturePropagation, Stretch, Work
+from hessrank.analysis.estimators import CurvaturePropagation, Segment, Work
 from hessrank.analysis.estimators.curvature_propagation.estimator import Propagation
 from hessrank.analysis.estimators.curvature_propagation.layer_recording import Layout
 from hessrank.analysis.estimators.curvature_propagation.pilot import promising_cuts
-from hessrank.analysis.estimators.curvature_propagation.probe_variance import Spread
-from hessrank.analysis.estimators.curvature_propagation.segments import Costs, Measured, Planned, best_stretches
+from hessrank.analysis.estimators.curvature_propagation.probe_variance import ProbeVariance
+from hessrank.analysis.estimators.curvature_propagation.segments import (
+    MeasuredSegment,
+    PlannedSegment,
+    SegmentCosts,
+    best_segments,
+)
 from hessrank.analysis.estimators.probes import Rademacher
-from hessrank.analysis.losses.losses import make_loss
+from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
 from hessrank.network.frozen_model import untouched
@@ -63,13 +68,13 @@ def test_variances_are_the_true_ones(rank: int, last: int | None) -> None:
         network = Network(model, one)
         names = [layer.name for layer in network.layers]
         axes = dict.fromkeys(names, SampleAxis())
-        stretch = Stretch(0, len(names) - 1 if last is None else last, rank)
+        segment = Segment(0, len(names) - 1 if last is None else last, rank)
         work = Work(network, make_loss("cross-entropy"), one, Rademacher(0), range(1000), names, [], axes, 100)
-        spread = Spread(work, Propagation(work, stretch, Layout.of(network, one).region(0, stretch.last)))
+        spread = ProbeVariance(work, Propagation(work, segment, Layout.of(network, one).region(0, segment.last)))
         again = replace(work, indices=range(1000, 2000))  # of the same seed: the directions set apart depend on it
-        other = torch.stack([e.layers for e in CurvaturePropagation(stretch)(again)])[:, :, 0].numpy()
-        hessians = [_hessian(network, one, layer) for layer in range(stretch.last + 1)]
-    assert np.isnan(spread.variance[stretch.last + 1 :]).all()
+        other = torch.stack([e.layers for e in CurvaturePropagation(segment)(again)])[:, :, 0].numpy()
+        hessians = [_hessian(network, one, layer) for layer in range(segment.last + 1)]
+    assert np.isnan(spread.variance[segment.last + 1 :]).all()
     for layer, hessian in enumerate(hessians):
         true = 2 * float(hessian.square().sum() - hessian.diagonal().square().sum())
         scale = 2 * float(hessian.square().sum())
@@ -101,34 +106,34 @@ HUTCHINSON = np.ones(30)
 EVERYTHING = range(30)
 
 
-def measured(last: int, variance: list[float]) -> Measured:
+def measured(last: int, variance: list[float]) -> MeasuredSegment:
     padded = np.full(len(WORK), np.nan)
     padded[: last + 1] = variance
-    return Measured(Stretch(0, last, 4), 4, last == len(WORK) - 1, padded)
+    return MeasuredSegment(Segment(0, last, 4), 4, last == len(WORK) - 1, padded)
 
 
 def test_a_quiet_output_serves_all() -> None:
-    plan = best_stretches(
-        EVERYTHING, [measured(12, [9.0] * 13), measured(29, [0.1] * 30)], (HUTCHINSON, HUTCHINSON), Costs(WORK)
+    plan = best_segments(
+        EVERYTHING, [measured(12, [9.0] * 13), measured(29, [0.1] * 30)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK)
     )
-    assert [(part.stretch, part.rate, part.layers) for part in plan] == [(Stretch(0, 29, 4), 0.5, tuple(EVERYTHING))]
+    assert [(part.segment, part.rate, part.layers) for part in plan] == [(Segment(0, 29, 4), 0.5, tuple(EVERYTHING))]
 
 
 def test_what_no_cut_does_well_is_left_to_hutchinson() -> None:
     noisy = [1e6, 0.5, 1e6] + [0.5] * 27
-    plan = best_stretches(EVERYTHING, [measured(29, noisy)], (HUTCHINSON, HUTCHINSON), Costs(WORK))
-    assert [(part.stretch, part.layers) for part in plan] == [(Stretch(0, 29, 4), (1, *range(3, 30))), (None, (0, 2))]
+    plan = best_segments(EVERYTHING, [measured(29, noisy)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
+    assert [(part.segment, part.layers) for part in plan] == [(Segment(0, 29, 4), (1, *range(3, 30))), (None, (0, 2))]
 
 
 def test_a_noisy_layer_may_be_worth_more_probes() -> None:
-    plan = best_stretches(EVERYTHING, [measured(29, [2.5] * 30)], (HUTCHINSON, HUTCHINSON), Costs(WORK))
-    assert [(part.stretch, part.rate) for part in plan] == [(Stretch(0, 29, 4), 4.0)]
+    plan = best_segments(EVERYTHING, [measured(29, [2.5] * 30)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
+    assert [(part.segment, part.rate) for part in plan] == [(Segment(0, 29, 4), 4.0)]
 
 
 def test_nothing_but_noise_is_hutchinson() -> None:
     cuts = [measured(12, [1e9] * 13), measured(29, [1e9] * 30)]
-    assert best_stretches(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), Costs(WORK)) == [
-        Planned(None, tuple(EVERYTHING))
+    assert best_segments(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK)) == [
+        PlannedSegment(None, tuple(EVERYTHING))
     ]
 
 
@@ -136,13 +141,13 @@ def test_no_layer_is_worse_off_and_all_are_served_once() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         cuts = [measured(last, list(rng.lognormal(0, 2, last + 1))) for last in (9, 19, 29)]
-        plan = best_stretches(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), Costs(WORK))
+        plan = best_segments(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
         assert sorted(layer for part in plan for layer in part.layers) == list(EVERYTHING)
         for part in plan:
-            for layer in part.layers if part.stretch else ():
-                cut = next(c for c in cuts if c.stretch.last == part.stretch.last)
+            for layer in part.layers if part.segment else ():
+                cut = next(c for c in cuts if c.segment.last == part.segment.last)
                 assert cut.variance[layer] <= part.rate * HUTCHINSON[layer]
-        inside = [set(range(p.stretch.first, p.stretch.last + 1)) for p in plan if p.stretch]
+        inside = [set(range(p.segment.first, p.segment.last + 1)) for p in plan if p.segment]
         assert all(not a & b for a, b in combinations(inside, 2))
 
 
@@ -241,7 +246,7 @@ def test_curvature_propagation_has_the_error_of_hutchinson() -> None:
 def test_a_careful_guess_decides_and_the_likely_one_is_aimed_at() -> None:
     careful = HUTCHINSON * 0.6
     careful[3] = 0.0
-    stretch, left = best_stretches(EVERYTHING, [measured(29, [0.5] * 30)], (HUTCHINSON, careful), Costs(WORK))
-    assert (stretch.layers, stretch.rate) == ((0, 1, 2, *range(4, 30)), 1.0)
-    assert stretch.hutchinson == (1.0,) * 29
-    assert (left.stretch, left.layers) == (None, (3,))
+    segment, left = best_segments(EVERYTHING, [measured(29, [0.5] * 30)], (HUTCHINSON, careful), SegmentCosts(WORK))
+    assert (segment.layers, segment.rate) == ((0, 1, 2, *range(4, 30)), 1.0)
+    assert segment.hutchinson == (1.0,) * 29
+    assert (left.segment, left.layers) == (None, (3,))

@@ -1,0 +1,37 @@
+"""``charbonnier``: the smooth L1 of image restoration (Charbonnier et al. 1994)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessrank.analysis.losses.base import LOSSES
+from hessrank.analysis.losses.paired_tensors import pair_tensors, sum_by_sample
+from hessrank.analysis.losses.position_weights import shares
+
+
+@LOSSES.register("charbonnier")
+class Charbonnier:
+    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: L1 made smooth (Charbonnier 1994)."""
+
+    name = "charbonnier"
+    needs_target = True
+    leaves_out_padding = True
+    epsilon = 1e-3
+
+    def per_sample(self, output: Any, target: Any) -> Tensor:
+        """Return Σ mean √((z − t)² + ε²) over the output tensors, shape (batch,)."""
+        pairs, real = pair_tensors(self.name, output, target)
+        return torch.stack([sum_by_sample(self._root(z, t) * shares(z, real)) for z, t in pairs]).sum(0)
+
+    def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
+        """Return √(ε²/((z − t)² + ε²)^(3/2)/m) w: B is diagonal."""
+        pairs, real = pair_tensors(self.name, output, target)
+        scales = [self.epsilon * self._root(z, t).detach() ** -1.5 * shares(z, real).sqrt() for z, t in pairs]
+        return [v * s for v, s in zip(w, scales, strict=True)]
+
+    def _root(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.sqrt((z - t).square() + self.epsilon**2)

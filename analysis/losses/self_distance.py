@@ -1,0 +1,72 @@
+"""``self``, ``self-kl``, ``self-mse``: how far the output moves from the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessrank.analysis.losses.base import LOSSES
+from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
+from hessrank.analysis.losses.position_weights import divergence, position_shares, shapes_text, shares, softmax_factor
+from hessrank.network.outputs import class_dim, may_be_logits, named_outputs
+
+
+class Self:
+    """How far the output moves from the model's own float output: no labels needed.
+
+    KL divergence KL(p‖p′) in nats for tensors of logits, else the mean over a sample's elements of the
+    squared difference; several output tensors add up. At the model's own output the gradient is zero, so
+    the Hessian with respect to any activation *is* the Gauss-Newton matrix.
+    """
+
+    needs_target = False
+    leaves_out_padding = True
+
+    def __init__(self, name: str, is_logits: Callable[[str, Tensor], bool]) -> None:
+        """Take ``is_logits`` to decide for each output, by its name and shape, whether it holds logits."""
+        self.name = name
+        self._is_logits = is_logits
+
+    def logits_among(self, output: Any) -> list[str]:
+        """Return the shapes of the output tensors that are taken for logits, as ``16×3``."""
+        return [shapes_text([z]) for name, z in named_outputs(output) if self._is_logits(name, z)]
+
+    def per_sample(self, output: Any, target: Any) -> Tensor:
+        """Return the divergence of ``output`` from ``target``, the model's float output, shape (batch,)."""
+        pairs, real = pair_tensors(self.name, output, target)
+        parts = [
+            divergence(z, t, real) if self._is_logits(name, z) else sum_by_sample((z - t).square() * shares(z, real))
+            for (name, _), (z, t) in zip(named_outputs(output), pairs, strict=True)
+        ]
+        return torch.stack(parts).sum(0)
+
+    def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
+        """Return S w: √p∘w − p⟨√p, w⟩ for logits, √(2/m) w otherwise."""
+        real = split_padded(target)[1]
+        return [
+            softmax_factor(z, v, position_shares(z, real))
+            if self._is_logits(name, z)
+            else v * (2 * shares(z, real)).sqrt()
+            for (name, z), v in zip(named_outputs(output), w, strict=True)
+        ]
+
+
+@LOSSES.register("self")
+def self_loss() -> Self:
+    """Make the distance that takes for logits what looks like them."""
+    return Self("self", may_be_logits)
+
+
+@LOSSES.register("self-kl")
+def self_kl() -> Self:
+    """Make the KL divergence, of all outputs with two dimensions or more."""
+    return Self("self-kl", lambda _, z: z.ndim >= 2 and z.shape[class_dim(z)] > 1)
+
+
+@LOSSES.register("self-mse")
+def self_mse() -> Self:
+    """Make the squared distance."""
+    return Self("self-mse", lambda *_: False)

@@ -1,0 +1,33 @@
+"""``mse``: the mean squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessrank.analysis.losses.base import LOSSES
+from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
+from hessrank.analysis.losses.position_weights import shares
+from hessrank.network.outputs import output_tensors
+
+
+@LOSSES.register("mse")
+class SquaredError:
+    """Mean over a sample's elements of (z − t)²; several output tensors add up. B = (2/m) I, m elements."""
+
+    name = "mse"
+    needs_target = True
+    leaves_out_padding = True
+
+    def per_sample(self, output: Any, target: Any) -> Tensor:
+        """Return Σ mean (z − t)² over the output tensors, shape (batch,)."""
+        pairs, real = pair_tensors(self.name, output, target)
+        return torch.stack([sum_by_sample((z - t).square() * shares(z, real)) for z, t in pairs]).sum(0)
+
+    def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
+        """Return √(2/m) w."""
+        real = split_padded(target)[1]
+        return [v * (2 * shares(z, real)).sqrt() for z, v in zip(output_tensors(output), w, strict=True)]
