@@ -75,7 +75,9 @@ class _GaussNewton:
         self._rows = BatchCopies(work.batch, work.copies)
         self._work = replace(work, batch=self._rows.batch)
         self._norms = GradientNorms(self._work)
-        self._run = work.network.run(self._work.batch, self._norms, differentiable=True, precision=work.precision)
+        self._run = work.network.run(
+            self._work.batch, self._norms.hooks, differentiable=True, precision=work.precision
+        )
         self.outputs = differentiable_outputs(work.loss, self._work.batch, self._run.output)
         self._target = target_of(work.loss, self._work.batch, self._run.output)
 

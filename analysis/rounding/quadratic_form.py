@@ -21,14 +21,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, gathered, send_back
 from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
 from hessrank.analysis.estimators.batch_copies import BatchCopies
-from hessrank.analysis.estimators.gradient_norms import send_back
 from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
 from hessrank.network.layer_names import Layer
 from hessrank.network.masked_scores import without_masked
 from hessrank.network.padding import real_positions, without_padding
-from hessrank.network.walks.call import Call
 from hessrank.network.weights import weight_gradients
 
 _ROOM = 2**26  # rounding errors that are kept of the activations, and as many of the weights: 256 MiB each
@@ -90,7 +89,7 @@ def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Itera
     """
     rows = BatchCopies(work.batch, work.copies)
     products = _Products(replace(work, batch=rows.batch), grids)
-    run = work.network.run(rows.batch, products, differentiable=True)
+    run = work.network.run(rows.batch, products.hooks, differentiable=True)
     outputs = differentiable_outputs(work.loss, rows.batch, run.output)
     target = target_of(work.loss, rows.batch, run.output)
     indices = range(sum(output[0].numel() for output in outputs)) if exact else work.indices
@@ -105,7 +104,7 @@ def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Itera
 
 
 class _Products:
-    """A tap whose hooks leave ⟨gradient, rounding error⟩ of each backward pass.
+    """Takes ⟨gradient, rounding error⟩ of each backward pass.
 
     Kept are the activations of one forward pass, as in training, and for all draws from it as many rounding errors as
     there is room for.
@@ -114,31 +113,20 @@ class _Products:
     def __init__(self, work: Work, grids: Grids) -> None:
         """Prepare for the layers and weights of ``work``."""
         self._work, self._grids, self._real = work, grids, real_positions(work.batch)
-        self._row = {name: i for i, name in enumerate(work.layers)}
-        rows = enumerate(work.weights, start=len(work.layers))
-        self._weight_row = {name: i for i, weight in rows for name in weight.calls}
+        self.hooks = ActivationHooks(work, self._layer_hook, self._weight_hook)
         self._found: dict[int, Tensor] = {}  # bits × batch each, on the device until the pass is over
         self._kept = KeptErrors()
-
-    def __call__(self, layer: Layer, call: Call, value: Tensor) -> None:
-        """Watch one activation."""
-        if layer.name in self._row:
-            masked = self._work.axes[layer.name].masked
-            value.register_hook(self._layer_hook(layer, without_masked(value.detach(), masked)))  # type: ignore[no-untyped-call]
-        if layer.name in self._weight_row and call.module is not None and call.input is not None:
-            value.register_hook(self._weight_hook(layer, call))  # type: ignore[no-untyped-call]
 
     def taken(self) -> Tensor:
         """Return what the last pass left, rows × bits × batch, and forget it; 0 where no gradient came by."""
         rows = len(self._work.layers) + len(self._work.weights)
-        result = torch.zeros(rows, len(self._grids.bits), len(self._work.batch), dtype=torch.float64)
-        if self._found:
-            result[list(self._found)] = torch.stack(list(self._found.values())).double().cpu()
+        result = gathered(self._found, (rows, len(self._grids.bits), len(self._work.batch)))
         self._found.clear()
         return result
 
-    def _layer_hook(self, layer: Layer, value: Tensor) -> Callable[[Tensor], None]:
-        row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
+    def _layer_hook(self, row: int, layer: Layer, value: Tensor) -> Hook:
+        axis, count = self._work.axes[layer.name], len(self._work.batch)
+        value = without_masked(value.detach(), axis.masked)
         (low, high), copies = self._grids.ranges[layer.name], self._work.copies
         size = value.numel() // copies * len(self._grids.bits)
 
@@ -154,15 +142,9 @@ class _Products:
 
         return hook
 
-    def _weight_hook(self, layer: Layer, call: Call) -> Callable[[Tensor], None]:
-        row, axis, count = self._weight_row[layer.name], self._work.axes[layer.name], len(self._work.batch)
-        index = row - len(self._work.layers)
+    def _weight_hook(self, index: int, layer: Layer, module: nn.Module, given: Tensor) -> Hook:
+        axis, count, row = self._work.axes[layer.name], len(self._work.batch), len(self._work.layers) + index
         weight, channels = self._work.weights[index].parameter, self._grids.axes[index]
-        module, given = call.module, call.input
-        assert module is not None
-        assert given is not None
-        given = given.movedim(axis.dim, 0)
-
         rows = torch.unique(given) if isinstance(module, nn.Embedding) else None  # no gradient reaches the others
         used = weight if rows is None else weight[rows]
 
