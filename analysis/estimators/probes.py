@@ -46,7 +46,7 @@ class Rademacher:
 
 
 class Hadamard:
-    """BatchCopies of Sylvester's Hadamard matrix: after as many probes as it has rows the trace is exact."""
+    """Rows of Sylvester's Hadamard matrix: after as many probes as it has rows the trace is exact."""
 
     def draw(self, numel: int, *, sample: int, probe: int, stream: int = 0) -> Tensor:
         """Return the first ``numel`` entries of row ``probe``."""

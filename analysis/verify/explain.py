@@ -18,7 +18,6 @@ NOT_INDEPENDENT, NOISE, OTHER_DATA, UNEXPLAINED = (
     "other data",
     "unexplained",
 )
-REASONS = (FIRST_ORDER, NOT_SMALL, CLIPPING, NOT_INDEPENDENT, NOISE, OTHER_DATA, UNEXPLAINED)
 
 FACTOR = 1.5  # prediction and measurement that are no farther apart agree
 _CLIPPED = 0.1  # of the squared error, from when on clipping is a reason
@@ -32,7 +31,7 @@ class Prediction:
         value: the increase, in units of the loss.
         noise: its relative standard error.
         from_trace: whether errors counted as independent (½ · trace/n · ‖e‖²).
-        same_data: whether it was made on the data that increase is measured on.
+        same_data: whether it was made on the data that the increase is measured on.
     """
 
     value: float
