@@ -17,7 +17,7 @@ from hessrank.analysis.result.assemble import assemble, describe_graph, describe
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.sampling.checkpoint import Checkpoint
 from hessrank.analysis.sampling.sampler import Progress
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.distributed import Team
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network, unwrap, wrappers_of

@@ -19,7 +19,6 @@ from hessrank.analysis.losses.losses import Loss, Self
 from hessrank.analysis.options import Options
 from hessrank.analysis.result.assemble import describe_model, versions
 from hessrank.analysis.result.notes import about_labels, of_choices, of_machines, of_network, verdict
-from hessrank.analysis.result.tables import listed
 from hessrank.analysis.rounding.error_pass import RoundingErrors
 from hessrank.analysis.rounding.predicted_increase import Increases, predict_increases
 from hessrank.analysis.sampling.checkpoint import Checkpoint, Section, difference
@@ -39,6 +38,7 @@ from hessrank.network.precision import read_precision
 from hessrank.network.sample_batches import Feed
 from hessrank.network.weights import find_weights
 from hessrank.out_of_memory import is_out_of_memory
+from hessrank.text import listed
 
 _COPIES = 8
 _ELEMENTS = 2**23  # of activations, that a batch of copies may have

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
-from hessrank.data.batch import first_line
 from hessrank.errors import ModelError
 from hessrank.network.layer_facts import sample_norms
 from hessrank.network.layer_names import Layer
@@ -19,6 +18,7 @@ from hessrank.network.padding import real_positions, without_padding
 from hessrank.network.precision import sent_back, widened
 from hessrank.network.walks.call import Call
 from hessrank.network.weights import weight_gradients, weight_norms
+from hessrank.text import first_line
 
 
 def send_back(outputs: Sequence[Tensor], roots: Sequence[Tensor], seeds: Sequence[Tensor], *, keep: bool) -> None:

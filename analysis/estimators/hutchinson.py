@@ -23,13 +23,14 @@ from hessrank.analysis.estimators.base import (
     zeros,
 )
 from hessrank.analysis.estimators.batch_copies import Rows
-from hessrank.data.batch import Batch, first_line, single_samples
+from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import ModelError
 from hessrank.network.double_backward import twice_differentiable
 from hessrank.network.layer_names import Layer
 from hessrank.network.padding import real_positions, without_padding
 from hessrank.network.walks.call import Call
 from hessrank.network.weights import Weight
+from hessrank.text import first_line
 
 
 @ESTIMATORS.register("hutchinson")

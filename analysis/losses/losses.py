@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hessrank.analysis.losses.cross_entropy import CrossEntropy
-from hessrank.analysis.losses.position_weights import divergence, position_shares, shapes_text, shares, softmax_factor
-from hessrank.data.batch import first_line
+from hessrank.analysis.losses.position_weights import divergence, position_shares, shares, softmax_factor
 from hessrank.errors import LossError, OptionError, unknown_name
 from hessrank.network.outputs import class_dim, detached, may_be_logits, named_outputs, output_tensors
 from hessrank.network.padding import Padded
 from hessrank.plugins import Registry
+from hessrank.text import first_line, shapes_text
 from hessrank.user_code import told, user_code
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from hessrank.analysis.estimators.choose import FIRST_ORDER
 from hessrank.analysis.losses.cross_entropy import IGNORED
 from hessrank.analysis.losses.losses import Loss
-from hessrank.analysis.result.tables import listed
 from hessrank.analysis.sampling.sampler import Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
 from hessrank.network.layer_survey import never_run
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight, computed_weights, without_trace
+from hessrank.text import listed
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begins
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers

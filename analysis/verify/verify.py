@@ -19,7 +19,7 @@ from hessrank.analysis.rounding.measured_increase import Bench, Damaged, agree
 from hessrank.analysis.sampling.sampler import Progress
 from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
 from hessrank.models.wrappers import unwrap
 from hessrank.network.frozen_model import untouched

@@ -17,7 +17,7 @@ from hessrank.analysis.estimators.curvature_propagation.segments import Planned
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses.losses import make_loss
 from hessrank.analysis.rounding.measured_increase import Bench, Damaged
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.network.frozen_model import untouched
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.layer_sizes import first_look

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hessrank.errors import HessrankError
 from hessrank.files.paths import shown_path
-from hessrank.sizes import size_text
+from hessrank.text import size_text
 
 MOST_BYTES = 1 << 30
 """What any file may claim, in bytes."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
-from hessrank.data.batch import Batch, describe, first_line, naming_remedy
+from hessrank.data.batch import Batch, describe, naming_remedy
 from hessrank.errors import DataError, HessrankError, ModelError
 from hessrank.network.curved_layers import curved_downstream
 from hessrank.network.layer_inputs import feeding, source_of, wiring
@@ -28,6 +28,7 @@ from hessrank.network.walks.call import Call, Walk
 from hessrank.network.walks.fx_walk import GraphWalk
 from hessrank.network.walks.hook_walk import HookWalk
 from hessrank.out_of_memory import is_out_of_memory
+from hessrank.text import first_line
 
 _TOKENS = "; an embedding takes token numbers: --data tokens.npz, with an array of integers named input_ids"
 

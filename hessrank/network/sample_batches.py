@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from hessrank.data.batch import Batch, Samples, make_batch
+from hessrank.data.batch import Batch, make_batch
+from hessrank.data.samples import Samples
 from hessrank.distributed import Team
 from hessrank.errors import DataError
 from hessrank.out_of_memory import is_out_of_memory

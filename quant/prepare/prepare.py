@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import fx, nn
 
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
 from hessrank.models.wrappers import looked_through, unwrap
 from hessrank.network.layer_survey import check_weights

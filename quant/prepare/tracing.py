@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hessrank.analysis.result.assemble import describe_graph, shape_span
-from hessrank.data.batch import Batch, first_line
+from hessrank.data.batch import Batch
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network, unwrap
 from hessrank.network.frozen_model import untouched
@@ -29,6 +29,7 @@ from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.training_mode import DROPOUTS, training_notes
+from hessrank.text import first_line
 
 HOLDERS = ("quantizers", "dropouts", "at_nodes")
 """What hessrank puts into a graph module: quantizers, functional dropouts; what an export makes of both."""

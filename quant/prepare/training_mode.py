@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from hessrank.analysis.result.tables import listed
-from hessrank.data.batch import Batch, first_line
+from hessrank.data.batch import Batch
 from hessrank.network.frozen_model import untouched
 from hessrank.network.layer_names import node_kind
 from hessrank.network.sample_batches import content
 from hessrank.network.walks.fx_walk import GraphWalk
+from hessrank.text import first_line, listed
 
 DROPOUTS: Mapping[Any, type[nn.Module]] = {
     F.dropout: nn.Dropout,

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import fx, nn
 
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.network.sample_batches import Feed
 from hessrank.out_of_memory import memory_errors_explained
 from hessrank.quant.policy import Policy, policy_points, require, resolve

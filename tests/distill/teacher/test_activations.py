@@ -15,7 +15,8 @@ from helpers.zoo import ZOO, changes, state
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from hessrank.data.batch import Batch, as_samples
+from hessrank.data.batch import Batch
+from hessrank.data.samples import as_samples
 from hessrank.distill.teacher.activations import tapped
 from hessrank.distill.teacher.teacher import Teacher, as_graph
 from hessrank.errors import ModelError, UnknownNameError

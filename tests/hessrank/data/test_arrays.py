@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hessrank.data import load_data
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError
 from hessrank.network.sample_batches import Feed
 

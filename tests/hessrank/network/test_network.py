@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
-from hessrank.data.batch import Batch, as_samples, make_batch
+from hessrank.data.batch import Batch, make_batch
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError, HessrankError, ModelError
 from hessrank.models.wrappers import unwrap
 from hessrank.network.frozen_model import untouched

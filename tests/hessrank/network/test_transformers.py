@@ -25,7 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.data.batch import as_samples, make_batch
+from hessrank.data.batch import make_batch
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError
 from hessrank.network.frozen_model import untouched
 from hessrank.network.layer_sizes import first_look

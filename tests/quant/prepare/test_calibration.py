@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from hessrank import Policy, prepare
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.network.sample_batches import Feed
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.tracing import trace

@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
 from hessrank.cli.check import _coverage
-from hessrank.data.batch import Batch, as_samples
+from hessrank.data.batch import Batch
+from hessrank.data.samples import as_samples
 from hessrank.network.sample_batches import Feed
 from hessrank.quant.bit_choice.summary import settled, summarize
 from hessrank.quant.layer_graph.graph import Graph
