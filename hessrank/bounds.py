@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 from hessrank.errors import HessrankError, OptionError
 from hessrank.text import brief
@@ -53,16 +54,9 @@ def number(
     Raises:
         HessrankError: (as ``error``) it is none, or too small.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         if least <= value and value > above:
             return float(value)
         wanted = f"{least:g} or more" if least > -math.inf else f"more than {above:g}"
         raise error(f"{name} is {brief(value)}: it should be {wanted}")
     raise error(f"{name} is {brief(value)}: it should be a finite number")
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False

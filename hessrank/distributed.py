@@ -100,7 +100,11 @@ class Team:
             yield
         except Exception as raised:
             error = raised
-        failed = [told for told in self.everyones(_told(error, self.place)) if told is not None]
+        shown = error  # as the others see it
+        if error is not None and not isinstance(error, HessrankError):
+            why = f"({type(error).__name__}: {error}): its traceback is above"
+            shown = HessrankError(f"process {self.place} failed {why}")
+        failed = [failure for failure in self.everyones(shown) if failure is not None]
         if error is not None and not isinstance(error, HessrankError):
             raise error
         if failed:
@@ -113,10 +117,3 @@ class Team:
         dist.all_reduce(tensor, how, group=self._group)
         found: NDArray[_Number] = tensor.numpy()
         return found
-
-
-def _told(error: Exception | None, place: int) -> HessrankError | None:
-    """Return an error as the others shall see it."""
-    if error is None or isinstance(error, HessrankError):
-        return error
-    return HessrankError(f"process {place} failed ({type(error).__name__}: {error}): its traceback is above")

@@ -26,7 +26,10 @@ def install_command(*packages: str) -> str:
         >>> install_command("rawpy").endswith("pip install 'rawpy>=0.24'")
         True
     """
-    return shlex.join([*_pip(), "install", *map(_requirement, packages)])
+    found = shutil.which("pip")  # which may be that of another environment
+    own = found is not None and Path(found).parent == Path(sys.executable).parent
+    pip = ["pip"] if own else [sys.executable, "-m", "pip"]
+    return shlex.join([*pip, "install", *map(_requirement, packages)])
 
 
 def _requirement(package: str) -> str:
@@ -37,10 +40,3 @@ def _requirement(package: str) -> str:
         return package
     named = (one for one in stated if canonicalize_name(one.name) == canonicalize_name(package))
     return next((f"{one.name}{one.specifier}" for one in named), package)
-
-
-def _pip() -> list[str]:
-    """Return the pip of this Python: the one on the path may be that of another environment."""
-    found = shutil.which("pip")
-    own = found is not None and Path(found).parent == Path(sys.executable).parent
-    return ["pip"] if own else [sys.executable, "-m", "pip"]

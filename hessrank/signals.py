@@ -55,13 +55,13 @@ def stopping_signals() -> Iterator[None]:
 
     Who has ignored them, as nohup does, or has a handler of his own, keeps it.
     """
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
     with handlers_kept() as may_change:
-        stop = Stop(_interrupt)
+        stop = Stop(interrupt)
         for number in STOPPING if may_change else ():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, stop)
         yield
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt

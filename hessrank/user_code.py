@@ -137,19 +137,15 @@ def _streams() -> Callable[[], None]:
     def restore() -> None:
         for name, (stream, number, copy) in kept.items():
             if copy is not None:
-                if not _same_file(number, copy):
+                same = False
+                with suppress(OSError):  # closed
+                    same = os.path.sameopenfile(number, copy)
+                if not same:
                     os.dup2(copy, number)
                 os.close(copy)
             setattr(sys, name, _reopened(stream, number) if copy is not None else stream)
 
     return restore
-
-
-def _same_file(one: int, other: int) -> bool:
-    try:
-        return os.path.sameopenfile(one, other)
-    except OSError:  # closed
-        return False
 
 
 def _reopened(stream: TextIO | None, number: int) -> TextIO | None:

@@ -71,19 +71,14 @@ def checked(cls: type[M], data: Any, *, source: str, error: type[HessrankError],
 
 def misfit(told: Mapping[str, Any]) -> str:
     """Return in words what pydantic found wrong with a value."""
-    cause = told.get("ctx", {}).get("error")
-    if cause is not None:
-        return str(cause)
+    context = told.get("ctx", {})
+    if context.get("error") is not None:
+        return str(context["error"])
     if told["type"] == "missing":
         return "is missing"
     if told["type"] == "extra_forbidden":
         return "there is no such key"
-    return f"{brief(told['input'])} is not {_wanted(told)}"
-
-
-def _wanted(told: Mapping[str, Any]) -> str:
-    bounds = told.get("ctx", {})
-    if bounds.get("ge") == 0:
-        return "zero or more"
-    wanted = _BOUNDS[told["type"]].format(**bounds) if told["type"] in _BOUNDS else ""
-    return wanted or _WANTED.get(told["type"]) or str(told["msg"])
+    wanted = _WANTED.get(told["type"]) or str(told["msg"])
+    if told["type"] in _BOUNDS:
+        wanted = _BOUNDS[told["type"]].format(**context)
+    return f"{brief(told['input'])} is not {'zero or more' if context.get('ge') == 0 else wanted}"

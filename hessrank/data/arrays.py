@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hessrank.data.data_source import Sample
+from hessrank.data.data_source import Sample, fields_of
 from hessrank.errors import DataError
 from hessrank.models.tensors import unusable
 from hessrank.text import shape_text
@@ -63,7 +62,7 @@ def _row(column: Column, index: int) -> Tensor:
 
 def _length(columns: Columns, source: str) -> int:
     """Return the number of samples, once every array is known to be usable."""
-    named = _named(columns)
+    named = [(name or "the array", column) for name, column in fields_of(columns)]
     if not named:
         raise DataError(f"{source}: there are no arrays in it")
     for name, column in named:
@@ -79,32 +78,23 @@ def _length(columns: Columns, source: str) -> int:
     return length
 
 
-def _named(columns: Columns) -> list[tuple[str, Column]]:
-    if isinstance(columns, dict):
-        return [(repr(name), column) for name, column in columns.items()]
-    if isinstance(columns, tuple):
-        return [(f"array {i}", column) for i, column in enumerate(columns)]
-    return [("the array", columns)]
-
-
 def _unusable(column: Column) -> str:
     """Return why an array cannot be used, empty if it can."""
-    check: Callable[[Any], str] = _unusable_tensor if isinstance(column, Tensor) else _unusable_array
-    reason = check(column)
-    if not reason and column.ndim == 0:
+    if reason := _unusable_type(column):
+        return reason
+    if column.ndim == 0:
         return "is a scalar; its first dimension has to count the samples"
-    if not reason and column.shape[0] and 0 in column.shape:
+    if column.shape[0] and 0 in column.shape:
         return f"is {shape_text(tuple(column.shape))}, which holds no values"
-    return reason
+    return ""
 
 
-def _unusable_tensor(tensor: Tensor) -> str:
-    return unusable(tensor) or ("holds complex numbers; store real ones" if tensor.is_complex() else "")
-
-
-def _unusable_array(array: np.ndarray[Any, Any]) -> str:
-    if array.dtype.kind == "O":
+def _unusable_type(column: Column) -> str:
+    """Return why the values of an array cannot be used, whatever its shape; empty if they can."""
+    if isinstance(column, Tensor):
+        return unusable(column) or ("holds complex numbers; store real ones" if column.is_complex() else "")
+    if column.dtype.kind == "O":
         return "holds Python objects, which are not read; store an array of numbers"
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        return f"is of type {array.dtype}; store booleans, integers or floats of at most 64 bits"
+    if column.dtype.kind not in "biuf" or column.dtype.itemsize > 8:
+        return f"is of type {column.dtype}; store booleans, integers or floats of at most 64 bits"
     return ""

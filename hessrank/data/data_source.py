@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
+
+from hessrank.text import dtype_text
+
+T = TypeVar("T")
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """One sample, without a batch dimension."""
@@ -29,14 +34,20 @@ class Data:
 
 def describe_sample(sample: Sample) -> dict[str, Any]:
     """Return ``shapes`` and ``dtypes`` of a sample: one, a list, or by name, as the sample is."""
-    return {"shapes": _each(sample, lambda t: list(t.shape)), "dtypes": _each(sample, _dtype)}
+    return {"shapes": _each(sample, lambda t: list(t.shape)), "dtypes": _each(sample, lambda t: dtype_text(t.dtype))}
 
 
-def _each(sample: Sample, of: Any) -> Any:
+def _each(sample: Sample, of: Callable[[Tensor], Any]) -> Any:
     if isinstance(sample, dict):
         return {name: of(value) for name, value in sample.items()}
     return [of(value) for value in sample] if isinstance(sample, tuple) else of(sample)
 
 
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def fields_of(sample: T | tuple[T, ...] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
+    """Yield a sample's tensors and what to call each: nothing for a single one, else its position or name."""
+    if isinstance(sample, Mapping):
+        yield from ((repr(name), value) for name, value in sample.items())
+    elif isinstance(sample, tuple):
+        yield from ((f"array {i}", value) for i, value in enumerate(sample))
+    else:
+        yield "", sample

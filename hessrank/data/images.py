@@ -32,7 +32,7 @@ class ImageSamples:
         """
         self._paths = list(paths)
         shapes = {path: image_shape(path) for path in paths}
-        self._shape = _common_shape(shapes) if input_shape is None else _checked(input_shape)
+        self._shape = _common_shape(shapes, input_shape)
         self.processing = _processing(list(shapes.values()), self._shape)
 
     def __len__(self) -> int:
@@ -41,17 +41,20 @@ class ImageSamples:
     def __getitem__(self, index: int) -> Tensor:
         channels, height, width = self._shape
         image = torch.from_numpy(read_pixels(self._paths[index]))
-        return scale_and_crop(_with_channels(image, channels), height, width)
+        if image.shape[0] < channels:
+            image = image.expand(channels, -1, -1).clone()
+        elif image.shape[0] > channels:
+            image = torch.einsum("c,chw->hw", torch.tensor(_LUMA), image)[None]
+        return scale_and_crop(image, height, width)
 
 
-def _checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise DataError(f"images give 1×H×W or 3×H×W, but --input-shape is {shape_text(shape)}; give arrays instead")
-    return shape[0], shape[1], shape[2]
-
-
-def _common_shape(shapes: dict[Path, tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Return the images' shape, with 3 channels as soon as one has color."""
+def _common_shape(shapes: dict[Path, tuple[int, int, int]], asked: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """Return the shape that is asked for; else the images' own, with 3 channels as soon as one has color."""
+    if asked is not None:
+        if len(asked) != 3 or asked[0] not in (1, 3):
+            given = shape_text(asked)
+            raise DataError(f"images give 1×H×W or 3×H×W, but --input-shape is {given}; give arrays instead")
+        return asked[0], asked[1], asked[2]
     first, *others = shapes.items()
     for path, shape in others:
         if shape[1:] != first[1][1:]:
@@ -60,14 +63,6 @@ def _common_shape(shapes: dict[Path, tuple[int, int, int]]) -> tuple[int, int, i
                 f"{shape_text(shape[1:])}; give the size to scale and crop them to, --input-shape 3,224,224"
             )
     return max(shape[0] for shape in shapes.values()), first[1][1], first[1][2]
-
-
-def _with_channels(image: Tensor, channels: int) -> Tensor:
-    if image.shape[0] == channels:
-        return image
-    if channels == 3:
-        return image.expand(3, -1, -1).clone()
-    return torch.einsum("c,chw->hw", torch.tensor(_LUMA), image)[None]
 
 
 def _processing(shapes: list[tuple[int, int, int]], target: tuple[int, int, int]) -> list[str]:

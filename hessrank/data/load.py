@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from hessrank.bounds import MOST_SEED, number, whole
 from hessrank.data.array_files import READERS, read_columns
 from hessrank.data.arrays import ArraySamples
-from hessrank.data.data_source import Data, describe_sample
-from hessrank.data.fingerprint import digest_files, digest_samples, fields_of
+from hessrank.data.data_source import Data, describe_sample, fields_of
+from hessrank.data.fingerprint import digest_files, digest_samples
 from hessrank.data.images import ImageSamples
 from hessrank.data.loader_plugin import load_plugin
 from hessrank.data.noise import NoiseSamples
@@ -29,6 +29,7 @@ from hessrank.text import shape_text
 RANDOM_SAMPLES = 8
 """How many random samples there are unless the user says."""
 _FLOAT = 4  # bytes
+_FindFrames = Callable[..., tuple[Sequence[Frame], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def load_data(
     if request.spec == "random":
         return _random(request)
     if ":" in request.spec and not Path(request.spec).expanduser().exists():
-        return _plugin(request)
+        _refuse_gain(request)
+        return load_plugin(request.spec)
     path = existing_path(request.spec, error=DataError)
     if path.is_dir():
         return _files(request, *files_of(path))
@@ -115,14 +117,6 @@ def _random(request: _Request) -> Data:
     return _data(request, "random", samples, digest, processing=["standard normal"], seed=request.seed)
 
 
-def _plugin(request: _Request) -> Data:
-    _refuse_gain(request)
-    dataset = load_plugin(request.spec)
-    kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
-    description = {"kind": "plug-in", "path": request.spec, "sha256": None, "type": kind}
-    return Data(dataset, description)
-
-
 def _arrays(request: _Request, path: Path) -> Data:
     _refuse_gain(request)
     samples = ArraySamples(read_columns(path), source=request.spec, num_samples=request.num_samples)
@@ -150,7 +144,8 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
             processing=images.processing,
             files=[path.name for path in paths],
         )
-    frames, notes = _frames(request, kind, paths)
+    find: _FindFrames = mcr_frames if kind == MCR else camera_frames
+    frames, notes = find(paths, gain=request.gain, num_samples=request.num_samples)
     samples = RawSamples(frames, request.input_shape)
     return _data(
         request,
@@ -161,11 +156,6 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
         files=[frame.path.name for frame in frames],
         gains=[frame.gain for frame in frames],
     )
-
-
-def _frames(request: _Request, kind: str, paths: list[Path]) -> tuple[Sequence[Frame], list[str]]:
-    find = mcr_frames if kind == MCR else camera_frames
-    return find(paths, gain=request.gain, num_samples=request.num_samples)
 
 
 def _refuse_gain(request: _Request) -> None:

@@ -62,7 +62,10 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray[Any, Any]:
     if color := _COLOR_16.match(raw_mode):
         return _decode_color_16(path, color.group(1), color.group(2))
     if image.mode == "F":
-        return _in_unit_range(path, _upright(image))
+        values = _upright(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # NaN fails too
+            raise DataError(f"{path}: a floating image has to be in [0, 1]; scale it, or store it as .npy")
+        return values
     if image.mode.startswith("I") and raw_mode.startswith("I;16"):
         return _upright(image).astype(np.float32) / 65535
     if image.mode.startswith("I") or ";16" in raw_mode or _bits(image) > 8:
@@ -76,18 +79,16 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray[Any, Any]:
 def _decode_color_16(path: Path, layout: str, order: str) -> np.ndarray[Any, Any]:
     """Decode the high and the low byte of each value and put them together."""
     swapped = {"B": "L", "L": "B", "N": _FOREIGN}[order]
-    high = _decode_as(path, f"{layout};16{order}").astype(np.float32)
-    low = _decode_as(path, f"{layout};16{swapped}").astype(np.float32)
+    halves = []
+    for raw_mode in (f"{layout};16{order}", f"{layout};16{swapped}"):
+        with _opened(path) as image:
+            image.tile = [
+                tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+                for tile in image.tile
+            ]
+            halves.append(_upright(image)[..., :3].astype(np.float32))
+    high, low = halves
     return np.asarray((high * 256 + low) / 65535)
-
-
-def _decode_as(path: Path, raw_mode: str) -> np.ndarray[Any, Any]:
-    with _opened(path) as image:
-        image.tile = [
-            tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
-            for tile in image.tile
-        ]
-        return _upright(image)[..., :3]
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
@@ -99,20 +100,14 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
 
 def _bits(image: ImageFile.ImageFile) -> int:
     """Return how many bits a value has: what a TIFF says, else what Pillow's layout says."""
-    told = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
-    if told is None:
+    stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+    if stated is None:
         return 16 if ";16" in _raw_mode(image) else 8
-    return max(told) if isinstance(told, tuple) else int(told)
+    return max(stated) if isinstance(stated, tuple) else int(stated)
 
 
 def _upright(image: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(ImageOps.exif_transpose(image))
-
-
-def _in_unit_range(path: Path, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if not (values.min() >= 0 and values.max() <= 1):  # NaN fails too
-        raise DataError(f"{path}: a floating image has to be in [0, 1]; scale it, or store it as .npy")
-    return values
 
 
 @contextmanager

@@ -54,15 +54,11 @@ def _bare(kind: str) -> str:
     return re.sub(r"[123]d$", "", kind.lower().replace("_", ""))
 
 
-def _families() -> dict[str, str]:
-    named = {_bare(word): family for family, words in _OTHER_WORDS.items() for word in words.split()}
-    for name, value in vars(nn).items():
-        if isinstance(value, type) and (family := _OF_TORCH_MODULE.get(value.__module__.rpartition(".")[2])):
-            named.setdefault(_bare(name), family)
-    return named
-
-
-_FAMILIES = _families()
+_FAMILIES = {
+    _bare(name): family
+    for name, value in vars(nn).items()
+    if isinstance(value, type) and (family := _OF_TORCH_MODULE.get(value.__module__.rpartition(".")[2]))
+} | {_bare(word): family for family, words in _OTHER_WORDS.items() for word in words.split()}
 
 
 def layer_family(kind: str) -> str:

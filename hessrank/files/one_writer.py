@@ -127,7 +127,8 @@ def writer_of(target: Path) -> Iterator[WriterLock]:
 def acquire(target: Path) -> WriterLock:
     """Return the lock of ``target``; otherwise as :func:`one_writer`."""
     try:
-        path = _lock_file(target)
+        folder = target.is_dir()
+        path = target.resolve() / IN_FOLDER if folder else target.parent.resolve() / f"{target.name}.lock"
         with _guard:
             if path in _held:
                 raise OutputError(f"{target}: this very process is writing it already")
@@ -145,12 +146,6 @@ def acquire(target: Path) -> WriterLock:
             raise
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
-
-
-def _lock_file(target: Path) -> Path:
-    if target.is_dir():
-        return target.resolve() / IN_FOLDER
-    return target.parent.resolve() / f"{target.name}.lock"
 
 
 def _opened(path: Path, target: Path) -> int:

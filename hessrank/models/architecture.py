@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from torch import nn
@@ -53,7 +54,10 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
     if isinstance(thing, nn.Module):
         if arch_args:
             raise OptionError(f"{label}: this is a module already, so --arch-args has nothing to go to")
-        return _copy(thing, label)
+        try:
+            return copy_network(thing).cpu().eval()
+        except Exception as error:  # a module's attributes may refuse a copy in any way
+            raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
     if not callable(thing):
         raise LoadError(f"{label}: this is {_article(thing)}; give a function or class that returns an nn.Module")
     return _call(thing, arch_args, label)
@@ -94,13 +98,6 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
     raise LoadError(f"{source}: {printable(arch)} is not a network of hessrank; {remedy}")
 
 
-def _copy(module: nn.Module, label: str) -> nn.Module:
-    try:
-        return copy_network(module).cpu().eval()
-    except Exception as error:  # a module's attributes may refuse a copy in any way
-        raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
-
-
 def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str) -> nn.Module:
     given = f" with {printable(json.dumps(dict(arch_args), default=repr))}" if arch_args else ""
     try:
@@ -109,20 +106,17 @@ def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str)
             if isinstance(made, nn.Module):
                 return take_out(made).cpu().eval()
     except LoadError as error:
-        takes = f"; it takes {_signature(factory)}" if isinstance(error.__cause__, TypeError) else ""
+        takes = ""
+        if isinstance(error.__cause__, TypeError):
+            takes = "; it takes (…)"
+            with suppress(TypeError, ValueError):  # some callables have no signature
+                takes = f"; it takes {inspect.signature(factory)}"
         raise LoadError(f"{error}{takes}") from error.__cause__
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise LoadError(f"{label}: out of memory: the network that it makes{given} does not fit") from error
     raise LoadError(f"{label}: it returned {_article(made)}, not an nn.Module")
-
-
-def _signature(factory: Callable[..., Any]) -> str:
-    try:
-        return str(inspect.signature(factory))
-    except (TypeError, ValueError):
-        return "(…)"
 
 
 def _article(thing: object) -> str:

@@ -13,7 +13,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +41,9 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
             module = torch.export.unflatten(program)
     except Exception as error:  # torch.export raises several kinds here
         raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
-    return module.eval(), _single_tensor(program.example_inputs)
-
-
-def _single_tensor(example: tuple[tuple[Any, ...], dict[str, Any]] | None) -> Tensor | None:
-    args, kwargs = example or ((), {})
-    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor) or args[0].ndim == 0:
-        return None
-    return args[0].detach()
+    args, kwargs = program.example_inputs or ((), {})
+    single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].ndim > 0
+    return module.eval(), args[0].detach() if single else None
 
 
 def exported_note(inputs: Tensor | None) -> str:

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from hessrank.errors import LoadError
 from hessrank.models.name_prefixes import strip_prefixes
 from hessrank.models.tensors import unusable
-from hessrank.text import one_line, printable, shape_text
+from hessrank.text import IN_ALL, dtype_text, listed, one_line, printable, shape_text
 
 _LISTED = 8
 _PATTERNS = 4
@@ -54,7 +54,8 @@ def load_weights(
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
         reasons = _differences(names, own, may_ignore=may_ignore) or [one_line(error, at_most=400)]
         raise LoadError(f"{failure}: {'; '.join(reasons)}") from error
-    return (*notes, *shared, *_type_note(names))
+    types = {dtype_text(value.dtype) for value in names.values() if _is_floating(value)} - {"float32"}
+    return (*notes, *shared, *([f"weights are {', '.join(sorted(types))}"] if types else []))
 
 
 def fits(model: nn.Module, state: Mapping[str, Any], ignored: Sequence[str] = ()) -> bool:
@@ -87,7 +88,7 @@ def without_ignored(
 def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """Return what to say of keys that were left out, and of patterns if none were."""
     if ignored:
-        return (_listed(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),)
+        return (_phrase(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),)
     return (
         (f"--ignore-keys {shlex.join(patterns)}: the file has no such key that the network lacks",)
         if patterns
@@ -122,15 +123,6 @@ def _adopt_types(model: nn.Module, names: Mapping[str, Any]) -> None:
             tensor.data = tensor.data.to(value.dtype)
 
 
-def _type_note(names: Mapping[str, Any]) -> list[str]:
-    types = {value.dtype for value in names.values() if _is_floating(value)} - {torch.float32}
-    return [f"weights are {', '.join(sorted(map(_type_text, types)))}"] if types else []
-
-
-def _type_text(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _is_floating(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
 
@@ -145,13 +137,13 @@ def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
             unfit.append(f"{printable(name)} {reason}")
             continue
         if _is_floating(own[name]) and not value.is_floating_point():
-            kinds.append(f"{name} is {_type_text(value.dtype)}")
+            kinds.append(f"{name} is {dtype_text(value.dtype)}")
         if value is not names[twin] and not torch.equal(value, names[twin]):
             twice.append(f"{twin} and {name}")
     found = (
         *unfit[:1],
-        _listed("not of a floating type, as the network's are", kinds),
-        _listed("one tensor in the network, two in the file", twice),
+        _phrase("not of a floating type, as the network's are", kinds),
+        _phrase("one tensor in the network, two in the file", twice),
     )
     return [phrase for phrase in found if phrase]
 
@@ -163,31 +155,25 @@ def _differences(names: Mapping[str, Any], own: Mapping[str, Any], *, may_ignore
     shapes = [
         f"{name} is {_form(names[name])} in the file, {_form(own[name])} in the network"
         for name in own
-        if name in names and _differ(names[name], own[name])
+        if name in names and isinstance(own[name], Tensor) and not is_lazy(own[name])
+        if _form(names[name]) != _form(own[name])
     ]
-    with_nearest = [name + _nearest(name, missing or own) for name in unexpected]
+    known = missing or list(own)
+    with_nearest = [
+        name + "".join(f" (nearest is {near!r})" for near in difflib.get_close_matches(name, known, n=1, cutoff=0.75))
+        for name in unexpected
+    ]
     ignoring = f" ({_ignoring(unexpected, own)})" if may_ignore and unexpected and not missing else ""
     found = (
-        _listed("missing from the file", missing),
-        _listed("not in the network", with_nearest, remedy=ignoring),
-        _listed("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
+        _phrase("missing from the file", missing),
+        _phrase("not in the network", with_nearest, remedy=ignoring),
+        _phrase("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
     )
     return [phrase for phrase in found if phrase]
 
 
-def _differ(value: object, own: object) -> bool:
-    if not isinstance(own, Tensor) or is_lazy(own):
-        return False
-    return not isinstance(value, Tensor) or value.shape != own.shape
-
-
 def _form(value: object) -> str:
     return shape_text(value.shape) if isinstance(value, Tensor) else f"of type {type(value).__name__}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
-    return f" (nearest is {near[0]!r})" if near else ""
 
 
 def _ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
@@ -205,8 +191,6 @@ def _ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
     return f"{options}{more} leaves them out" if len(patterns) == 1 or more else f"{options} leave them out"
 
 
-def _listed(what: str, names: Sequence[str], *, remedy: str = "") -> str:
-    if not names:
-        return ""
-    more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
-    return f"{what}: {', '.join(map(printable, names[:_LISTED]))}{more}{remedy}"
+def _phrase(what: str, names: Sequence[str], *, remedy: str = "") -> str:
+    """Return what is wrong with some names; nothing where there are none."""
+    return f"{what}: {listed(map(printable, names), _LISTED, IN_ALL)}{remedy}" if names else ""

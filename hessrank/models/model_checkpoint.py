@@ -71,7 +71,10 @@ def save_checkpoint(
         OutputError: the file cannot be written, or a value is not plain.
     """
     with looked_through(model) as network:
-        state = {name: _detached(value) for name, value in network.state_dict().items()}
+        state = {
+            name: value.detach().cpu() if isinstance(value, Tensor) else value
+            for name, value in network.state_dict().items()
+        }
     content = {
         CHECKPOINT: CHECKPOINT_VERSION,
         "arch": arch,
@@ -82,10 +85,6 @@ def save_checkpoint(
         "model": state,
     }
     write_checkpoint(Path(path).expanduser(), content)
-
-
-def _detached(value: Any) -> Any:
-    return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -164,7 +163,8 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     parts = {
         "arch": isinstance(held.get("arch"), str),
         "arch_args": isinstance(held.get("arch_args"), dict),
-        "input_shape": shape is None or _is_shape(shape),
+        "input_shape": shape is None
+        or (isinstance(shape, list | tuple) and all(isinstance(size, int) and size > 0 for size in shape)),
         "inputs": held.get("inputs") is None or isinstance(held.get("inputs"), Tensor),
         "model": isinstance(held.get("model"), Mapping),
     }
@@ -178,7 +178,3 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
         held.get("inputs"),
         dict(held["model"]),
     )
-
-
-def _is_shape(shape: object) -> bool:
-    return isinstance(shape, list | tuple) and all(isinstance(size, int) and size > 0 for size in shape)

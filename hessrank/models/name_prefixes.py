@@ -45,15 +45,14 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
 def _shortened(names: dict[str, T], notes: tuple[str, ...]) -> Iterator[tuple[dict[str, T], tuple[str, ...]]]:
     """Yield ``names`` less each prefix that some of them have."""
     for prefix in WRAPPERS + OUTER:
-        shorter = {_without(name, prefix): value for name, value in names.items()}
+        inside = prefix in WRAPPERS  # these may stand around a part of a network too
+        shorter = {
+            name.removeprefix(prefix).replace(f".{prefix}", ".") if inside else name.removeprefix(prefix): value
+            for name, value in names.items()
+        }
         changed = len(names.keys() - shorter.keys())
         if changed and len(shorter) == len(names):
             yield shorter, (*notes, f"removed {prefix!r} from {changed} key{'s' if changed > 1 else ''}")
-
-
-def _without(name: str, prefix: str) -> str:
-    name = name.removeprefix(prefix)
-    return name.replace("." + prefix, ".") if prefix in WRAPPERS else name
 
 
 def _matches(names: Mapping[str, T], wanted: Collection[str]) -> int:

@@ -17,7 +17,7 @@ from hessrank.errors import LoadError
 from hessrank.files.size_limits import check_archive
 from hessrank.models.tensors import check_tensors
 from hessrank.out_of_memory import is_out_of_memory
-from hessrank.text import one_line, printable
+from hessrank.text import IN_ALL, listed, one_line, printable
 from hessrank.user_code import contained
 
 _LISTED = 4
@@ -72,8 +72,7 @@ def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
 def _refusal(path: Path, error: Exception) -> str:
     """Return why the file was not read: it needs trust, memory, or a new copy."""
     if needed := unsafe_names(path, error):
-        more = f", … ({len(needed)} in all)" if len(needed) > _LISTED else ""
-        names = ", ".join(map(printable, needed[:_LISTED])) + more
+        names = listed(map(printable, needed), _LISTED, IN_ALL)
         return (
             f"reading this pickle would run code ({names}); if you trust who made it, add --trust-pickle "
             "(trust_pickle=True), else get its state_dict and give the architecture with --arch"

@@ -24,7 +24,7 @@ from hessrank.files.size_limits import check_claim
 from hessrank.models.file_format import check_header
 from hessrank.models.size_check import built_within
 from hessrank.requirements import install_command
-from hessrank.text import one_line, printable
+from hessrank.text import listed, one_line, printable
 
 _CONFIG = "config.json"
 _ATTENTION = "attn_implementation"
@@ -64,19 +64,13 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     name, size = _architecture(folder, configuration), _weights_size(folder)
     for key, number in _numbers(configuration):
         check_claim(folder / _CONFIG, number * _A_PART, f"{printable(key)}: {number}", error=LoadError, size=size)
-    transformers = _import(folder)
-    kind = getattr(transformers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
-        raise LoadError(
-            f"{folder}: {_CONFIG} names {printable(name)!r}, which transformers {transformers.__version__} "
-            "does not have; give the .safetensors in it with --arch"
-        )
+    transformers, kind = _import_class(folder, name)
     try:
         with built_within(folder, size=size), _quiet(transformers), torch.random.fork_rng(devices=[]):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             _replace(config, values, folder)
             chosen = {_ATTENTION: values[_ATTENTION]} if _ATTENTION in values else {}
-            model, found = kind.from_pretrained(  # type: ignore[attr-defined]
+            model, found = kind.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
@@ -90,9 +84,11 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     except Exception as error:  # transformers raises what it meets, of any type
         raise LoadError(f"{folder}: transformers cannot load it: {one_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
-        raise LoadError(f"{folder}: the weights do not fit {name}: missing {_listed(missing)}")
+        raise LoadError(
+            f"{folder}: the weights do not fit {name}: missing {listed(map(printable, missing), _LISTED)}"
+        )
     unused = sorted(found["unexpected_keys"])
-    notes = (f"{name} has no place for {_listed(unused)}: left out",) if unused else ()
+    notes = (f"{name} has no place for {listed(map(printable, unused), _LISTED)}: left out",) if unused else ()
     made: nn.Module = model.eval()
     return made, name, notes
 
@@ -151,12 +147,20 @@ def _numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
                 yield key, value
 
 
-def _import(folder: Path) -> Any:
+def _import_class(folder: Path, name: str) -> tuple[Any, Any]:
+    """Return the module transformers, and the network's class of this name in it."""
     try:
-        return importlib.import_module("transformers")
+        transformers: Any = importlib.import_module("transformers")
     except ImportError as error:
         remedy = install_command("transformers")
         raise LoadError(f"{folder}: a folder of transformers' save_pretrained: {remedy}") from error
+    kind = getattr(transformers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise LoadError(
+            f"{folder}: {_CONFIG} names {printable(name)!r}, which transformers {transformers.__version__} "
+            "does not have; give the .safetensors in it with --arch"
+        )
+    return transformers, kind
 
 
 def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:
@@ -181,8 +185,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(printable(name) for name in names[:_LISTED]) + more

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hessrank.errors import HessrankError
 from hessrank.files.size_limits import check_claim
+from hessrank.text import dtype_text
 
 _COMPUTED_WITH = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
@@ -36,7 +37,7 @@ def unusable(tensor: Tensor) -> str:
     if tensor.is_meta:
         return "is a meta tensor, which holds no values; store it from a device that has them"
     if tensor.is_floating_point() and tensor.dtype not in _COMPUTED_WITH:
-        return f"is of type {str(tensor.dtype).removeprefix('torch.')}; store it as float32 or bfloat16"
+        return f"is of type {dtype_text(tensor.dtype)}; store it as float32 or bfloat16"
     return ""
 
 

@@ -97,23 +97,22 @@ class Operands:
         node = self._network.nodes.get(layer.name)
         module = self._modules[layer.module] if layer.module is not None else None
         weight = self._weight_of.get(layer.name)
-        told: dict[str, Any] = {}
-        if weight is not None and module is not None and (type(module) in QUANTIZABLE or self._is_inside(layer)):
-            told |= {"weight": self._names[id(weight)], "weight_numel": weight.numel()}
-            told["channels"] = weight.shape[channel_axis(module)]
-        reads = [read for read in self._reads(layer, node) if told.get("weight") != read.name]
+        inside, described = self._network.inside, dict[str, Any]()
+        if weight is not None and module is not None and (type(module) in QUANTIZABLE or layer.name in inside):
+            described |= {"weight": self._names[id(weight)], "weight_numel": weight.numel()}
+            described["channels"] = weight.shape[channel_axis(module)]
+        reads = [read for read in self._reads(layer, node) if described.get("weight") != read.name]
         held = [read for read in reads if self._is_weight(layer, read)]
         if held:
-            told |= {"float_weights": [read.name for read in held], "float_owner": held[0].owner}
-            told["why_float"] = self._why_float(layer, held[0])
-        told["reads"] = [read.name for read in reads if read not in held]
-        self.stored |= {read.name: read.tensor.numel() * _size(read.tensor) for read in reads}
-        told["float_inputs"] = self._float_inputs(layer, node)
-        told["mode"] = _mode(node, module)
-        return {key: value for key, value in told.items() if value}
-
-    def _is_inside(self, layer: Layer) -> bool:
-        return layer.name in self._network.inside
+            described |= {"float_weights": [read.name for read in held], "float_owner": held[0].owner}
+            described["why_float"] = self._why_float(layer, held[0])
+        described["reads"] = [read.name for read in reads if read not in held]
+        for read in reads:
+            size = 4 if read.tensor.is_floating_point() else read.tensor.element_size()
+            self.stored[read.name] = read.tensor.numel() * size
+        described["float_inputs"] = self._float_inputs(layer, node)
+        described["mode"] = _mode(node, module)
+        return {key: value for key, value in described.items() if value}
 
     def _multiplies(self, layer: Layer) -> bool:
         return self._facts[layer.name].macs > 0 or layer.kind in _LOOKUPS
@@ -192,17 +191,11 @@ class Operands:
             if one in self._network.from_data:
                 behind_layer = any(n in self._layer_nodes for b in self._between(one) for n in b.all_input_nodes)
                 found[one.name] = _HIDDEN if behind_layer else _WHOLE
-            elif not any(isinstance(read, nn.Parameter) for read in self._constants(one)):
-                found[one.name] = _CONSTANT
+            else:
+                read = [str(n.target) for n in self._between(one) if n.op == "get_attr"]
+                if not any(isinstance(_attribute(self._network.model, path), nn.Parameter) for path in read):
+                    found[one.name] = _CONSTANT
         return found
-
-    def _constants(self, node: fx.Node) -> Iterator[Any]:
-        return (_attribute(self._network.model, str(n.target)) for n in self._between(node) if n.op == "get_attr")
-
-
-def _size(tensor: Tensor) -> int:
-    """Return the bytes of an element in an exported file."""
-    return 4 if tensor.is_floating_point() else tensor.element_size()
 
 
 def _attribute(model: nn.Module, path: str) -> Any:

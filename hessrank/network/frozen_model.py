@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +37,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
     """Modes, and what a forward may assign: counters, caches, buffers, the last attention map."""
-    spaces = [space for module in model.modules() for space in _namespaces(module)]
-    kept = [(space, dict(space)) for space in spaces]
+    attributes = [vars(module) for module in model.modules()]
+    spaces = [own[name] for own in attributes for name in ("_buffers", "_parameters", "_modules") if name in own]
+    kept = [(space, dict(space)) for space in (*attributes, *spaces)]
     model.eval()
     try:
         yield
@@ -48,12 +48,6 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
             space.update(content)
             for name in space.keys() - content.keys():
                 del space[name]
-
-
-def _namespaces(module: nn.Module) -> Iterator[dict[str, Any]]:
-    attributes = vars(module)
-    yield attributes
-    yield from (attributes[name] for name in ("_buffers", "_parameters", "_modules") if name in attributes)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +22,15 @@ if TYPE_CHECKING:
     from hessrank.network.sample_batches import Feed
 
 
-def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _recurrent_flops(
-    given: Sequence[int], weight: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any
-) -> int:
-    return 2 * given[0] * given[1] * (math.prod(weight) + math.prod(recurrent))
-
-
-_MORE_FLOPS = {  # kernels of the CPU that torch's counter does not know
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+_MORE_FLOPS: dict[Any, Callable[..., int]] = {  # by the shapes of their arguments
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
+        2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    ),
+    torch.ops.aten.mkldnn_rnn_layer: lambda given, weight, recurrent, *_, **__: (
+        2 * given[0] * given[1] * (math.prod(weight) + math.prod(recurrent))
+    ),
 }
+"""Operations of kernels of the CPU that torch's counter does not know."""
 
 
 @dataclass(frozen=True)

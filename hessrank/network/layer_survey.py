@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,6 @@ from hessrank.network.masked_scores import LEAST, Judged, ScoreWatch, masking_fi
 from hessrank.network.network import Network
 from hessrank.network.padding import counted_elements, real_elements, real_positions
 from hessrank.network.walks.call import Call
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, Facts]) -> str:

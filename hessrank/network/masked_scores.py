@@ -90,7 +90,9 @@ class ScoreWatch:
         names = [name for name in self._before.get(layer.name, ()) if name in self._kept]
         unseen = _unseen(layer.kind, call.input, value) if names and call.input is not None else None
         for name in names:
-            scores, may_mask = self._kept.pop(name), self._may_mask(name)
+            scores, inputs = self._kept.pop(name), self._inputs[name]
+            applies_mask = self._kind[name] in _MASKING and len(inputs) == 1
+            may_mask = applies_mask or not self._masked.isdisjoint(inputs)  # or hands a masked value on
             counted = self._without_padding(name, scores, may_mask)
             count = int((counted <= FAR).sum())
             if may_mask and unseen is not None and unseen.numel() == scores.numel():
@@ -104,11 +106,6 @@ class ScoreWatch:
         """Yield the scores that nothing read."""
         for name in tuple(self._kept):
             yield Judged(name, self._kept.pop(name), None)
-
-    def _may_mask(self, name: str) -> bool:
-        """Return whether a layer applies a mask, or hands a masked value on."""
-        inputs = self._inputs[name]
-        return (self._kind[name] in _MASKING and len(inputs) == 1) or not self._masked.isdisjoint(inputs)
 
 
 def score_layers(network: Network) -> dict[str, tuple[str, ...]]:

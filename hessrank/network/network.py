@@ -28,7 +28,7 @@ from hessrank.network.walks.call import Call, Walk
 from hessrank.network.walks.fx_walk import GraphWalk
 from hessrank.network.walks.hook_walk import HookWalk
 from hessrank.out_of_memory import is_out_of_memory
-from hessrank.text import first_line
+from hessrank.text import dtype_text, first_line, shape_text
 
 _TOKENS = "; an embedding takes token numbers: --data tokens.npz, with an array of integers named input_ids"
 
@@ -86,8 +86,9 @@ class Network:
         self._overwritten: frozenset[str] = frozenset()  # activations that something writes to later
         self._stale_inputs: frozenset[str] = frozenset()  # calls whose input something writes to later
         self.left_out: tuple[str, ...] = ()
-        with _noted_calls(model) as called:
-            reference = _call(model, example)
+        with _noted_calls(model) as called, torch.no_grad():
+            copy = _copied(example)
+            reference = _explained(lambda: model(*copy.args, **copy.kwargs), example, naming_remedy(example, model))
         self.called = frozenset(called)
         _check_output(reference)
         self._walk, self.why_hooks = _choose_walk(model, example, reference)
@@ -211,13 +212,6 @@ def _choose_walk(model: nn.Module, example: Batch, reference: Any) -> tuple[Walk
     return walk, ""
 
 
-def _call(model: nn.Module, batch: Batch) -> Any:
-    torch.manual_seed(0)
-    copy = _copied(batch)
-    with torch.no_grad():
-        return _explained(lambda: model(*copy.args, **copy.kwargs), batch, naming_remedy(batch, model))
-
-
 @contextmanager
 def _noted_calls(model: nn.Module) -> Iterator[set[nn.Module]]:
     """Collect the modules that are called inside the block."""
@@ -232,7 +226,12 @@ def _check_output(output: Any) -> None:
     leaves = tree_leaves(output)
     if any(isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim for leaf in leaves):
         return
-    what = sorted({_kind(leaf) for leaf in leaves})
+    what = sorted(
+        {
+            f"{dtype_text(leaf.dtype)} {shape_text(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
+            for leaf in leaves
+        }
+    )
     raise ModelError(
         f"the network returns {', '.join(what) or 'nothing'}: it should return a floating-point tensor "
         "with the samples along its first dimension, or a tuple or dict of such"
@@ -248,12 +247,6 @@ def _check_names(model: nn.Module) -> None:
                 raise ModelError(
                     f"the module {name!r}{where} has a dot in its name: call it {name.replace('.', '_')!r}"
                 )
-
-
-def _kind(leaf: Any) -> str:
-    if not isinstance(leaf, Tensor):
-        return type(leaf).__name__
-    return f"{str(leaf.dtype).removeprefix('torch.')} {'×'.join(map(str, leaf.shape)) or 'scalar'}"
 
 
 def _copied(batch: Batch) -> Batch:

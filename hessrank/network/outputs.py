@@ -27,7 +27,7 @@ def named_outputs(output: Any) -> list[tuple[str, Tensor]]:
     if not (isinstance(output, Mapping) and all(isinstance(name, str) for name in output)):
         return [("", tensor) for tensor in _floating(output)]
     found = [(name, tensor) for name, value in output.items() for tensor in _floating(value)]
-    result = [(name, tensor) for name, tensor in found if not _is_beside(name)]
+    result = [(name, t) for name, t in found if name not in _BESIDE and not name.endswith(_BESIDE_ENDS)]
     return result or found
 
 
@@ -63,10 +63,6 @@ def may_be_logits(name: str, tensor: Tensor) -> bool:
 def class_dim(logits: Tensor) -> int:
     """Return where classes lie: along dimension 1, as torch has it; in B×T×C of a language model, last."""
     return 2 if logits.ndim == 3 else 1
-
-
-def _is_beside(name: str) -> bool:
-    return name in _BESIDE or name.endswith(_BESIDE_ENDS)
 
 
 def _floating(value: Any) -> list[Tensor]:

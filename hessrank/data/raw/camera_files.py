@@ -65,17 +65,13 @@ def camera_frames(
     inputs = without_references(paths)
     gains = {path: sid_gain(path) if gain is None else gain for path in inputs[:num_samples]}
     frames = [_frame(path, 1.0 if known is None else known) for path, known in gains.items()]
-    notes = [_formula(gain), f"mosaic {frames[0].pattern}"]
+    factor = "min(long / short exposure, 300)" if gain is None else f"{gain:g}"
+    notes = [f"max(raw − black, 0) / (white − black) · {factor}, clipped to 1", f"mosaic {frames[0].pattern}"]
     if len(inputs) < len(paths):
         notes.append(f"left out {len(paths) - len(inputs)} long exposures, which are targets")
     if unknown := [path.name for path, known in gains.items() if known is None]:
         notes.append(f"no exposure ratio known for {', '.join(unknown[:4])}: gain 1 for {len(unknown)} of them")
     return frames, notes
-
-
-def _formula(gain: float | None) -> str:
-    factor = "min(long / short exposure, 300)" if gain is None else f"{gain:g}"
-    return f"max(raw − black, 0) / (white − black) · {factor}, clipped to 1"
 
 
 def _frame(path: Path, gain: float) -> CameraFrame:
@@ -109,13 +105,10 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         raw = rawpy.imread(str(path))
     except (rawpy.LibRawError, OSError) as error:
-        raise DataError(f"{path}: LibRaw cannot read it: {_reason(error)}") from error
+        said = error.args[0] if error.args else ""
+        reason = said.decode(errors="replace") if isinstance(said, bytes) else one_line(error)
+        raise DataError(f"{path}: LibRaw cannot read it: {reason}") from error
     with raw:
         pixels = raw.sizes.raw_height * raw.sizes.raw_width
         check_claim(path, pixels * np.dtype(np.float32).itemsize, "this RAW image", error=DataError)
         yield raw
-
-
-def _reason(error: Exception) -> str:
-    text = error.args[0] if error.args else ""
-    return text.decode(errors="replace") if isinstance(text, bytes) else one_line(error)

@@ -46,7 +46,8 @@ class FunctionCalls(TorchFunctionMode):
             data: the network's inputs, of any type.
         """
         super().__init__()
-        self._looked_into = {path for path, module in modules.items() if _is_looked_into(path, module)}
+        own = {p: m for p, m in modules.items() if not f"{type(m).__module__}.".startswith("torch.nn.")}
+        self._looked_into = {path for path, module in own.items() if path == "" or _holds_modules(module)}
         self._names, self._visit = names, visit
         self._within: list[str] = []  # paths of the modules that are running
         self._aside = False  # whether those who are shown a value are at work: their own calls are not the network's
@@ -70,7 +71,8 @@ class FunctionCalls(TorchFunctionMode):
             return func(*args, **kwargs)
         given = {leaf: leaf._version for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         value = func(*args, **kwargs)
-        word, made = _word(func), _tensors(value)
+        word = _word(func)
+        made = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         if word == "setitem":
             made = [args[0]]
         elif any(given.get(tensor) == tensor._version for tensor in made):
@@ -146,15 +148,6 @@ class FunctionCalls(TorchFunctionMode):
 
 def _holds_modules(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
-
-
-def _is_looked_into(path: str, module: nn.Module) -> bool:
-    own = not f"{type(module).__module__}.".startswith("torch.nn.")
-    return own and (path == "" or _holds_modules(module))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _word(func: Callable[..., Any]) -> str:

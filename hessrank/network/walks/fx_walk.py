@@ -38,9 +38,7 @@ class GraphWalk(fx.Interpreter):
         self.extra_traceback = False  # or else torch.fx adds lines to the message of whatever is raised
         names = Names(module_paths(model))
         self.names = {
-            node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(_own_name(node))
-            for node in self.graph.nodes
-            if node.op not in ("get_attr", "output")
+            node: _give_name(node, names) for node in self.graph.nodes if node.op not in ("get_attr", "output")
         }
         self.handed_on: dict[str, fx.Node] = {}
         self._model = model
@@ -64,7 +62,10 @@ class GraphWalk(fx.Interpreter):
         self.floating.clear()
         self.from_data.clear()
         self._from_weights.clear()
-        with hooked(_inner_modules(self._model, self.graph), visit) as self._shown_inside:
+        called = tuple({f"{node.target}." for node in self.graph.nodes if node.op == "call_module"})
+        # what lies inside the graph's leaf modules: torch.nn.TransformerEncoder and the like
+        inner = {path: module for path, module in self._model.named_modules() if path.startswith(called)}
+        with hooked(inner, visit) as self._shown_inside:
             try:
                 return self.run(enable_io_processing=False)
             finally:
@@ -144,9 +145,12 @@ class GraphWalk(fx.Interpreter):
             self._from_weights.add(node)
 
 
-def _own_name(node: fx.Node) -> str:
+def _give_name(node: fx.Node, names: Names) -> str:
+    """Return the layer name of a node; that of ``*args`` is the parameter's own."""
     target = str(node.target)
-    return target.lstrip("*") if target.startswith("*") else node.name
+    if node.op == "call_module":
+        return names.for_module(target)
+    return names.for_node(target.lstrip("*") if target.startswith("*") else node.name)
 
 
 def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
@@ -159,9 +163,3 @@ def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
 
 def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
     return inspect.signature(model.forward).bind(*batch.args, **batch.kwargs).arguments
-
-
-def _inner_modules(model: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
-    """Return what lies inside the graph's leaf modules (torch.nn.TransformerEncoder and the like)."""
-    called = tuple({f"{node.target}." for node in graph.nodes if node.op == "call_module"})
-    return {path: module for path, module in model.named_modules() if path.startswith(called)}
