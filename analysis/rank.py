@@ -21,9 +21,9 @@ from hessrank.data.samples import as_samples
 from hessrank.distributed import Team
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network, unwrap, wrappers_of
-from hessrank.network.frozen_model import untouched
-from hessrank.network.sample_batches import Feed
-from hessrank.out_of_memory import memory_errors_explained
+from hessrank.network.frozen_model import freeze
+from hessrank.network.sample_batches import SampleBatches
+from hessrank.out_of_memory import explain_memory_errors
 
 DEFAULT_SAMPLES = 32
 
@@ -100,10 +100,10 @@ def rank(
     samples, team = as_samples(data, DEFAULT_SAMPLES if num_samples is None else num_samples), Team(group)
     wrappers, (model, notes) = wrappers_of(model), _in_full_precision(unwrap(model))
     notes += [f"took the network out of {name}" for name in wrappers]
-    with untouched(model), memory_errors_explained():
-        with team.together():
-            feed = Feed(samples, model, batch_size, needs_target=made.needs_target, team=team)
-            job = Job(model, feed, made, options, tell, notes, checkpoint)
+    with freeze(model), explain_memory_errors():
+        with team.raise_together():
+            batches = SampleBatches(samples, model, batch_size, needs_target=made.needs_target, team=team)
+            job = Job(model, batches, made, options, tell, notes, checkpoint)
         rounds, increases = job.run(estimator)
         frame = assemble(rounds, increases, options.by)
         info = job.describe_loss() | describe_run(

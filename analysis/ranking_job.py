@@ -29,13 +29,13 @@ from hessrank.data import Data
 from hessrank.data.batch import Batch
 from hessrank.errors import HessrankError, ModelError, OptionError
 from hessrank.network.layer_facts import SampleAxis
-from hessrank.network.layer_sizes import look_at_sizes
+from hessrank.network.layer_sizes import measure_all_sizes
 from hessrank.network.layer_survey import check_weights, find_sample_axes
 from hessrank.network.network import Network
 from hessrank.network.outputs import output_tensors
 from hessrank.network.padding import leave_out_padding
 from hessrank.network.precision import read_precision
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.weights import find_weights
 from hessrank.out_of_memory import is_out_of_memory
 from hessrank.text import listed
@@ -50,7 +50,7 @@ class Job:
     def __init__(
         self,
         model: nn.Module,
-        feed: Feed,
+        batches: SampleBatches,
         loss: Loss,
         options: Options,
         tell: Progress,
@@ -58,32 +58,32 @@ class Job:
         checkpoint: Checkpoint | None,
     ) -> None:
         check_weights(model)
-        self.feed, self.loss, self.options, self.tell, self.notes = feed, loss, options, tell, notes
-        self.team, self.checkpoint = feed.team, checkpoint
+        self.batches, self.loss, self.options, self.tell, self.notes = batches, loss, options, tell, notes
+        self.team, self.checkpoint = batches.team, checkpoint
         self.about_model = describe_model(model)
-        contents = feed.contents()
+        contents = batches.read_all()
         self.fingerprint, self._several_sizes = contents.sha256, len(set(contents.shapes)) > 1
-        self.one = feed.batch(0)
+        self.one = batches.batch(0)
         self.network = Network(model, self.one)
-        self.facts, self._outputs = look_at_sizes(self.network, feed, contents.shapes)
+        self.facts, self._outputs = measure_all_sizes(self.network, batches, contents.shapes)
         self.weights = find_weights(self.network, self.one)
 
     def run(self, estimator: str) -> tuple[Rounds, Increases]:
         """Survey, sample the traces, then the damage of rounding."""
         self._settle_batches()
-        self.notes += leave_out_padding(self.network, self.feed, self.facts)
+        self.notes += leave_out_padding(self.network, self.batches, self.facts)
         self._begin(estimator)
         names = [layer.name for layer in self.network.layers]
         errors = self._survey()
         check_curvature(Work(self.network, self.loss, self.one, Rademacher(0), range(1), names, [], self._axes))
         wanted = self.weights if self.options.weights else []
         choices = plan(estimator, self.network, self.loss, wanted, self._outputs, self._pilot)
-        parts = [Part.of(choice, len(self.feed)) for choice in choices]
-        copies = self._started_with = self._copies(self.feed.batch_size, _COPIES)
+        parts = [Part.of(choice, len(self.batches)) for choice in choices]
+        copies = self._started_with = self._copies(self.batches.batch_size, _COPIES)
         rounds = Rounds(
             self.network,
             self.loss,
-            self.feed,
+            self.batches,
             self.facts,
             parts,
             self.options.seed,
@@ -118,7 +118,7 @@ class Job:
     def describe_data(self, data: Any) -> dict[str, Any]:
         """Return what the samples were, with a fingerprint of their content."""
         told = data.description if isinstance(data, Data) else {"kind": type(data).__name__}
-        return {**told, "samples_used": len(self.feed), "sha256": self.fingerprint}
+        return {**told, "samples_used": len(self.batches), "sha256": self.fingerprint}
 
     def _begin(self, estimator: str) -> None:
         """See that all processes do the same ranking, and that the checkpoint is of this one."""
@@ -127,7 +127,7 @@ class Job:
         key = {
             "model weights": self.about_model["weights_sha256"],
             "data": self.fingerprint,
-            "number of samples": len(self.feed),
+            "number of samples": len(self.batches),
             "loss": self.loss.name,
             "estimator": estimator,
             **asdict(self.options),
@@ -135,7 +135,7 @@ class Job:
             "size of the first output": f"{size:.3g}",
             **versions(),
         }
-        for place, others in enumerate(self.team.everyones(key)):
+        for place, others in enumerate(self.team.gather_values(key)):
             if others != key:
                 raise OptionError(
                     f"process {place} does another ranking than process {self.team.place}: {difference(key, others)}"
@@ -145,21 +145,21 @@ class Job:
 
     def _settle_batches(self) -> None:
         """See whether samples stay apart inside a batch; if not, go one by one."""
-        if self.feed.batch_size == 1 or len(self.feed) == 1:
-            self.feed.batch_size = 1
+        if self.batches.batch_size == 1 or len(self.batches) == 1:
+            self.batches.batch_size = 1
         elif self._several_sizes:
-            self.feed.batch_size = 1
+            self.batches.batch_size = 1
             self.notes.append("the samples are of several sizes: they went one by one")
         elif self._mixed:
-            self.feed.batch_size = 1
+            self.batches.batch_size = 1
             self.notes.append(f"{self._mixed}: they went one by one")
 
     @cached_property
     def _mixed(self) -> str:
         """Why samples cannot share a batch; empty if they can."""
         try:
-            other = self.feed.batch(0, 1) if len(self.feed) > 1 else self.one.map(_and_mirrored)
-            pair = replace(other, samples=(0, min(1, len(self.feed) - 1)))
+            other = self.batches.batch(0, 1) if len(self.batches) > 1 else self.one.map(_and_mirrored)
+            pair = replace(other, samples=(0, min(1, len(self.batches) - 1)))
             name = find_sample_axes(self.network, self.one, pair, self.facts)
         except HessrankError as error:
             return f"two samples at once do not work ({error})"
@@ -197,9 +197,9 @@ class Job:
         """Run the pilot in the first process: its plan is everybody's."""
         self.tell("pilot", 0, 1)
         hardest, found = self._hardest(), {"plan": [], "ran_out": False}
-        with self.team.together():
-            if self.team.first:
-                probes, batch = Rademacher(self.options.seed), self.feed.batch(hardest)
+        with self.team.raise_together():
+            if self.team.is_first:
+                probes, batch = Rademacher(self.options.seed), self.batches.batch(hardest)
                 work = Work(self.network, self.loss, batch, probes, range(PROBES), layers, [], self._axes, copies)
                 try:
                     found["plan"] = kept(run_pilot(work, self.facts, self._outputs))
@@ -207,24 +207,27 @@ class Job:
                     if not is_out_of_memory(error):
                         raise
                     found["ran_out"] = True
-        return self.team.agreed(found)
+        return self.team.broadcast(found)
 
     def _hardest(self) -> int:
         """Return the sample with the largest loss: it has the largest share in the traces."""
-        losses = np.zeros(len(self.feed))
+        losses = np.zeros(len(self.batches))
 
         def look(batch: Batch) -> None:
             output = self.network.run(batch, lambda *_: None).output
             losses[list(batch.samples)] = self.loss.per_sample(output, target_of(self.loss, batch, output)).cpu()
 
-        with self.team.together():
-            self.feed.each(look)
-        return int(self.team.gathered(losses, 0).argmax())
+        with self.team.raise_together():
+            self.batches.for_each(look)
+        return int(self.team.gather(losses, 0).argmax())
 
     def _survey(self) -> RoundingErrors:
         """Return what the samples show of rounding each layer; learn the ranges on the way."""
-        found, total = RoundingErrors(self.network, self.facts, self.options.bits, len(self.feed)), 2 * len(self.feed)
-        stage = Stage("ranges", self.feed, {"errors": found}, self.checkpoint)
+        found, total = (
+            RoundingErrors(self.network, self.facts, self.options.bits, len(self.batches)),
+            2 * len(self.batches),
+        )
+        stage = Stage("ranges", self.batches, {"errors": found}, self.checkpoint)
         stage.run([found.look, found.measure], lambda share: self.tell("ranges", int(share * total), total))
         if found.masked:
             self.notes.append(
@@ -237,9 +240,9 @@ class Job:
         numel = np.array([self.facts[layer.name].numel for layer in self.network.layers], dtype=np.float64)
         by = self.options.by
         if by == "trace":
-            return np.ones((len(numel), len(self.feed)))
+            return np.ones((len(numel), len(self.batches)))
         if by == "mean_trace":
-            return np.broadcast_to(1 / numel[:, None], (len(numel), len(self.feed)))
+            return np.broadcast_to(1 / numel[:, None], (len(numel), len(self.batches)))
         return np.asarray(errors[:, self.options.bits.index(self.options.by_bits)] / 2)
 
     def _note(self, rounds: Rounds) -> None:

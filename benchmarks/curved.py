@@ -27,11 +27,11 @@ from hessrank.analysis.losses.losses import make_loss
 from hessrank.analysis.sampling.sampler import Part, Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 
 CHUNK = 16
 COPIES = 8
@@ -54,14 +54,14 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         logits = model(x)
     digit = int(F.cross_entropy(logits, labels, reduction="none").argsort(descending=True)[place])
     one = Batch((x[digit : digit + 1],), target=labels[digit : digit + 1])
-    with untouched(model):
+    with freeze(model):
         network = Network(model, one)
         names = [layer.name for layer in network.layers]
         axes = dict.fromkeys(names, SampleAxis())
         loss = make_loss("cross-entropy")
         everything = Work(network, loss, one, Rademacher(0), range(probes), names, [], axes)
         found: list[Choice] = []
-        facts = first_look(network, one)
+        facts = measure_sizes(network, one)
 
         def pilot(layers: tuple[str, ...]) -> list[object]:
             work = dataclasses.replace(everything, layers=layers, indices=range(PROBES), copies=PROBES)
@@ -73,9 +73,9 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK
         fast_loop_time = seconds(lambda: _estimates(side_by_side, "hutchinson", CHUNK)) / CHUNK
         parts = [Part.of(c, 1) for c in found if c.estimator not in ("exact", "gauss-newton")]
-        feed = Feed([(x[digit], labels[digit])], model, 1, needs_target=True)
+        batches = SampleBatches([(x[digit], labels[digit])], model, 1, needs_target=True)
         ones = np.ones((len(names), 1))
-        rounds = Rounds(network, loss, feed, facts, [Part.of(found[0], 1), *parts], 0, ones, COPIES)
+        rounds = Rounds(network, loss, batches, facts, [Part.of(found[0], 1), *parts], 0, ones, COPIES)
         auto_time = seconds(lambda: rounds.run(1e-12, probes, lambda *_: None)) / probes
         spread = dict(
             zip(loop.layers, _estimates(side_by_side, "hutchinson", 8 * probes).var(0, ddof=1), strict=True)

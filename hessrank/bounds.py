@@ -21,7 +21,7 @@ MOST_RATE = 1e6
 """Of learning rates, decays, coefficients; what is larger overflows in the first steps."""
 
 
-def whole(
+def check_whole(
     name: str, value: object, *, least: int, most: int = MOST_COUNT, why: str = "", error: Refusal = OptionError
 ) -> int:
     """Return a whole number that lies between its bounds.
@@ -46,7 +46,7 @@ def whole(
     raise error(f"{name} is {brief(value)}: it should be a whole number, {least}{why} or more")
 
 
-def number(
+def check_number(
     name: str, value: object, *, least: float = -math.inf, above: float = -math.inf, error: Refusal = OptionError
 ) -> float:
     """Return a finite number that is at least ``least`` and more than ``above``.

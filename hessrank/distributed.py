@@ -36,7 +36,7 @@ class Team:
         self.size = 1 if group is None else dist.get_world_size(group)
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that speaks for all."""
         return self.place == 0
 
@@ -44,7 +44,7 @@ class Team:
         """Return which of so many samples this process does: neighbors, so that batches stay together."""
         return range(samples * self.place // self.size, samples * (self.place + 1) // self.size)
 
-    def gathered(self, table: NDArray[_Number], axis: int) -> NDArray[_Number]:
+    def gather(self, table: NDArray[_Number], axis: int) -> NDArray[_Number]:
         """Return ``table`` with each process's samples from that process.
 
         Args:
@@ -57,17 +57,17 @@ class Team:
         mine = np.zeros_like(table)
         places = (slice(None),) * axis + (slice(own.start, own.stop),)
         mine[places] = table[places]
-        return self._reduced(mine, dist.ReduceOp.SUM)
+        return self._reduce(mine, dist.ReduceOp.SUM)
 
-    def lowest(self, table: NDArray[_Number]) -> NDArray[_Number]:
+    def reduce_min(self, table: NDArray[_Number]) -> NDArray[_Number]:
         """Return the smallest that any process has of each entry."""
-        return self._reduced(table, dist.ReduceOp.MIN)
+        return self._reduce(table, dist.ReduceOp.MIN)
 
-    def highest(self, table: NDArray[_Number]) -> NDArray[_Number]:
+    def reduce_max(self, table: NDArray[_Number]) -> NDArray[_Number]:
         """Return the largest that any process has of each entry."""
-        return self._reduced(table, dist.ReduceOp.MAX)
+        return self._reduce(table, dist.ReduceOp.MAX)
 
-    def agreed(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return what the first process says, whatever the others have."""
         if self.size == 1:
             return value
@@ -76,7 +76,7 @@ class Team:
         first: T = said[0]
         return first
 
-    def everyones(self, value: T) -> list[T]:
+    def gather_values(self, value: T) -> list[T]:
         """Return what each process says."""
         if self.size == 1:
             return [value]
@@ -85,7 +85,7 @@ class Team:
         return said
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_together(self) -> Iterator[None]:
         """Let an error of one process end the block for all: nobody goes on to wait for one that is gone.
 
         Raises:
@@ -104,13 +104,13 @@ class Team:
         if error is not None and not isinstance(error, HessrankError):
             why = f"({type(error).__name__}: {error}): its traceback is above"
             shown = HessrankError(f"process {self.place} failed {why}")
-        failed = [failure for failure in self.everyones(shown) if failure is not None]
+        failed = [failure for failure in self.gather_values(shown) if failure is not None]
         if error is not None and not isinstance(error, HessrankError):
             raise error
         if failed:
             raise failed[0]
 
-    def _reduced(self, table: NDArray[_Number], how: dist.ReduceOp.RedOpType) -> NDArray[_Number]:
+    def _reduce(self, table: NDArray[_Number], how: dist.ReduceOp.RedOpType) -> NDArray[_Number]:
         if self.size == 1:
             return table
         tensor = torch.from_numpy(np.array(table))

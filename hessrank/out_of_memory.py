@@ -29,7 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_errors_explained() -> Iterator[None]:
+def explain_memory_errors() -> Iterator[None]:
     """Turn what the allocators raise inside the block into one line; batches have been made smaller by then.
 
     Raises:

@@ -29,13 +29,13 @@ class Stop:
             self._act()
 
 
-def stops(handler: Any) -> bool:
+def is_stopping(handler: Any) -> bool:
     """Return whether a signal with this handler stops the work: Python's own of Ctrl-C does, and ours."""
     return handler is signal.default_int_handler or isinstance(handler, Stop)
 
 
 @contextmanager
-def handlers_kept() -> Iterator[bool]:
+def keep_handlers() -> Iterator[bool]:
     """Set the handlers of :data:`STOPPING` back at the end; give whether this thread may change them."""
     if threading.current_thread() is not threading.main_thread():
         yield False
@@ -59,7 +59,7 @@ def stopping_signals() -> Iterator[None]:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    with handlers_kept() as may_change:
+    with keep_handlers() as may_change:
         stop = Stop(interrupt)
         for number in STOPPING if may_change else ():
             if signal.getsignal(number) is signal.SIG_DFL:

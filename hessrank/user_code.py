@@ -13,14 +13,14 @@ from typing import Any, TextIO
 
 from hessrank.errors import HessrankError, LossError
 from hessrank.out_of_memory import is_out_of_memory
-from hessrank.signals import handlers_kept
+from hessrank.signals import keep_handlers
 from hessrank.text import message_of, one_line, printable
 
 _STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
 
 
 @contextmanager
-def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
+def explain_errors(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
     """Say in one line what code of the user's raises; errors of ours, an interrupt and a lack of memory go through.
 
     Args:
@@ -42,9 +42,9 @@ def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
 
 @contextmanager
 def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
-    """Run code of the user's that is imported or called once; as :func:`told`, and nothing that it changes stays.
+    """Run the user's code with its errors explained, and undo what it changes.
 
-    What is put back: the current folder, the standard streams, signal handlers, filters of warnings, the limit of
+    It is for code that is imported or called once. Errors are as :func:`explain_errors` has them. What is put back: the current folder, the standard streams, signal handlers, filters of warnings, the limit of
     recursion, and the state of Python's, NumPy's and torch's random numbers; of torch also the default type and
     device, the number of threads, whether gradients are recorded and whether algorithms have to be deterministic.
     Outputs go where the user said, and every command computes what it computes without this code.
@@ -56,17 +56,17 @@ def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
     Raises:
         HessrankError: of this ``kind``, saying what ``what`` raised.
     """
-    with told(what, kind), contained():
+    with explain_errors(what, kind), keep_process_state():
         yield
 
 
 @contextmanager
-def contained() -> Iterator[None]:
+def keep_process_state() -> Iterator[None]:
     """Put back what the block changes in the process, as :func:`user_code` says; errors are left as they are."""
     with ExitStack() as stack:
-        stack.enter_context(handlers_kept())
+        stack.enter_context(keep_handlers())
         stack.enter_context(warnings.catch_warnings())
-        for restore in _restorers():
+        for restore in _make_restorers():
             stack.callback(restore)
         yield
 
@@ -81,12 +81,12 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {one_line(error)}" if message_of(error) else name
 
 
-def _restorers() -> Iterator[Callable[[], Any]]:
+def _make_restorers() -> Iterator[Callable[[], Any]]:
     """Yield what puts each part of the process's state back to what it is now."""
-    yield _streams()
+    yield _keep_streams()
     with suppress(OSError):  # the folder may be gone
         folder = os.getcwd()
-        yield lambda: _enter(folder)
+        yield lambda: _enter_folder(folder)
     depth = sys.getrecursionlimit()
     yield lambda: sys.setrecursionlimit(depth)
     state = random.getstate()
@@ -97,10 +97,10 @@ def _restorers() -> Iterator[Callable[[], Any]]:
         yield lambda: numpy.random.set_state(drawn)
     torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_default_device"):
-        yield from _torch_restorers(torch)
+        yield from _make_torch_restorers(torch)
 
 
-def _torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
+def _make_torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     recorded, state = torch.is_grad_enabled(), torch.get_rng_state()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -120,12 +120,12 @@ def _torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
     yield restore
 
 
-def _enter(folder: str) -> None:
+def _enter_folder(folder: str) -> None:
     with suppress(OSError):
         os.chdir(folder)
 
 
-def _streams() -> Callable[[], None]:
+def _keep_streams() -> Callable[[], None]:
     """Return what gives the standard streams back, also those that were closed."""
     kept: dict[str, tuple[TextIO | None, int, int | None]] = {}
     for name, number in _STREAMS:
@@ -143,12 +143,12 @@ def _streams() -> Callable[[], None]:
                 if not same:
                     os.dup2(copy, number)
                 os.close(copy)
-            setattr(sys, name, _reopened(stream, number) if copy is not None else stream)
+            setattr(sys, name, _reopen(stream, number) if copy is not None else stream)
 
     return restore
 
 
-def _reopened(stream: TextIO | None, number: int) -> TextIO | None:
+def _reopen(stream: TextIO | None, number: int) -> TextIO | None:
     """Return the stream; one in its place where it is a closed one of the process."""
     if stream is None or not stream.closed:
         return stream

@@ -41,13 +41,13 @@ Name = Annotated[str, Field(min_length=1)]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Told(BaseModel):
+class RecordPart(BaseModel):
     """Part of a file that hessrank wrote; keys that it does not know are somebody's own, and left alone."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-def checked(cls: type[M], data: Any, *, source: str, error: type[HessrankError], remedy: str = "") -> M:
+def validate(cls: type[M], data: Any, *, source: str, error: type[HessrankError], remedy: str = "") -> M:
     """Return ``data`` as a ``cls``.
 
     Args:
@@ -66,10 +66,10 @@ def checked(cls: type[M], data: Any, *, source: str, error: type[HessrankError],
         told: dict[str, Any] = dict(problem.errors(include_url=False)[0])
         path = printable(".".join(map(str, told["loc"])))
         place = ": ".join(part for part in (source, path) if part)
-        raise error(f"{place}: {misfit(told)}" + f"; {remedy}" * bool(remedy)) from problem
+        raise error(f"{place}: {describe_misfit(told)}" + f"; {remedy}" * bool(remedy)) from problem
 
 
-def misfit(told: Mapping[str, Any]) -> str:
+def describe_misfit(told: Mapping[str, Any]) -> str:
     """Return in words what pydantic found wrong with a value."""
     context = told.get("ctx", {})
     if context.get("error") is not None:

@@ -15,7 +15,7 @@ from hessrank.errors import ModelError
 from hessrank.network.layer_facts import sample_norms
 from hessrank.network.layer_names import Layer
 from hessrank.network.padding import real_positions, without_padding
-from hessrank.network.precision import sent_back, widened
+from hessrank.network.precision import run_backward, widen
 from hessrank.network.walks.call import Call
 from hessrank.network.weights import weight_gradients, weight_norms
 from hessrank.text import first_line
@@ -74,7 +74,7 @@ class GradientNorms:
         def send(scaled: list[Tensor], keeping: bool) -> Estimates:
             return self._sent(outputs, roots, scaled, keep=keeping)
 
-        found, factor = sent_back(send, seeds, self._work.precision, Estimates.finite, keep=keep)
+        found, factor = run_backward(send, seeds, self._work.precision, Estimates.finite, keep=keep)
         return found * factor**-2
 
     def _sent(
@@ -105,7 +105,7 @@ class GradientNorms:
         row, axis, count = self._row[layer.name], self._work.axes[layer.name], len(self._work.batch)
 
         def hook(slope: Tensor) -> None:
-            slope = without_padding(widened(slope), axis, self._real)
+            slope = without_padding(widen(slope), axis, self._real)
             self._layer_norms[row] = sample_norms(slope, axis, count)
 
         return hook
@@ -119,7 +119,7 @@ class GradientNorms:
         kept = given.movedim(axis.dim, 0)
 
         def hook(slope: Tensor) -> None:
-            given, slope = widened((kept, slope.movedim(axis.dim, 0)))
+            given, slope = widen((kept, slope.movedim(axis.dim, 0)))
             if not shared:
                 self._weight_norms[row] = weight_norms(module, given, slope, count)
                 return

@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from hessrank.analysis.losses.cross_entropy import CrossEntropy
 from hessrank.analysis.losses.position_weights import divergence, position_shares, shares, softmax_factor
 from hessrank.errors import LossError, OptionError, unknown_name
-from hessrank.network.outputs import class_dim, detached, may_be_logits, named_outputs, output_tensors
+from hessrank.network.outputs import class_dim, detach, may_be_logits, named_outputs, output_tensors
 from hessrank.network.padding import Padded
 from hessrank.plugins import Registry
 from hessrank.text import first_line, shapes_text
-from hessrank.user_code import told, user_code
+from hessrank.user_code import explain_errors, user_code
 
 
 class Loss(Protocol):
@@ -59,7 +59,7 @@ def curvature_times(loss: Loss, output: Any, target: Any, w: Sequence[Tensor]) -
         target: what the loss compares it with.
         w: a tensor for each of the output's tensors, :func:`hessrank.network.outputs.output_tensors`.
     """
-    output = detached(output, requires_grad=True)
+    output = detach(output, requires_grad=True)
     z = output_tensors(output)
     with torch.enable_grad():
         total = loss.per_sample(output, target).sum()
@@ -256,7 +256,7 @@ class CustomLoss:
         return None
 
     def _one(self, output: Any, target: Any) -> Tensor:
-        with told(f"loss {self.name!r}"):
+        with explain_errors(f"loss {self.name!r}"):
             value = self._function(output, target) if self.needs_target else self._function(output)
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

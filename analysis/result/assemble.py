@@ -20,10 +20,10 @@ from hessrank.analysis.rounding.predicted_increase import Increases
 from hessrank.analysis.sampling.sampler import Rounds
 from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.network.constants import Operands
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import content
+from hessrank.network.sample_batches import tensor_bytes
 from hessrank.network.weights import Weight, without_trace
 
 
@@ -35,7 +35,7 @@ def assemble(rounds: Rounds, increases: Increases, by: str) -> pd.DataFrame:
         increases: the predicted increases.
         by: the column to rank by.
     """
-    exact, several = rounds.exact, len(rounds.feed) > 1
+    exact, several = rounds.exact, len(rounds.batches) > 1
     traces = summarize(rounds.trace_replicates(), deterministic=exact, of_samples=several)
     low, high = rank_intervals(rounds.key_replicates())
     table = _layer_columns(rounds)
@@ -72,7 +72,7 @@ def _layer_columns(rounds: Rounds) -> dict[str, Any]:
     table["estimator"] = [part.choice.estimator for part in parts]
     table["probed_at"] = [part.choice.probed_at or layer.name for part, layer in zip(parts, layers, strict=True)]
     table["num_probes"] = [int(part.layers.num_probes.max()) for part in parts]
-    table["num_samples"] = len(rounds.feed)
+    table["num_samples"] = len(rounds.batches)
     return table
 
 
@@ -101,7 +101,7 @@ def _weight_columns(rounds: Rounds, increases: Increases) -> dict[str, Any]:
         for b, value in zip(increases.bits, values, strict=True):
             columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
     for part in rounds.parts:
-        fixed, several = part.estimator.deterministic, len(rounds.feed) > 1
+        fixed, several = part.estimator.deterministic, len(rounds.batches) > 1
         found = summarize(part.weights.values(), deterministic=fixed, of_samples=several)
         for i, weight in enumerate(part.choice.weights):
             place = row[weight.calls[0]]
@@ -124,7 +124,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> dict[str, Any]:
+def describe_graph(network: Network, facts: Mapping[str, LayerFacts], weights: Sequence[Weight]) -> dict[str, Any]:
     """Return how the layers hang together, for whoever makes a policy of the ranking.
 
     Args:
@@ -156,7 +156,7 @@ def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequen
     }
 
 
-def _range(facts: Facts) -> list[float]:
+def _range(facts: LayerFacts) -> list[float]:
     """Return smallest and largest value; an activation without elements has none."""
     return [facts.low, facts.high] if facts.low <= facts.high else [0.0, 0.0]
 
@@ -213,6 +213,6 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         if isinstance(value, Tensor):
-            digest.update(content(value))
+            digest.update(tensor_bytes(value))
     count = sum(p.numel() for p in model.parameters())
     return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}

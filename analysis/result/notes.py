@@ -13,7 +13,7 @@ from hessrank.analysis.losses.losses import Loss
 from hessrank.analysis.sampling.sampler import Rounds
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
-from hessrank.network.layer_survey import never_run
+from hessrank.network.layer_survey import find_never_run
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight, computed_weights, without_trace
 from hessrank.text import listed
@@ -33,7 +33,7 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         notes.append(
             f"{listed(map(repr, formulas))}: a spreadsheet takes such a name for a formula: import the column as text"
         )
-    if idle := never_run(network):
+    if idle := find_never_run(network):
         notes.append(f"{listed(idle)} never ran on this data: not ranked")
     notes.extend(
         f"{listed(weight.calls)} share one weight: its trace is that of all calls together, "
@@ -72,19 +72,19 @@ def of_machines(rounds: Rounds, copies: int) -> list[str]:
         rounds: the finished sampling.
         copies: how many copies of a sample it began with.
     """
-    notes, feed = [], rounds.feed
+    notes, batches = [], rounds.batches
     wide = sorted({p.choice.estimator for p in rounds.parts} - set(FIRST_ORDER))
     if rounds.precision is not None and wide:
         notes.append(f"half precision is for first-order passes: {listed(wide)} worked in the network's own")
-    left = min(feed.team.everyones(rounds.copies))
+    left = min(batches.team.gather_values(rounds.copies))
     if left < copies:
         notes.append(f"memory ran out: went on with {left} probes side by side")
-    if any(feed.team.everyones(feed.halved)):
-        size = min(feed.team.everyones(feed.batch_size))
+    if any(batches.team.gather_values(batches.halved)):
+        size = min(batches.team.gather_values(batches.batch_size))
         notes.append(f"memory ran out: went on with batches of {size}")
-    if len(feed) < feed.team.size:
-        notes.append(f"{feed.team.size} processes share {len(feed)} samples: some had nothing to do")
-    if len(feed) == 1:
+    if len(batches) < batches.team.size:
+        notes.append(f"{batches.team.size} processes share {len(batches)} samples: some had nothing to do")
+    if len(batches) == 1:
         notes.append("one sample only: the error bars speak of this sample, not of others")
     return notes
 
@@ -105,8 +105,8 @@ def verdict(rounds: Rounds, max_probes: int, increase_probes: int) -> list[str]:
         )
     if unequal(rounds.traces_per_sample()):
         notes.append(
-            f"the {len(rounds.feed)} samples are very unequal, a few carry most of a trace: the intervals are likely "
-            "too narrow below; use more of them (--num-samples)"
+            f"the {len(rounds.batches)} samples are very unequal, a few carry most of a trace: the intervals are "
+            "likely too narrow below; use more of them (--num-samples)"
         )
     if rounds.open:
         of = len(rounds.settled) - 1

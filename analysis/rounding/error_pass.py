@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hessrank.analysis.rounding.quantize import activation_errors
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_survey import find_ranges, mask_by_fills
 from hessrank.network.network import Network
 
@@ -24,7 +24,7 @@ class RoundingErrors:
         wiped: share of the elements other than 0 that round to 0, of the same shape.
     """
 
-    def __init__(self, network: Network, facts: Mapping[str, Facts], bits: Sequence[int], samples: int) -> None:
+    def __init__(self, network: Network, facts: Mapping[str, LayerFacts], bits: Sequence[int], samples: int) -> None:
         """Start with nothing; the ranges go into ``facts``."""
         self._network, self._facts, self._bits = network, dict(facts), tuple(bits)
         self.errors = np.zeros((len(network.layers), len(self._bits), samples))
@@ -46,11 +46,11 @@ class RoundingErrors:
         state = self.state()
         self.restore(
             {
-                "errors": team.gathered(self.errors, 2),
-                "wiped": team.gathered(self.wiped, 2),
-                "low": team.lowest(state["low"]),
-                "high": team.highest(state["high"]),
-                "masked": team.highest(state["masked"]),
+                "errors": team.gather(self.errors, 2),
+                "wiped": team.gather(self.wiped, 2),
+                "low": team.reduce_min(state["low"]),
+                "high": team.reduce_max(state["high"]),
+                "masked": team.reduce_max(state["masked"]),
             }
         )
 

@@ -102,10 +102,10 @@ def _measured(
     found = _Measured(len(doubts), len(samples))
     if not doubts:
         return found.values
-    feed = rounds.feed.some(samples)
+    batches = rounds.batches.select(samples)
     ranges = {name: (fact.low, fact.high) for name, fact in rounds.facts.items()}
     masked = {name: fact.axis.masked for name, fact in rounds.facts.items() if fact.axis.masked is not None}
-    bench = Bench(rounds.network, feed, rounds.loss, ranges, masked)
+    bench = Bench(rounds.network, batches, rounds.loss, ranges, masked)
 
     def measure(what: Damaged, number: int, batch: Batch) -> None:
         damage = bench.damage_on(batch, what)
@@ -113,8 +113,8 @@ def _measured(
             damage = (damage + bench.damage_on(batch, what, -1.0)) / 2
         found.values[number, list(batch.samples)] = damage
 
-    total = len(doubts) * len(feed)
-    Stage(stage, feed, {"values": found}, rounds.checkpoint).run(
+    total = len(doubts) * len(batches)
+    Stage(stage, batches, {"values": found}, rounds.checkpoint).run(
         [partial(measure, doubt.what, number) for number, doubt in enumerate(doubts)],
         lambda share: progress(stage, int(share * total), total),
     )
@@ -128,7 +128,7 @@ class _Measured:
         self.values: Array = np.zeros((tensors, samples))
 
     def share(self, team: Team) -> None:
-        self.values = team.gathered(self.values, 1)
+        self.values = team.gather(self.values, 1)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {"values": self.values}

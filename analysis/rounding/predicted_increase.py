@@ -171,7 +171,7 @@ def _weights_by_trace(rounds: Rounds, moved: Array) -> Array:
         rounds: the finished sampling of the traces.
         moved: ‖e‖²/n of the weights, shape (weights, bits).
     """
-    traces = [np.zeros((0, len(rounds.feed))), *(part.weights.per_sample() for part in rounds.parts)]
+    traces = [np.zeros((0, len(rounds.batches))), *(part.weights.per_sample() for part in rounds.parts)]
     return np.asarray(np.concatenate(traces)[:, None, :] * moved[:, :, None] / 2)
 
 
@@ -225,7 +225,7 @@ def _shares(rounds: Rounds, errors: Array) -> Array:
 
 def _knows_factor(rounds: Rounds) -> bool:
     """Return whether the loss knows a factor S of its curvature."""
-    one = rounds.feed.batch(0)
+    one = rounds.batches.batch(0)
     output = rounds.network.run(one, lambda *_: None).output
     zeros = [torch.zeros_like(tensor) for tensor in output_tensors(output)]
     return rounds.loss.factor(output, target_of(rounds.loss, one, output), zeros) is not None

@@ -60,7 +60,7 @@ class RoundingDraws:
 
         most = range(max(self.counts))
         chunks = [most] if self.exact else in_chunks(most)
-        stage = Stage("increases", rounds.feed, {"draws": self._found}, rounds.checkpoint)
+        stage = Stage("increases", rounds.batches, {"draws": self._found}, rounds.checkpoint)
         rounds.copies = stage.facts.get("copies", rounds.copies)
         stage.run(
             [partial(add, chunk) for chunk in chunks],

@@ -19,9 +19,9 @@ from hessrank.analysis.sampling.resumable_pass import Stage
 from hessrank.analysis.statistics import Array, Gaps, Replicates, in_groups
 from hessrank.data.batch import Batch
 from hessrank.errors import OptionError
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.weights import Weight
 from hessrank.out_of_memory import is_out_of_memory
 from hessrank.user_code import user_code
@@ -104,8 +104,8 @@ class Rounds:
 
     network: Network
     loss: Loss
-    feed: Feed
-    facts: dict[str, Facts]
+    batches: SampleBatches
+    facts: dict[str, LayerFacts]
     parts: list[Part]
     seed: int
     factors: Array  # (layers, samples): the key that is ranked is this times the trace
@@ -120,8 +120,8 @@ class Rounds:
 
     def run(self, tolerance: float, max_probes: int, progress: Progress) -> None:
         """Sample until the order is settled within ``tolerance`` or ``max_probes`` a sample are spent."""
-        done, goal = 0, min(max_probes, max(2, _AT_FIRST // len(self.feed)))
-        stage = Stage("probes", self.feed, self._tables(), self.checkpoint)
+        done, goal = 0, min(max_probes, max(2, _AT_FIRST // len(self.batches)))
+        stage = Stage("probes", self.batches, self._tables(), self.checkpoint)
         resumed = stage.facts
         if resumed:
             done, goal, self.copies = (resumed[name] for name in ("done", "goal", "copies"))
@@ -134,7 +134,7 @@ class Rounds:
             self._sample(stage, range(done, goal), max_probes, progress)
             done, goal = goal, min(2 * goal, max_probes)
             self._judge(tolerance)
-            self.stopped_by = self.feed.team.agreed(self._reason(done, max_probes))
+            self.stopped_by = self.batches.team.broadcast(self._reason(done, max_probes))
 
     def trace_replicates(self) -> Array:
         """Return replicates of every layer's trace in the order of execution, shape (layers, replicates)."""
@@ -162,7 +162,7 @@ class Rounds:
             exact: the keys of a sample have no noise.
         """
         self._keys = keys
-        if exact and len(self.feed) == 1:
+        if exact and len(self.batches) == 1:
             self.open, self.settled = 0, np.ones(len(keys), dtype=np.bool_)
         else:
             self._judge_order(tolerance, probe_share)
@@ -200,7 +200,7 @@ class Rounds:
         """Decide how many probes each part takes until others have taken ``goal``."""
         for part in self.parts:
             part.look_ahead(goal)
-        for part, until in zip(self.parts, self.feed.team.agreed([p.until for p in self.parts]), strict=True):
+        for part, until in zip(self.parts, self.batches.team.broadcast([p.until for p in self.parts]), strict=True):
             part.until = until
 
     def _sample(self, stage: Stage, indices: range, max_probes: int, progress: Progress) -> None:
@@ -253,7 +253,7 @@ class Rounds:
 
     def _judge(self, tolerance: float) -> None:
         """See which neighbors are open, and whether more probes could settle any of them."""
-        if self.exact and len(self.feed) == 1:
+        if self.exact and len(self.batches) == 1:
             self.settled = np.ones(len(self.network.layers), dtype=np.bool_)
             return
         self._judge_order(tolerance, self.probe_share())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hessrank.data.data_source import Sample, fields_of
 from hessrank.errors import DataError
-from hessrank.models.tensors import unusable
+from hessrank.models.tensors import why_unusable
 from hessrank.text import shape_text
 
 Column = np.ndarray[Any, Any] | Tensor
@@ -62,7 +62,7 @@ def _row(column: Column, index: int) -> Tensor:
 
 def _length(columns: Columns, source: str) -> int:
     """Return the number of samples, once every array is known to be usable."""
-    named = [(name or "the array", column) for name, column in fields_of(columns)]
+    named: list[tuple[str, Column]] = [(name or "the array", column) for name, column in fields_of(columns)]
     if not named:
         raise DataError(f"{source}: there are no arrays in it")
     for name, column in named:
@@ -92,7 +92,7 @@ def _unusable(column: Column) -> str:
 def _unusable_type(column: Column) -> str:
     """Return why the values of an array cannot be used, whatever its shape; empty if they can."""
     if isinstance(column, Tensor):
-        return unusable(column) or ("holds complex numbers; store real ones" if column.is_complex() else "")
+        return why_unusable(column) or ("holds complex numbers; store real ones" if column.is_complex() else "")
     if column.dtype.kind == "O":
         return "holds Python objects, which are not read; store an array of numbers"
     if column.dtype.kind not in "biuf" or column.dtype.itemsize > 8:

@@ -14,7 +14,7 @@ from hessrank.data.forward_arguments import TARGET_NAMES, ForwardArguments, bind
 from hessrank.data.samples import Samples
 from hessrank.errors import DataError
 from hessrank.text import dtype_text, first_line
-from hessrank.user_code import told
+from hessrank.user_code import explain_errors
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
     Raises:
         DataError: samples of different shapes, or fields that do not fit ``forward``.
     """
-    with told(f"reading samples {list(indices)}", DataError):
+    with explain_errors(f"reading samples {list(indices)}", DataError):
         rows = [samples[index] for index in indices]
     try:
         fields = default_collate(rows)

@@ -36,7 +36,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
     Raises:
         DataError: this is no image that Pillow reads.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         width, height = image.size
         if image.getexif().get(_ORIENTATION, 1) >= 5:
             width, height = height, width
@@ -51,7 +51,7 @@ def read_pixels(path: Path) -> Pixels:
     Raises:
         DataError: the image is damaged, or of a depth whose range is not known.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         values = _decode(path, image)
     planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
     return np.array(planes, dtype=np.float32, order="C")  # a copy: Pillow's own memory is not writable
@@ -62,18 +62,18 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray[Any, Any]:
     if color := _COLOR_16.match(raw_mode):
         return _decode_color_16(path, color.group(1), color.group(2))
     if image.mode == "F":
-        values = _upright(image)
+        values = _turn_upright(image)
         if not (values.min() >= 0 and values.max() <= 1):  # NaN fails too
             raise DataError(f"{path}: a floating image has to be in [0, 1]; scale it, or store it as .npy")
         return values
     if image.mode.startswith("I") and raw_mode.startswith("I;16"):
-        return _upright(image).astype(np.float32) / 65535
+        return _turn_upright(image).astype(np.float32) / 65535
     if image.mode.startswith("I") or ";16" in raw_mode or _bits(image) > 8:
         raise DataError(
             f"{path}: {_bits(image)}-bit values laid out as {raw_mode or image.mode!r} are not read; store 8 or 16 "
             "bits a channel, without transparency and not in separate planes"
         )
-    return _upright(image.convert("L" if image.mode in _GRAY_MODES else "RGB")).astype(np.float32) / 255
+    return _turn_upright(image.convert("L" if image.mode in _GRAY_MODES else "RGB")).astype(np.float32) / 255
 
 
 def _decode_color_16(path: Path, layout: str, order: str) -> np.ndarray[Any, Any]:
@@ -81,12 +81,12 @@ def _decode_color_16(path: Path, layout: str, order: str) -> np.ndarray[Any, Any
     swapped = {"B": "L", "L": "B", "N": _FOREIGN}[order]
     halves = []
     for raw_mode in (f"{layout};16{order}", f"{layout};16{swapped}"):
-        with _opened(path) as image:
+        with _open_image(path) as image:
             image.tile = [
                 tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
                 for tile in image.tile
             ]
-            halves.append(_upright(image)[..., :3].astype(np.float32))
+            halves.append(_turn_upright(image)[..., :3].astype(np.float32))
     high, low = halves
     return np.asarray((high * 256 + low) / 65535)
 
@@ -106,12 +106,12 @@ def _bits(image: ImageFile.ImageFile) -> int:
     return max(stated) if isinstance(stated, tuple) else int(stated)
 
 
-def _upright(image: Image.Image) -> np.ndarray[Any, Any]:
+def _turn_upright(image: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(ImageOps.exif_transpose(image))
 
 
 @contextmanager
-def _without_pillows_limit() -> Iterator[None]:
+def _lift_pillows_limit() -> Iterator[None]:
     """Leave the size of images to :mod:`hessrank.files.size_limits`: Pillow's limit looks at no file's size."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -121,10 +121,10 @@ def _without_pillows_limit() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image; Pillow decodes late, so its errors are caught for as long as the image is open."""
     try:
-        with _without_pillows_limit(), Image.open(path, formats=_FORMATS) as image:
+        with _lift_pillows_limit(), Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             claimed = width * height * len(image.getbands()) * np.dtype(np.float32).itemsize
             check_claim(path, claimed, f"this image of {width}×{height} pixels", error=DataError)

@@ -40,14 +40,14 @@ def files_of(folder: Path) -> tuple[str, list[Path]]:
             readable_file(entry, error=DataError)
             by_kind.setdefault(kind, []).append(entry)
     if not by_kind:
-        raise DataError(f"{folder}: {_nothing(entries)}")
+        raise DataError(f"{folder}: {_why_empty(entries)}")
     if len(by_kind) > 1:
         counts = " and ".join(f"{len(files)} {kind}" for kind, files in by_kind.items())
         raise DataError(f"{folder}: the folder holds {counts}; put each kind into a folder of its own")
     return next(iter(by_kind.items()))
 
 
-def _nothing(entries: list[Path]) -> str:
+def _why_empty(entries: list[Path]) -> str:
     if not entries:
         return "the folder is empty"
     if any(entry.is_dir() for entry in entries):

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import IterableDataset
 
-from hessrank.bounds import whole
+from hessrank.bounds import check_whole
 from hessrank.data.data_source import Data
 from hessrank.errors import DataError
 from hessrank.text import first_line
-from hessrank.user_code import told
+from hessrank.user_code import explain_errors
 
 
 class Samples(Protocol):
@@ -74,7 +74,7 @@ def as_samples(data: Any, num_samples: int | None = None) -> Samples:
     Raises:
         DataError: there is no sample, or the tensors disagree on how many there are.
     """
-    with told("the data", DataError):
+    with explain_errors("the data", DataError):
         return _as_samples(data, num_samples)
 
 
@@ -82,7 +82,7 @@ def _as_samples(data: Any, num_samples: int | None) -> Samples:
     samples: Any
     data = data.dataset if isinstance(data, Data) else data
     if num_samples is not None:
-        whole("num_samples", num_samples, least=1, error=DataError)
+        check_whole("num_samples", num_samples, least=1, error=DataError)
     if isinstance(data, Tensor | np.ndarray | tuple | Mapping):
         samples = TensorColumns(data)
     elif hasattr(data, "__getitem__") and isinstance(data, Sized) and not isinstance(data, IterableDataset):

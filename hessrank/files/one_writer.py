@@ -134,9 +134,9 @@ def acquire(target: Path) -> WriterLock:
                 raise OutputError(f"{target}: this very process is writing it already")
             _held.add(path)
         try:
-            descriptor = _opened(path, target)
+            descriptor = _open_locked(path, target)
             try:
-                _remove_unfinished(path, _content(path, descriptor))
+                _remove_unfinished(path, _read_content(path, descriptor))
                 return WriterLock(path, descriptor)
             except BaseException:
                 os.close(descriptor)
@@ -148,7 +148,7 @@ def acquire(target: Path) -> WriterLock:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
-def _opened(path: Path, target: Path) -> int:
+def _open_locked(path: Path, target: Path) -> int:
     """Return the open lock file once the kernel's lock on it is ours."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -171,13 +171,13 @@ def _lock(path: Path, descriptor: int, target: Path) -> None:
             return
     except OSError as error:
         if error.errno not in _NO_KERNEL_LOCKS:
-            raise _busy(path, descriptor, target, "wait for it, or stop it") from error
-    if os.pread(descriptor, 1, 0) and not _is_gone(_owner(_content(path, descriptor))):
-        raise _busy(path, descriptor, target, f"wait for it; if it is gone, remove {path}")
+            raise _make_busy_error(path, descriptor, target, "wait for it, or stop it") from error
+    if os.pread(descriptor, 1, 0) and not _is_gone(_find_owner(_read_content(path, descriptor))):
+        raise _make_busy_error(path, descriptor, target, f"wait for it; if it is gone, remove {path}")
 
 
-def _busy(path: Path, descriptor: int, target: Path, remedy: str) -> OutputError:
-    owner = _owner(_content(path, descriptor))
+def _make_busy_error(path: Path, descriptor: int, target: Path, remedy: str) -> OutputError:
+    owner = _find_owner(_read_content(path, descriptor))
     who = f"process {owner['process']} on {owner['host']}" if owner else "another process"
     return OutputError(f"{target}: {who} is writing it: {remedy}, or give another name to write to")
 
@@ -204,7 +204,7 @@ def _is_gone(owner: dict[str, Any]) -> bool:
     return False
 
 
-def _content(path: Path, descriptor: int) -> list[Any]:
+def _read_content(path: Path, descriptor: int) -> list[Any]:
     """Return the owner and the unfinished files that a lock file names; nothing if its owner wrote nothing yet.
 
     Raises:
@@ -222,7 +222,7 @@ def _content(path: Path, descriptor: int) -> list[Any]:
     return found
 
 
-def _owner(content: list[Any]) -> dict[str, Any]:
+def _find_owner(content: list[Any]) -> dict[str, Any]:
     """Return who holds a lock, as it is written in its file; nothing if that is damaged."""
     owner = content[0] if content else {}
     good = isinstance(owner.get("process"), int) and isinstance(owner.get("host"), str)

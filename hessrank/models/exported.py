@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from hessrank.errors import LoadError
 from hessrank.files.size_limits import check_archive
 from hessrank.text import one_line, shape_text
-from hessrank.user_code import contained
+from hessrank.user_code import keep_process_state
 
 
 def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor | None]:
@@ -36,11 +37,12 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
         )
     check_archive(path, error=LoadError)
     try:
-        with _quiet(), contained(), path.open("rb") as file:
+        with _silence(), keep_process_state(), path.open("rb") as file:
             program = torch.export.load(file)
             module = torch.export.unflatten(program)
     except Exception as error:  # torch.export raises several kinds here
         raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
+    args: tuple[Any, ...]
     args, kwargs = program.example_inputs or ((), {})
     single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].ndim > 0
     return module.eval(), args[0].detach() if single else None
@@ -53,7 +55,7 @@ def exported_note(inputs: Tensor | None) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Silence torch.export's log, which prints the traceback of an error it then raises again."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

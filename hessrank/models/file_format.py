@@ -46,7 +46,7 @@ _ONNX = re.compile(rb"\x08[\x03-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]")  # ir_vers
 _NO_MODEL = "not a model file that hessrank knows (torch.save, safetensors, torch.export .pt2)"
 
 
-def sniff(path: Path) -> Format:
+def detect_format(path: Path) -> Format:
     """Return the format of the file, whatever its name ends with.
 
     Raises:
@@ -59,7 +59,7 @@ def sniff(path: Path) -> Format:
         raise LoadError(f"{path}: the file is empty; copy or download it again")
     if head.startswith(b"PK\x03\x04"):
         check_archive(path, error=LoadError)
-        return _sniff_zip(path)
+        return _detect_in_zip(path)
     if _TORCH_MAGIC in head[:32]:
         return Format.TORCH
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
@@ -100,7 +100,7 @@ def _is_text(head: bytes) -> bool:
     return b"\0" not in head
 
 
-def _sniff_zip(path: Path) -> Format:
+def _detect_in_zip(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

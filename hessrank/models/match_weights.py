@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from hessrank.errors import LoadError
 from hessrank.models.name_prefixes import strip_prefixes
-from hessrank.models.tensors import unusable
+from hessrank.models.tensors import why_unusable
 from hessrank.text import IN_ALL, dtype_text, listed, one_line, printable, shape_text
 
 _LISTED = 8
@@ -47,12 +47,12 @@ def load_weights(
     shared = _complete_shared(names, own)
     failure = f"{source}: the weights do not fit the architecture"
     try:
-        if reasons := _passed_over(names, own):
+        if reasons := _find_conversions(names, own):
             raise LoadError(f"{failure}: {'; '.join(reasons)}")
         _adopt_types(model, names)
         model.load_state_dict(names)
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        reasons = _differences(names, own, may_ignore=may_ignore) or [one_line(error, at_most=400)]
+        reasons = _describe_differences(names, own, may_ignore=may_ignore) or [one_line(error, at_most=400)]
         raise LoadError(f"{failure}: {'; '.join(reasons)}") from error
     types = {dtype_text(value.dtype) for value in names.values() if _is_floating(value)} - {"float32"}
     return (*notes, *shared, *([f"weights are {', '.join(sorted(types))}"] if types else []))
@@ -88,7 +88,9 @@ def without_ignored(
 def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """Return what to say of keys that were left out, and of patterns if none were."""
     if ignored:
-        return (_phrase(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),)
+        return (
+            _describe_names(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),
+        )
     return (
         (f"--ignore-keys {shlex.join(patterns)}: the file has no such key that the network lacks",)
         if patterns
@@ -127,13 +129,13 @@ def _is_floating(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _find_conversions(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """Return a few phrases on what ``load_state_dict`` would convert or overwrite without a word."""
     kinds, twice, unfit = [], [], []
     first: dict[object, str] = {}
     for name in (name for name in own if isinstance(names.get(name), Tensor)):
         value, twin = names[name], first.setdefault(_place(own[name]) or name, name)
-        if reason := unusable(value):
+        if reason := why_unusable(value):
             unfit.append(f"{printable(name)} {reason}")
             continue
         if _is_floating(own[name]) and not value.is_floating_point():
@@ -142,13 +144,13 @@ def _passed_over(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
             twice.append(f"{twin} and {name}")
     found = (
         *unfit[:1],
-        _phrase("not of a floating type, as the network's are", kinds),
-        _phrase("one tensor in the network, two in the file", twice),
+        _describe_names("not of a floating type, as the network's are", kinds),
+        _describe_names("one tensor in the network, two in the file", twice),
     )
     return [phrase for phrase in found if phrase]
 
 
-def _differences(names: Mapping[str, Any], own: Mapping[str, Any], *, may_ignore: bool) -> list[str]:
+def _describe_differences(names: Mapping[str, Any], own: Mapping[str, Any], *, may_ignore: bool) -> list[str]:
     """Return up to three phrases: keys that are missing, unexpected, of another shape."""
     missing = [name for name in own if name not in names]
     unexpected = [name for name in names if name not in own]
@@ -163,11 +165,11 @@ def _differences(names: Mapping[str, Any], own: Mapping[str, Any], *, may_ignore
         name + "".join(f" (nearest is {near!r})" for near in difflib.get_close_matches(name, known, n=1, cutoff=0.75))
         for name in unexpected
     ]
-    ignoring = f" ({_ignoring(unexpected, own)})" if may_ignore and unexpected and not missing else ""
+    ignoring = f" ({_suggest_ignoring(unexpected, own)})" if may_ignore and unexpected and not missing else ""
     found = (
-        _phrase("missing from the file", missing),
-        _phrase("not in the network", with_nearest, remedy=ignoring),
-        _phrase("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
+        _describe_names("missing from the file", missing),
+        _describe_names("not in the network", with_nearest, remedy=ignoring),
+        _describe_names("of another shape", shapes, remedy=" (does --arch-args give the right sizes?)"),
     )
     return [phrase for phrase in found if phrase]
 
@@ -176,7 +178,7 @@ def _form(value: object) -> str:
     return shape_text(value.shape) if isinstance(value, Tensor) else f"of type {type(value).__name__}"
 
 
-def _ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
+def _suggest_ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
     """Return the option that leaves keys out: by the first part of their names that the network does not have."""
     parts = {name[:end] for name in own for end in range(len(name) + 1) if name[end : end + 1] in ("", ".")}
 
@@ -191,6 +193,6 @@ def _ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
     return f"{options}{more} leaves them out" if len(patterns) == 1 or more else f"{options} leave them out"
 
 
-def _phrase(what: str, names: Sequence[str], *, remedy: str = "") -> str:
+def _describe_names(what: str, names: Sequence[str], *, remedy: str = "") -> str:
     """Return what is wrong with some names; nothing where there are none."""
     return f"{what}: {listed(map(printable, names), _LISTED, IN_ALL)}{remedy}" if names else ""

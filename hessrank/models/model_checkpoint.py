@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hessrank.errors import LoadError, OutputError
 from hessrank.files.atomic_write import written_whole
 from hessrank.models.pickles import unsafe_names
-from hessrank.models.wrappers import looked_through
+from hessrank.models.wrappers import without_wrappers
 from hessrank.text import one_line
 
 CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1
@@ -24,7 +24,7 @@ CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ModelCheckpoint:
     """What a checkpoint of ours holds.
 
     Attributes:
@@ -70,7 +70,7 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written, or a value is not plain.
     """
-    with looked_through(model) as network:
+    with without_wrappers(model) as network:
         state = {
             name: value.detach().cpu() if isinstance(value, Tensor) else value
             for name, value in network.state_dict().items()
@@ -144,7 +144,7 @@ def is_checkpoint(held: object) -> bool:
     return isinstance(held, Mapping) and isinstance(held.get(CHECKPOINT), int)
 
 
-def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
+def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> ModelCheckpoint:
     """Return a checkpoint's parts, each of the type it should have.
 
     Args:
@@ -171,7 +171,7 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     for name, good in parts.items():
         if not good:
             raise LoadError(f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type")
-    return Checkpoint(
+    return ModelCheckpoint(
         held["arch"],
         held["arch_args"],
         None if shape is None else tuple(shape),

@@ -18,7 +18,7 @@ from hessrank.files.size_limits import check_archive
 from hessrank.models.tensors import check_tensors
 from hessrank.out_of_memory import is_out_of_memory
 from hessrank.text import IN_ALL, listed, one_line, printable
-from hessrank.user_code import contained
+from hessrank.user_code import keep_process_state
 
 _LISTED = 4
 TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"
@@ -89,7 +89,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 def _read_trusted(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"), _current_folder_importable(), contained():
+        with warnings.catch_warnings(action="ignore"), _current_folder_importable(), keep_process_state():
             return torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise LoadError(

@@ -22,7 +22,7 @@ from hessrank.errors import LoadError
 from hessrank.files.paths import readable_file, sha256_of
 from hessrank.files.size_limits import check_claim
 from hessrank.models.file_format import check_header
-from hessrank.models.size_check import built_within
+from hessrank.models.size_check import limit_size
 from hessrank.requirements import install_command
 from hessrank.text import listed, one_line, printable
 
@@ -60,15 +60,15 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     Raises:
         LoadError: transformers is not there or does not know the class, the folder lacks weights or they do not fit.
     """
-    configuration = _json_of(folder / _CONFIG)
-    name, size = _architecture(folder, configuration), _weights_size(folder)
-    for key, number in _numbers(configuration):
+    configuration = _read_json(folder / _CONFIG)
+    name, size = _read_architecture(folder, configuration), _weights_size(folder)
+    for key, number in _find_numbers(configuration):
         check_claim(folder / _CONFIG, number * _A_PART, f"{printable(key)}: {number}", error=LoadError, size=size)
     transformers, kind = _import_class(folder, name)
     try:
-        with built_within(folder, size=size), _quiet(transformers), torch.random.fork_rng(devices=[]):
+        with limit_size(folder, size=size), _silence(transformers), torch.random.fork_rng(devices=[]):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            _replace(config, values, folder)
+            _replace_values(config, values, folder)
             chosen = {_ATTENTION: values[_ATTENTION]} if _ATTENTION in values else {}
             model, found = kind.from_pretrained(
                 folder,
@@ -93,7 +93,7 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     return made, name, notes
 
 
-def _architecture(folder: Path, held: Mapping[str, Any]) -> str:
+def _read_architecture(folder: Path, held: Mapping[str, Any]) -> str:
     """Return the class that the configuration names."""
     named = held.get("architectures")
     if not (isinstance(named, list) and named and isinstance(named[0], str)):
@@ -101,7 +101,7 @@ def _architecture(folder: Path, held: Mapping[str, Any]) -> str:
     return named[0]
 
 
-def _json_of(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(readable_file(path, error=LoadError).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -128,7 +128,7 @@ def _weights_size(folder: Path) -> int:
         check_header(readable_file(path, error=LoadError), error=LoadError)
     index = folder / _INDEX
     if index.is_file():
-        mapping, known = _json_of(index).get("weight_map"), {path.name for path in files}
+        mapping, known = _read_json(index).get("weight_map"), {path.name for path in files}
         named = mapping.values() if isinstance(mapping, dict) else [mapping]
         strange = [name for name in named if not (isinstance(name, str) and name in known)]
         if strange:
@@ -136,7 +136,7 @@ def _weights_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def _find_numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Yield the numbers of a configuration that may be counts of something, with their names."""
     left = [held]
     while left:
@@ -163,7 +163,7 @@ def _import_class(folder: Path, name: str) -> tuple[Any, Any]:
     return transformers, kind
 
 
-def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:
+def _replace_values(config: Any, values: Mapping[str, Any], folder: Path) -> None:
     for name, value in values.items():
         if name == _ATTENTION:
             continue
@@ -173,7 +173,7 @@ def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def _silence(transformers: Any) -> Iterator[None]:
     """Keep transformers' progress bars and reports off the screen: what matters comes as an error or a note."""
     logging = transformers.utils.logging
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -17,7 +17,7 @@ from hessrank.files.size_limits import check_claim, check_modules, check_room
 
 
 @contextmanager
-def built_within(path: Path | None, *, size: int | None = None) -> Iterator[None]:
+def limit_size(path: Path | None, *, size: int | None = None) -> Iterator[None]:
     """Count what every module in the making registers, and stop it as soon as there is too much.
 
     It stops a layer of 10⁹ channels before memory is written to, and 10⁹ layers after the first of them.
@@ -43,10 +43,10 @@ def built_within(path: Path | None, *, size: int | None = None) -> Iterator[None
 
 
 def build_without_memory(factory: Callable[..., nn.Module], arch_args: Mapping[str, Any]) -> None:
-    """Build a network of ours that takes no memory, for `built_within` to count; errors are left to the real one.
+    """Build a network of ours that takes no memory, for `limit_size` to count; errors are left to the real one.
 
     Raises:
-        LoadError: as `built_within` has it.
+        LoadError: as `limit_size` has it.
     """
     with suppress(AttributeError, RuntimeError, TypeError, ValueError), torch.device("meta"):
         factory(**arch_args)

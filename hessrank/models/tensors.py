@@ -30,7 +30,7 @@ def check_tensors(path: Path, held: object, *, error: type[HessrankError]) -> No
     check_claim(path, claimed, "the tensors in it", error=error)
 
 
-def unusable(tensor: Tensor) -> str:
+def why_unusable(tensor: Tensor) -> str:
     """Return why a tensor cannot be computed with, ``is …; what to do``; empty if it can."""
     if tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided:
         return "is a sparse, nested or quantized tensor; store a dense one"

@@ -43,7 +43,7 @@ def take_out(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def looked_through(model: nn.Module) -> Iterator[nn.Module]:
+def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
     """Give the network inside ``model``'s wrappers; its parts are taken out of theirs until the block is left.
 
     A network that ``Module.compile()`` compiled is called as it was written.
@@ -87,6 +87,6 @@ def copy_network(model: nn.Module) -> nn.Module:
 
     Of the tensors that it keeps from its last run, the copy has the values without their history.
     """
-    with looked_through(model) as network:
+    with without_wrappers(model) as network:
         kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
         return copy.deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})

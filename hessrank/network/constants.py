@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_names import REARRANGEMENTS, Layer, node_kind
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight, channel_axis, computed_by
@@ -64,7 +64,7 @@ class Operands:
             is floating is counted in float32, which files are exported in.
     """
 
-    def __init__(self, network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> None:
+    def __init__(self, network: Network, facts: Mapping[str, LayerFacts], weights: Sequence[Weight]) -> None:
         """Look at a network that has been run.
 
         Args:

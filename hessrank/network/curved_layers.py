@@ -52,7 +52,7 @@ _PRODUCTS = {
 _CURVED_IN = {"Div": 1, "GridSampler2D": 1, "GridSampler3D": 1, "Lerp": 2}
 
 
-def curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
+def find_curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
     """Find the layers that a curved operation lies behind.
 
     Args:

@@ -28,7 +28,7 @@ class _SmoothedKernels(TorchFunctionMode):
 
 
 @contextmanager
-def twice_differentiable() -> Iterator[None]:
+def allow_double_backward() -> Iterator[None]:
     """Run forwards inside the block on kernels that have a second derivative (attention on its math backend)."""
     with sdpa_kernel(SDPBackend.MATH), _SmoothedKernels():
         yield

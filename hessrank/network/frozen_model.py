@@ -14,28 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessrank.models.wrappers import looked_through
+from hessrank.models.wrappers import without_wrappers
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def freeze(model: nn.Module) -> Iterator[None]:
     """Freeze ``model`` for analysis and put everything back at the end, also after an exception.
 
     Args:
         model: a network that is in no wrapper; its parts are looked at without theirs.
     """
     with ExitStack() as stack:
-        stack.enter_context(looked_through(model))
-        stack.enter_context(_attributes_kept(model))
-        stack.enter_context(_gradient_flags_kept(model))
-        stack.enter_context(_values_kept(model))
-        stack.enter_context(_random_states_kept(model))
-        stack.enter_context(_attention_fast_path_off())
+        stack.enter_context(without_wrappers(model))
+        stack.enter_context(_keep_attributes(model))
+        stack.enter_context(_keep_gradient_flags(model))
+        stack.enter_context(_keep_values(model))
+        stack.enter_context(_keep_random_states(model))
+        stack.enter_context(_turn_off_attention_fast_path())
         yield
 
 
 @contextmanager
-def _attributes_kept(model: nn.Module) -> Iterator[None]:
+def _keep_attributes(model: nn.Module) -> Iterator[None]:
     """Modes, and what a forward may assign: counters, caches, buffers, the last attention map."""
     attributes = [vars(module) for module in model.modules()]
     spaces = [own[name] for own in attributes for name in ("_buffers", "_parameters", "_modules") if name in own]
@@ -51,7 +51,7 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
+def _keep_gradient_flags(model: nn.Module) -> Iterator[None]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     for parameter, _ in flags:
         parameter.requires_grad_(False)
@@ -63,7 +63,7 @@ def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _values_kept(model: nn.Module) -> Iterator[None]:
+def _keep_values(model: nn.Module) -> Iterator[None]:
     """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): put the values back."""
     tensors = [*model.buffers(), *(m.weight for m in model.modules() if getattr(m, "max_norm", None) is not None)]
     kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if isinstance(tensor, Tensor)]
@@ -79,7 +79,7 @@ def _values_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_states_kept(model: nn.Module) -> Iterator[None]:
+def _keep_random_states(model: nn.Module) -> Iterator[None]:
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=list(devices)):
@@ -91,7 +91,7 @@ def _random_states_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _attention_fast_path_off() -> Iterator[None]:
+def _turn_off_attention_fast_path() -> Iterator[None]:
     """torch.nn's transformer layers skip their sub-modules, and our hooks, on the inference fast path."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

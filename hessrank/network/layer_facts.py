@@ -35,7 +35,7 @@ class SampleAxis:
 
 
 @dataclass
-class Facts:
+class LayerFacts:
     """What is known of one layer.
 
     Attributes:

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 from torch.autograd.graph import Node
 
-Source = tuple[Node, int]
+AutogradOutput = tuple[Node, int]
 """An autograd node and which of its outputs."""
 
 
-def source_of(value: Tensor, made_by: Node | None) -> Source | None:
+def find_autograd_output(value: Tensor, made_by: Node | None) -> AutogradOutput | None:
     """Return what made ``value``; an in-place operation may have changed ``value.grad_fn`` since."""
     return None if made_by is None else (made_by, value.output_nr)
 
 
-def wiring(layers: Mapping[str, Source | None]) -> dict[str, tuple[str, ...]]:
+def find_inputs(layers: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[str, ...]]:
     """Find the layers that each layer reads, with no other layer in between.
 
     Args:
@@ -26,7 +26,7 @@ def wiring(layers: Mapping[str, Source | None]) -> dict[str, tuple[str, ...]]:
         for each layer the names of its inputs, in the order of the arguments, each once. A layer that hands
         on another's tensor (dropout in eval mode) reads that layer.
     """
-    made: dict[Source, str] = {}
+    made: dict[AutogradOutput, str] = {}
     inputs: dict[str, tuple[str, ...]] = {}
     for name, source in layers.items():
         handed_on = source is not None and source in made
@@ -36,20 +36,20 @@ def wiring(layers: Mapping[str, Source | None]) -> dict[str, tuple[str, ...]]:
     return inputs
 
 
-def feeding(tensors: Sequence[Tensor], layers: Mapping[str, Source | None]) -> tuple[str, ...]:
+def find_output_layers(tensors: Sequence[Tensor], layers: Mapping[str, AutogradOutput | None]) -> tuple[str, ...]:
     """Return the layers that ``tensors``, the outputs, come from, with no other layer in between."""
     made = {source: name for name, source in layers.items() if source is not None}
-    return _nearest([s for t in tensors if (s := source_of(t, t.grad_fn)) is not None], made)
+    return _nearest([s for t in tensors if (s := find_autograd_output(t, t.grad_fn)) is not None], made)
 
 
-def _before(source: Source | None) -> list[Source]:
+def _before(source: AutogradOutput | None) -> list[AutogradOutput]:
     return [] if source is None else [(node, nr) for node, nr in source[0].next_functions if node is not None]
 
 
-def _nearest(starts: Iterable[Source], made: Mapping[Source, str]) -> tuple[str, ...]:
+def _nearest(starts: Iterable[AutogradOutput], made: Mapping[AutogradOutput, str]) -> tuple[str, ...]:
     """Return the layers met first on every way back from ``starts``."""
     found: dict[str, None] = {}
-    waiting, seen = list(starts)[::-1], set[Source]()
+    waiting, seen = list(starts)[::-1], set[AutogradOutput]()
     while waiting:
         source = waiting.pop()
         if source in seen:

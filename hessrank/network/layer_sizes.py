@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hessrank.data.batch import Batch
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
 from hessrank.network.outputs import output_tensors
 from hessrank.network.walks.call import Call
 
 if TYPE_CHECKING:
-    from hessrank.network.sample_batches import Feed
+    from hessrank.network.sample_batches import SampleBatches
 
 
 _MORE_FLOPS: dict[Any, Callable[..., int]] = {  # by the shapes of their arguments
@@ -34,7 +34,7 @@ _MORE_FLOPS: dict[Any, Callable[..., int]] = {  # by the shapes of their argumen
 
 
 @dataclass(frozen=True)
-class Look:
+class SampleSizes:
     """What one sample shows of the sizes in a network.
 
     Attributes:
@@ -50,58 +50,58 @@ class Look:
     outputs: int
 
 
-def _look_at(network: Network, one: Batch) -> Look:
-    look = Look({}, {}, {}, 0)
+def _measure(network: Network, one: Batch) -> SampleSizes:
+    found = SampleSizes({}, {}, {}, 0)
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     counted = 0
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         nonlocal counted
         total = counter.get_total_flops()
-        look.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
-        look.numels[layer.name], look.macs[layer.name] = value.numel(), (total - counted) // 2
+        found.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
+        found.numels[layer.name], found.macs[layer.name] = value.numel(), (total - counted) // 2
         counted = total
 
     with counter:
         output = network.run(one, tap).output
-    return replace(look, outputs=sum(t[0].numel() for t in output_tensors(output)))
+    return replace(found, outputs=sum(t[0].numel() for t in output_tensors(output)))
 
 
-def _combined(network: Network, looks: Sequence[Look]) -> dict[str, Facts]:
-    """Return what is known of each layer by one look a sample."""
+def _combine(network: Network, sizes: Sequence[SampleSizes]) -> dict[str, LayerFacts]:
+    """Return what is known of each layer by one found a sample."""
     return {
-        layer.name: Facts(
-            tuple(look.shapes.get(layer.name, ()) for look in looks),
-            tuple(look.numels.get(layer.name, 0) for look in looks),
-            sum(look.macs.get(layer.name, 0) for look in looks) / len(looks),
+        layer.name: LayerFacts(
+            tuple(found.shapes.get(layer.name, ()) for found in sizes),
+            tuple(found.numels.get(layer.name, 0) for found in sizes),
+            sum(found.macs.get(layer.name, 0) for found in sizes) / len(sizes),
         )
         for layer in network.layers
     }
 
 
-def first_look(network: Network, one: Batch) -> dict[str, Facts]:
+def measure_sizes(network: Network, one: Batch) -> dict[str, LayerFacts]:
     """Return shape, size and MACs of every layer, from one sample.
 
     Args:
         network: the network.
         one: a batch that holds a single sample.
     """
-    return _combined(network, [_look_at(network, one)])
+    return _combine(network, [_measure(network, one)])
 
 
-def look_at_sizes(
-    network: Network, feed: Feed, shapes: Sequence[tuple[torch.Size, ...]]
-) -> tuple[dict[str, Facts], int]:
+def measure_all_sizes(
+    network: Network, batches: SampleBatches, shapes: Sequence[tuple[torch.Size, ...]]
+) -> tuple[dict[str, LayerFacts], int]:
     """Return shape, size and MACs of every layer over all samples, and the most elements that the network returns.
 
     Args:
         network: the network.
-        feed: the samples.
+        batches: the samples.
         shapes: of each sample's inputs; of those of equal shapes one is run.
     """
-    of_shapes: dict[tuple[torch.Size, ...], Look] = {}
+    of_shapes: dict[tuple[torch.Size, ...], SampleSizes] = {}
     for index, shape in enumerate(shapes):
         if shape not in of_shapes:
-            of_shapes[shape] = _look_at(network, feed.batch(index))
-    looks = [of_shapes[shape] for shape in shapes]
-    return _combined(network, looks), max(look.outputs for look in looks)
+            of_shapes[shape] = _measure(network, batches.batch(index))
+    sizes = [of_shapes[shape] for shape in shapes]
+    return _combine(network, sizes), max(found.outputs for found in sizes)

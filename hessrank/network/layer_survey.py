@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import ModelError
-from hessrank.network.layer_facts import Facts, SampleAxis, sample_norms
+from hessrank.network.layer_facts import LayerFacts, SampleAxis, sample_norms
 from hessrank.network.layer_names import Layer
-from hessrank.network.masked_scores import LEAST, Judged, ScoreWatch, masking_fills
+from hessrank.network.masked_scores import LEAST, JudgedScores, ScoreWatch, masking_fills
 from hessrank.network.network import Network
 from hessrank.network.padding import counted_elements, real_elements, real_positions
 from hessrank.network.walks.call import Call
 
 
-def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, Facts]) -> str:
+def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, LayerFacts]) -> str:
     """Find out where each layer keeps its samples by comparing one sample alone with a pair.
 
     Args:
@@ -42,8 +42,8 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
     mixed: list[str] = []
 
     def compare(layer: Layer, call: Call, value: Tensor) -> None:
-        axis = _doubled(shapes.get(layer.name, torch.Size()), value.shape)
-        if axis is None or not _close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
+        axis = _find_doubled_axis(shapes.get(layer.name, torch.Size()), value.shape)
+        if axis is None or not _are_close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
             mixed.append(layer.name)
         else:
             facts[layer.name].axis = replace(facts[layer.name].axis, dim=axis.dim, repeat=axis.repeat)
@@ -54,14 +54,14 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
     return mixed[0] if mixed else ""
 
 
-def _close(some: list[float], others: list[float]) -> bool:
+def _are_close(some: list[float], others: list[float]) -> bool:
     if len(some) != len(others):  # a layer that one of the samples calls more often
         return False
     pairs = zip(some, others, strict=True)
     return all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-9) for a, b in pairs)
 
 
-def _doubled(one: torch.Size, two: torch.Size) -> SampleAxis | None:
+def _find_doubled_axis(one: torch.Size, two: torch.Size) -> SampleAxis | None:
     if len(one) != len(two):
         return None
     changed = [d for d in range(len(one)) if one[d] != two[d]]
@@ -70,13 +70,13 @@ def _doubled(one: torch.Size, two: torch.Size) -> SampleAxis | None:
     return SampleAxis(changed[0], one[changed[0]])
 
 
-def mask_by_fills(network: Network, facts: Mapping[str, Facts]) -> None:
+def mask_by_fills(network: Network, facts: Mapping[str, LayerFacts]) -> None:
     """Note in ``facts`` which layers set values to a masking number, whether or not any sample shows it."""
     for name in masking_fills(network):
         facts[name].mask(LEAST)
 
 
-def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None:
+def find_ranges(network: Network, batch: Batch, facts: dict[str, LayerFacts]) -> None:
     """Widen each layer's range by what it takes on ``batch``; padding and masked scores do not count.
 
     Args:
@@ -97,7 +97,7 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
 
     watch = ScoreWatch(network, unpadded)
 
-    def widen(known: Facts, value: Tensor, low: float, high: float) -> None:
+    def widen(known: LayerFacts, value: Tensor, low: float, high: float) -> None:
         if low <= LEAST:
             known.mask(LEAST)
         counted = counted_elements(value, known.axis, positions)
@@ -108,7 +108,7 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
             low, high = _bounds(value)
         known.low, known.high = min(known.low, low), max(known.high, high)
 
-    def take(judged: Iterable[Judged]) -> None:
+    def take(judged: Iterable[JudgedScores]) -> None:
         for name, scores, masked in judged:
             if masked is not None:
                 facts[name].mask(masked)
@@ -125,12 +125,12 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
                 f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, in samples {where}: "
                 "look at the data's scale and at the weights before it"
             )
-        take(watch.judged(layer, call, value))
+        take(watch.judge(layer, call, value))
         if not watch.keep(layer, value):
             widen(facts[layer.name], value, low, high)
 
     network.run(batch, tap)
-    take(watch.left())
+    take(watch.take_left())
 
 
 def _bounds(value: Tensor) -> tuple[float, float]:
@@ -152,7 +152,7 @@ def check_weights(model: nn.Module) -> None:
             )
 
 
-def never_run(network: Network) -> list[str]:
+def find_never_run(network: Network) -> list[str]:
     """Return the paths of modules with parameters of their own that no call reaches."""
     modules = dict(network.model.named_modules())
     # Attention multiplies with the weights of a module inside it that it does not call.

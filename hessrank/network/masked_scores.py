@@ -45,7 +45,7 @@ _FILLS = frozenset("masked_fill masked_fill_ where".split())
 _MASKING = _FILLS | frozenset("add add_ iadd sub sub_ isub maximum max minimum".split())
 
 
-class Judged(NamedTuple):
+class JudgedScores(NamedTuple):
     """A layer's scores after the softmax has spoken.
 
     Attributes:
@@ -85,7 +85,7 @@ class ScoreWatch:
         self._kept[layer.name] = value.detach()
         return True
 
-    def judged(self, layer: Layer, call: Call, value: Tensor) -> Iterator[Judged]:
+    def judge(self, layer: Layer, call: Call, value: Tensor) -> Iterator[JudgedScores]:
         """Yield the scores that ``layer`` was made of, once it is there; each once."""
         names = [name for name in self._before.get(layer.name, ()) if name in self._kept]
         unseen = _unseen(layer.kind, call.input, value) if names and call.input is not None else None
@@ -100,12 +100,12 @@ class ScoreWatch:
             masked = _largest_masked(counted, count)
             if masked is not None:
                 self._masked.add(name)
-            yield Judged(name, scores, masked)
+            yield JudgedScores(name, scores, masked)
 
-    def left(self) -> Iterator[Judged]:
+    def take_left(self) -> Iterator[JudgedScores]:
         """Yield the scores that nothing read."""
         for name in tuple(self._kept):
-            yield Judged(name, self._kept.pop(name), None)
+            yield JudgedScores(name, self._kept.pop(name), None)
 
 
 def score_layers(network: Network) -> dict[str, tuple[str, ...]]:

@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.data.batch import Batch, describe, naming_remedy
 from hessrank.errors import DataError, HessrankError, ModelError
-from hessrank.network.curved_layers import curved_downstream
-from hessrank.network.layer_inputs import feeding, source_of, wiring
+from hessrank.network.curved_layers import find_curved_downstream
+from hessrank.network.layer_inputs import find_autograd_output, find_inputs, find_output_layers
 from hessrank.network.layer_names import Layer
 from hessrank.network.outputs import output_tensors
-from hessrank.network.precision import autocast, widened
+from hessrank.network.precision import autocast, widen
 from hessrank.network.walks.call import Call, Walk
 from hessrank.network.walks.fx_walk import GraphWalk
 from hessrank.network.walks.hook_walk import HookWalk
@@ -52,7 +52,7 @@ class Run:
 class Network:
     """A model, the names of its layers, and a way to run it under a tap.
 
-    Use inside :func:`hessrank.network.frozen_model.untouched`, which freezes the parameters.
+    Use inside :func:`hessrank.network.frozen_model.freeze`, which freezes the parameters.
 
     Attributes:
         layers: all layers in the order of execution.
@@ -86,9 +86,11 @@ class Network:
         self._overwritten: frozenset[str] = frozenset()  # activations that something writes to later
         self._stale_inputs: frozenset[str] = frozenset()  # calls whose input something writes to later
         self.left_out: tuple[str, ...] = ()
-        with _noted_calls(model) as called, torch.no_grad():
-            copy = _copied(example)
-            reference = _explained(lambda: model(*copy.args, **copy.kwargs), example, naming_remedy(example, model))
+        with _note_calls(model) as called, torch.no_grad():
+            copy = _copy(example)
+            reference = _explain_refusal(
+                lambda: model(*copy.args, **copy.kwargs), example, naming_remedy(example, model)
+            )
         self.called = frozenset(called)
         _check_output(reference)
         self._walk, self.why_hooks = _choose_walk(model, example, reference)
@@ -136,12 +138,12 @@ class Network:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         with torch.enable_grad() if differentiable else torch.no_grad():
             with autocast(precision, device):
-                output = _explained(lambda: self._walk(_copied(batch), visit), batch)
-            return Run(output if precision is None else widened(output), tuple(roots))
+                output = _explain_refusal(lambda: self._walk(_copy(batch), visit), batch)
+            return Run(output if precision is None else widen(output), tuple(roots))
 
     def _discover(self, example: Batch, reference: Any) -> None:
         """Find the layers, what is curved behind them and what is overwritten later, in one recorded run."""
-        seen: dict[str, _Seen] = {}
+        seen: dict[str, _SeenLayer] = {}
 
         def visit(call: Call, value: Tensor) -> Tensor:
             is_input = call.kind == "input"
@@ -151,29 +153,29 @@ class Network:
                 value = value.detach().requires_grad_().clone()
             layer = Layer(call.name, call.kind, len(seen), call.path)
             given = call.input
-            seen[call.name] = _Seen(
+            seen[call.name] = _SeenLayer(
                 layer, value, value._version, value.grad_fn, given, 0 if given is None else given._version
             )
             return value
 
         with torch.enable_grad():
-            output = _explained(lambda: self._walk(_copied(example), visit), example)
+            output = _explain_refusal(lambda: self._walk(_copy(example), visit), example)
         tensors = output_tensors(output)
         if not any(tensor.requires_grad for tensor in tensors):
             raise ModelError("the network has no activation that depends on its input and reaches its output")
-        self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
+        self.curved = find_curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
         self._by_name = {name: one.layer for name, one in seen.items()}
         self._overwritten = frozenset(name for name, one in seen.items() if one.value._version != one.version)
         self._stale_inputs = frozenset(
             name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
         )
         self._drop_aliases(example, reference, {name: one.value for name, one in seen.items()})
-        made_by = {name: source_of(seen[name].value, seen[name].made_by) for name in self._by_name}
-        self.inputs, self.outputs = wiring(made_by), feeding(tensors, made_by)
+        made_by = {name: find_autograd_output(seen[name].value, seen[name].made_by) for name in self._by_name}
+        self.inputs, self.outputs = find_inputs(made_by), find_output_layers(tensors, made_by)
 
     def _drop_aliases(self, example: Batch, reference: Any, values: dict[str, Tensor]) -> None:
         """Leave out views through which the network writes into something else: a copy would cut the tie."""
-        if _same(self.run(example, lambda *_: None).output, reference):
+        if _are_close(self.run(example, lambda *_: None).output, reference):
             return
         written = {id(values[name]) for name in self._overwritten if values[name]._is_view()}
         aliases = {name for name, value in values.items() if id(value) in written}
@@ -181,7 +183,7 @@ class Network:
         kept = [layer for name, layer in self._by_name.items() if name not in aliases]
         self._by_name = {layer.name: replace(layer, execution_index=i) for i, layer in enumerate(kept)}
         self.left_out = tuple(sorted(aliases))
-        if not _same(self.run(example, lambda *_: None).output, reference):
+        if not _are_close(self.run(example, lambda *_: None).output, reference):
             raise ModelError(
                 "the network gives another output when its activations are watched: it draws random numbers, counts "
                 "its calls, or writes in place to a tensor that it reads under two names (y = relu_(x); y += x)"
@@ -189,7 +191,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _SeenLayer:
     layer: Layer
     value: Tensor
     version: int
@@ -204,16 +206,16 @@ def _choose_walk(model: nn.Module, example: Batch, reference: Any) -> tuple[Walk
         walk = GraphWalk(model, example)
         torch.manual_seed(0)
         with torch.no_grad():
-            output = walk(_copied(example), lambda _, value: value)
+            output = walk(_copy(example), lambda _, value: value)
     except Exception as error:  # torch.fx raises anything at all on code that it cannot follow
         return HookWalk(model), f"torch.fx cannot trace it ({first_line(error)})"
-    if not _same(output, reference):
+    if not _are_close(output, reference):
         return HookWalk(model), "its torch.fx graph gives another output"
     return walk, ""
 
 
 @contextmanager
-def _noted_calls(model: nn.Module) -> Iterator[set[nn.Module]]:
+def _note_calls(model: nn.Module) -> Iterator[set[nn.Module]]:
     """Collect the modules that are called inside the block."""
     called: set[nn.Module] = set()
     with ExitStack() as stack:
@@ -249,11 +251,11 @@ def _check_names(model: nn.Module) -> None:
                 )
 
 
-def _copied(batch: Batch) -> Batch:
+def _copy(batch: Batch) -> Batch:
     return batch.map(lambda tensor: tensor.detach().clone())
 
 
-def _same(one: Any, other: Any) -> bool:
+def _are_close(one: Any, other: Any) -> bool:
     pairs = zip(tree_leaves(one), tree_leaves(other), strict=False)
     tensors = [(a.detach(), b.detach()) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)]
     return bool(tensors) and all(
@@ -261,7 +263,7 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def _explained(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
+def _explain_refusal(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
     """Turn what a network raises on a batch into one line that names the batch; memory is somebody else's matter."""
     torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
     try:

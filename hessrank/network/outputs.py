@@ -36,7 +36,7 @@ def output_tensors(output: Any) -> list[Tensor]:
     return [tensor for _, tensor in named_outputs(output)]
 
 
-def detached(output: Any, *, requires_grad: bool = False) -> Any:
+def detach(output: Any, *, requires_grad: bool = False) -> Any:
     """Return ``output`` cut off from the network's graph, each tensor a new leaf."""
 
     def cut(leaf: Any) -> Any:

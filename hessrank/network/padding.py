@@ -25,8 +25,8 @@ from hessrank.network.network import Network
 from hessrank.network.walks.call import Call
 
 if TYPE_CHECKING:
-    from hessrank.network.layer_facts import Facts, SampleAxis
-    from hessrank.network.sample_batches import Feed
+    from hessrank.network.layer_facts import LayerFacts, SampleAxis
+    from hessrank.network.sample_batches import SampleBatches
 
 FIELD = "attention_mask"
 
@@ -120,26 +120,26 @@ def counted_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Te
     return unmasked if unpadded is None else unmasked & unpadded
 
 
-def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) -> Iterator[str]:
+def leave_out_padding(network: Network, batches: SampleBatches, facts: Mapping[str, LayerFacts]) -> Iterator[str]:
     """Note in ``facts`` where each layer keeps its positions, and how many elements count, the mean of the samples.
 
     Args:
         network: the network.
-        feed: the samples.
+        batches: the samples.
         facts: their ``axis`` is told the positions, and their ``numel`` set.
 
     Yields:
         what a reader should know, a sentence each; nothing where there is no padding.
     """
-    if _mask(feed.batch(0)) is None:
+    if _mask(batches.batch(0)) is None:
         return  # no need to read all samples
-    masks = [_mask(feed.batch(index)) for index in range(len(feed))]
+    masks = [_mask(batches.batch(index)) for index in range(len(batches))]
     shares = torch.tensor([1.0 if m is None else float((m != 0).double().mean()) for m in masks], dtype=torch.float64)
     lengths = torch.tensor([0 if m is None else m.shape[1] for m in masks])
     if bool((shares == 1).all()):
         return
     padded = int(shares.argmin())
-    places = find_positions(network, feed.batch(padded), int(lengths[padded]))
+    places = find_positions(network, batches.batch(padded), int(lengths[padded]))
     for name, positions in places.items():
         fact = facts[name]
         fact.axis = replace(fact.axis, positions=positions)

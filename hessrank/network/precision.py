@@ -41,12 +41,12 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContext
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-def widened(value: Any) -> Any:
+def widen(value: Any) -> Any:
     """Return a tensor, or a nest of them, with float32 in the place of half precision."""
     return tree_map(lambda x: x.float() if isinstance(x, Tensor) and x.dtype in _HALF else x, value)
 
 
-def sent_back(
+def run_backward(
     send: Callable[[list[Tensor], bool], T],
     seeds: Sequence[Tensor],
     dtype: torch.dtype | None,

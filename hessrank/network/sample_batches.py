@@ -17,7 +17,7 @@ from hessrank.errors import DataError
 from hessrank.out_of_memory import is_out_of_memory
 
 
-def content(tensor: Tensor) -> bytes:
+def tensor_bytes(tensor: Tensor) -> bytes:
     """Return a tensor's values as bytes, for a checksum."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
@@ -38,7 +38,7 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Contents:
+class SampleContents:
     """What all samples are.
 
     Attributes:
@@ -50,7 +50,7 @@ class Contents:
     shapes: tuple[tuple[torch.Size, ...], ...]
 
 
-class Feed:
+class SampleBatches:
     """The samples of a ranking.
 
     Attributes:
@@ -69,7 +69,7 @@ class Feed:
         needs_target: bool,
         team: Team | None = None,
     ) -> None:
-        """Feed ``samples`` to ``model``, ``batch_size`` at a time; those of this process of ``team``."""
+        """SampleBatches ``samples`` to ``model``, ``batch_size`` at a time; those of this process of ``team``."""
         self.batch_size = batch_size
         self.halved = False
         self.team = team or Team()
@@ -87,12 +87,12 @@ class Feed:
         batch = make_batch(self._samples, indices, self._model, needs_target=self._needs_target)
         return batch.map(self._converted)
 
-    def some(self, indices: Sequence[int]) -> Feed:
-        """Return a feed of some of the samples, numbered from 0, for the same model and processes."""
+    def select(self, indices: Sequence[int]) -> SampleBatches:
+        """Return a batches of some of the samples, numbered from 0, for the same model and processes."""
         samples = [self._samples[index] for index in indices]
-        return Feed(samples, self._model, self.batch_size, needs_target=self._needs_target, team=self.team)
+        return SampleBatches(samples, self._model, self.batch_size, needs_target=self._needs_target, team=self.team)
 
-    def each(self, work: Callable[[Batch], None], start: int = 0) -> None:
+    def for_each(self, work: Callable[[Batch], None], start: int = 0) -> None:
         """Do ``work`` on every batch of this process in turn; what fails for lack of memory is done again in halves.
 
         Args:
@@ -111,7 +111,7 @@ class Feed:
             else:
                 start = stop
 
-    def contents(self) -> Contents:
+    def read_all(self) -> SampleContents:
         """Read all samples, one by one.
 
         Raises:
@@ -122,9 +122,9 @@ class Feed:
             batch = self.batch(index)
             check_finite(batch)
             for leaf in _tensors(batch):
-                digest.update(content(leaf))
+                digest.update(tensor_bytes(leaf))
             shapes.append(tuple(leaf.shape for leaf in _tensors(replace(batch, target=None))))
-        return Contents(digest.hexdigest(), tuple(shapes))
+        return SampleContents(digest.hexdigest(), tuple(shapes))
 
     def _converted(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)

@@ -14,7 +14,7 @@ from hessrank.analysis.estimators.curvature_propagation.layer_recording import L
 from hessrank.analysis.estimators.curvature_propagation.probe_variance import Spread, best_of
 from hessrank.analysis.estimators.curvature_propagation.segments import Costs, Measured, Planned, best_stretches
 from hessrank.data.batch import Batch
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.network import Network
 
 PROBES = 24
@@ -25,7 +25,7 @@ _PER_ELEMENT = 8.0  # multiply-accumulates that an activation's element is worth
 _PER_CALL = 1e5  # and a call
 
 
-def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Planned]:
+def run_pilot(work: Work, facts: Mapping[str, LayerFacts], outputs: int) -> list[Planned]:
     """Find out how to estimate the traces of the layers of ``work`` at the least cost.
 
     Args:
@@ -110,7 +110,7 @@ def _rank(end: int, layout: Layout, outputs: int) -> int:
     return 0 if end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS else RANK
 
 
-def costs_of(network: Network, facts: Mapping[str, Facts]) -> Costs:
+def costs_of(network: Network, facts: Mapping[str, LayerFacts]) -> Costs:
     """Return what a backward pass through each layer costs, in multiply-accumulates."""
     numbers = [facts[layer.name] for layer in network.layers]
     return Costs(np.array([fact.macs + _PER_ELEMENT * fact.numel + _PER_CALL for fact in numbers]))

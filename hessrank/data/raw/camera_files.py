@@ -38,12 +38,12 @@ class CameraFrame:
 
     def read(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return the exposed values H×W, in [0, 1]."""
-        with opened(self.path) as raw:
+        with open_raw(self.path) as raw:
             try:
                 values = np.array(raw.raw_image_visible)
             except Exception as error:  # LibRaw's errors derive from Exception alone
                 raise DataError(f"{self.path}: the RAW file is cut short or damaged: {one_line(error)}") from error
-            black, white = _levels(self.path, raw)
+            black, white = _read_levels(self.path, raw)
         return expose(values, black=black, white=white, gain=self.gain)
 
 
@@ -64,7 +64,7 @@ def camera_frames(
     """
     inputs = without_references(paths)
     gains = {path: sid_gain(path) if gain is None else gain for path in inputs[:num_samples]}
-    frames = [_frame(path, 1.0 if known is None else known) for path, known in gains.items()]
+    frames = [_read_frame(path, 1.0 if known is None else known) for path, known in gains.items()]
     factor = "min(long / short exposure, 300)" if gain is None else f"{gain:g}"
     notes = [f"max(raw − black, 0) / (white − black) · {factor}, clipped to 1", f"mosaic {frames[0].pattern}"]
     if len(inputs) < len(paths):
@@ -74,8 +74,8 @@ def camera_frames(
     return frames, notes
 
 
-def _frame(path: Path, gain: float) -> CameraFrame:
-    with opened(path) as raw:
+def _read_frame(path: Path, gain: float) -> CameraFrame:
+    with open_raw(path) as raw:
         pattern = raw.raw_pattern
         if pattern is None or pattern.shape != (2, 2):
             raise DataError(f"{path}: this camera has no 2×2 Bayer mosaic; give its images as arrays instead")
@@ -83,7 +83,7 @@ def _frame(path: Path, gain: float) -> CameraFrame:
         return CameraFrame(path, gain, (raw.sizes.height, raw.sizes.width), colors)
 
 
-def _levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
+def _read_levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
     """Return the black level, of each pixel, and the white level."""
     if parse_sid(path) and path.suffix.lower() == ".arw":
         return SID_SONY_LEVELS
@@ -92,7 +92,7 @@ def _levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_raw(path: Path) -> Iterator[Any]:
     """Open a camera's RAW file with rawpy.
 
     Raises:
