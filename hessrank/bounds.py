@@ -1,4 +1,4 @@
-"""How large a number may be that a user gives, wherever he gives it."""
+"""Checks how large a number may be that a user gives, in any place."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_whole(
 def check_number(
     name: str, value: object, *, least: float = -math.inf, above: float = -math.inf, error: Refusal = OptionError
 ) -> float:
-    """Return a finite number that is at least ``least`` and more than ``above``.
+    """Return a finite number that is at least ``least``, and above ``above``.
 
     Raises:
         HessrankError: (as ``error``) it is none, or too small.

@@ -1,4 +1,4 @@
-"""The processes that share one ranking. Each does samples of its own; all of them know what was found.
+"""The processes that share one ranking, each with samples of its own.
 
 All talking goes through torch.distributed. A sample's numbers come from one process and are added to zeros, so that
 what the processes find together is, number for number, what one would have found.
@@ -22,7 +22,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 class Team:
-    """Processes that all do the same, but for the samples; one alone unless there is a group.
+    """Processes that do the same work for different samples; one by default.
 
     Attributes:
         place: which of them this process is, from 0; the first one reads and writes the files.
@@ -41,7 +41,10 @@ class Team:
         return self.place == 0
 
     def share(self, samples: int) -> range:
-        """Return which of so many samples this process does: neighbors, so that batches stay together."""
+        """Return the range of samples that this process does.
+
+        They are neighbors, so that batches stay together.
+        """
         return range(samples * self.place // self.size, samples * (self.place + 1) // self.size)
 
     def gather(self, table: NDArray[_Number], axis: int) -> NDArray[_Number]:
@@ -60,15 +63,15 @@ class Team:
         return self._reduce(mine, dist.ReduceOp.SUM)
 
     def reduce_min(self, table: NDArray[_Number]) -> NDArray[_Number]:
-        """Return the smallest that any process has of each entry."""
+        """Return the smallest value of each entry among all processes."""
         return self._reduce(table, dist.ReduceOp.MIN)
 
     def reduce_max(self, table: NDArray[_Number]) -> NDArray[_Number]:
-        """Return the largest that any process has of each entry."""
+        """Return the largest value of each entry among all processes."""
         return self._reduce(table, dist.ReduceOp.MAX)
 
     def broadcast(self, value: T) -> T:
-        """Return what the first process says, whatever the others have."""
+        """Return the value of the first process to all."""
         if self.size == 1:
             return value
         said: list[Any] = [value]
@@ -77,7 +80,7 @@ class Team:
         return first
 
     def gather_values(self, value: T) -> list[T]:
-        """Return what each process says."""
+        """Return the values of all processes, in their order."""
         if self.size == 1:
             return [value]
         said: list[Any] = [None] * self.size
@@ -86,7 +89,9 @@ class Team:
 
     @contextmanager
     def raise_together(self) -> Iterator[None]:
-        """Let an error of one process end the block for all: nobody goes on to wait for one that is gone.
+        """Raise the error of one process in all, at the end of the block.
+
+        No process goes on to wait for one that is gone.
 
         Raises:
             HessrankError: the first process's that failed, in each of them; what is none of ours stays as it is

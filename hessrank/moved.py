@@ -1,4 +1,4 @@
-"""Modules that have moved: the import paths of release 0.5 work for one more release, with a warning."""
+"""Lets import paths of release 0.5 work for one more release, with a warning."""
 
 from __future__ import annotations
 
@@ -218,6 +218,6 @@ class _Alias(Loader):
 
 
 def install() -> None:
-    """Let old places be found; once."""
+    """Let old places be found; a second call does nothing."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, MovedModules())

@@ -1,4 +1,4 @@
-"""How to install what an optional part of hessrank needs: the remedy that an error prints.
+"""Tells how to install what an optional part of hessrank needs.
 
 The versions are those of hessrank's own metadata, so the command works wherever hessrank itself came from: a clone,
 a wheel, an index.
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 
 def install_command(*packages: str) -> str:
-    """Return the command that installs ``packages`` beside hessrank, in the versions that it asks for.
+    """Return the command that installs ``packages`` beside hessrank.
 
     Args:
         packages: names of distributions, as an index knows them.
@@ -33,7 +33,10 @@ def install_command(*packages: str) -> str:
 
 
 def _requirement(package: str) -> str:
-    """Return a package with the versions that hessrank's metadata state; its bare name where they state none."""
+    """Return a package with the versions that hessrank's metadata state.
+
+    It is the bare name where they state none.
+    """
     try:
         stated = map(Requirement, requires("hessrank") or ())
     except PackageNotFoundError:  # run from a folder that nobody installed

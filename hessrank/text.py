@@ -1,4 +1,4 @@
-"""Values as messages show them: names, lists, shapes, sizes and errors, in text that is safe to print."""
+"""Shows values in messages: names, lists, shapes, sizes, errors, as safe text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _repr.maxlevel, _repr.maxstring, _repr.maxother = 2, 10 * _BRIEF, 10 * _BRIEF
 
 
 def visible(text: str) -> str:
-    """Return ``text`` without what a terminal would obey or hide; its lines and tabs stay.
+    """Return ``text`` without characters that a terminal obeys or hides.
+
+    Its lines and tabs stay.
 
     Replaced are control characters, those that turn the direction or have no width, and halves of letters, which a
     file name that is no UTF-8 holds, and which cannot be printed.
@@ -32,7 +34,10 @@ def visible(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` as one line without control characters: names in a file may hold anything."""
+    """Return ``text`` as one line without control characters.
+
+    Names in a file may hold anything.
+    """
     return visible(" ".join(text.split()))
 
 
@@ -54,13 +59,13 @@ def message_of(problem: BaseException) -> str:
 
 
 def one_line(problem: BaseException, *, at_most: int = 200) -> str:
-    """Return an exception's message as one line of at most so many characters; else its type."""
+    """Return an exception's message as one line; its type if it has none."""
     text = printable(message_of(problem)) or type(problem).__name__
     return text if len(text) <= at_most else text[: at_most - 1] + "…"
 
 
 def first_line(problem: BaseException) -> str:
-    """Return the first line of an exception's message, however long; its type where there is none."""
+    """Return the first line of an exception's message; its type if it has none."""
     text = str(problem).strip()
     return text.splitlines()[0] if text else type(problem).__name__
 
@@ -95,7 +100,7 @@ class _Shaped(Protocol):
 
 
 def shapes_text(tensors: Iterable[_Shaped]) -> str:
-    """Return the shapes of tensors, ``16×3, 16×8``; ``nothing`` where there are no tensors."""
+    """Return the shapes of tensors, ``16×3, 16×8``; ``nothing`` without tensors."""
     return ", ".join(shape_text(t.shape) if len(t.shape) else "a scalar" for t in tensors) or "nothing"
 
 

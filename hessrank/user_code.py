@@ -1,4 +1,4 @@
-"""Code of the user's: whatever it raises is said in one line, whatever it changes in the process is put back."""
+"""Runs the user's code: explains its errors, and undoes what it changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
 
 @contextmanager
 def explain_errors(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
-    """Say in one line what code of the user's raises; errors of ours, an interrupt and a lack of memory go through.
+    """Turn an error of the user's code into one line.
+
+    Errors of ours, an interrupt and a lack of memory go through.
 
     Args:
         what: whose code it is, for the message ("the loss").
@@ -44,10 +46,11 @@ def explain_errors(what: str, kind: type[HessrankError] = LossError) -> Iterator
 def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
     """Run the user's code with its errors explained, and undo what it changes.
 
-    It is for code that is imported or called once. Errors are as :func:`explain_errors` has them. What is put back: the current folder, the standard streams, signal handlers, filters of warnings, the limit of
-    recursion, and the state of Python's, NumPy's and torch's random numbers; of torch also the default type and
-    device, the number of threads, whether gradients are recorded and whether algorithms have to be deterministic.
-    Outputs go where the user said, and every command computes what it computes without this code.
+    It is for code that is imported or called once; errors are as :func:`explain_errors` has them. Restored are the
+    current folder, the standard streams, signal handlers, filters of warnings, the limit of recursion, and the state
+    of Python's, NumPy's and torch's random numbers; of torch also the default type and device, the number of threads,
+    whether gradients are recorded and whether algorithms have to be deterministic. Outputs go where the user said,
+    and every command computes what it computes without this code.
 
     Args:
         what: whose code it is, for the message ("--arch net.py:make").
@@ -62,7 +65,10 @@ def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
 
 @contextmanager
 def keep_process_state() -> Iterator[None]:
-    """Put back what the block changes in the process, as :func:`user_code` says; errors are left as they are."""
+    """Restore the state of the process that :func:`user_code` lists.
+
+    Errors are left as they are.
+    """
     with ExitStack() as stack:
         stack.enter_context(keep_handlers())
         stack.enter_context(warnings.catch_warnings())
@@ -72,7 +78,10 @@ def keep_process_state() -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error's class and message as one line: where a syntax error is, what the first of a group is."""
+    """Return an error's class and message as one line.
+
+    It says where a syntax error is, and what the first of a group is.
+    """
     name = type(error).__name__
     if isinstance(error, BaseExceptionGroup):
         return f"{name} of {describe_error(error.exceptions[0])}"
@@ -149,7 +158,7 @@ def _keep_streams() -> Callable[[], None]:
 
 
 def _reopen(stream: TextIO | None, number: int) -> TextIO | None:
-    """Return the stream; one in its place where it is a closed one of the process."""
+    """Return the stream, or a new one if it is closed."""
     if stream is None or not stream.closed:
         return stream
     raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)

@@ -1,4 +1,4 @@
-"""What others wrote, checked against a model of it: plain values in, the model or one line out."""
+"""Validates what a file holds against a model of it: a value or one line."""
 
 from __future__ import annotations
 
@@ -42,13 +42,16 @@ Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class RecordPart(BaseModel):
-    """Part of a file that hessrank wrote; keys that it does not know are somebody's own, and left alone."""
+    """Part of a file that hessrank wrote.
+
+    Keys that it does not know are somebody's own, and left alone.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 def validate(cls: type[M], data: Any, *, source: str, error: type[HessrankError], remedy: str = "") -> M:
-    """Return ``data`` as a ``cls``.
+    """Return ``data`` as an object of ``cls``.
 
     Args:
         cls: the model.

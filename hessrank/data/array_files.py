@@ -1,4 +1,4 @@
-"""Arrays from ``.npy``, ``.npz``, ``.pt``/``.pth`` and ``.safetensors`` files, none of which can run code."""
+"""Reads ``.npy``, ``.npz``, ``.pt``/``.pth``, ``.safetensors``; none can run code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def _read_npy(path: Path) -> Columns:
 
 
 def _read_npz(path: Path) -> Columns:
-    """Return one array, or several by name; by position where ``numpy.savez`` was given no names (arr_0, …)."""
+    """Return one array, or several by name or by position.
+
+    Position counts where ``numpy.savez`` was given no names (arr_0, …).
+    """
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: this is not a whole NumPy archive; write it with numpy.savez")
     check_archive(path, error=DataError)
@@ -66,7 +69,9 @@ def _read_npz(path: Path) -> Columns:
 
 
 def _check_headers(path: Path) -> None:
-    """Refuse members that are shorter than their headers say: NumPy takes the memory first.
+    """Refuse members that are shorter than their headers say.
+
+    NumPy would take the memory first.
 
     Raises:
         DataError: saying which one.
@@ -85,7 +90,10 @@ def _check_headers(path: Path) -> None:
 
 
 def _only_or_all(arrays: Mapping[str, Column]) -> Columns:
-    """Return the array itself where there is one alone, whose name says nothing that ``forward`` needs."""
+    """Return the only array itself; return several arrays by name.
+
+    The name of an only array says nothing that ``forward`` needs.
+    """
     return next(iter(arrays.values())) if len(arrays) == 1 else dict(arrays)
 
 

@@ -1,4 +1,4 @@
-"""Arrays whose first dimension counts the samples, as samples."""
+"""Gives the rows of arrays as samples."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _unusable(column: Column) -> str:
 
 
 def _unusable_type(column: Column) -> str:
-    """Return why the values of an array cannot be used, whatever its shape; empty if they can."""
+    """Return why the type of an array cannot be used; empty if it can."""
     if isinstance(column, Tensor):
         return why_unusable(column) or ("holds complex numbers; store real ones" if column.is_complex() else "")
     if column.dtype.kind == "O":

@@ -1,4 +1,4 @@
-"""Batches: samples stacked along dimension 0, as ``model(*args, **kwargs)`` takes them."""
+"""Batches: samples stacked along dimension 0, as a model takes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from hessrank.user_code import explain_errors
 
 @dataclass(frozen=True)
 class Batch:
-    """A few samples, stacked along dimension 0, as ``model(*args, **kwargs)`` takes them.
+    """A few samples, stacked along dimension 0, as arguments of a model.
+
+    The model is called as ``model(*args, **kwargs)``.
 
     Attributes:
         args: positional arguments of ``forward``.
@@ -37,7 +39,10 @@ class Batch:
         return len(self.samples)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """Return the batch with ``function`` applied to every tensor, the target's included."""
+        """Return the batch with ``function`` applied to every tensor.
+
+        The target's tensors are among them.
+        """
         args, kwargs, target = tree_map(
             lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf,
             (self.args, self.kwargs, self.target),
@@ -46,7 +51,7 @@ class Batch:
 
 
 def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, needs_target: bool) -> Batch:
-    """Stack the samples at ``indices`` and bind them to the arguments of ``model.forward``.
+    """Stack the samples at ``indices`` and bind them to ``model.forward``.
 
     Args:
         samples: where they come from.
@@ -70,7 +75,7 @@ def make_batch(samples: Samples, indices: Sequence[int], model: nn.Module, *, ne
 
 
 def bind_fields(fields: Any, model: nn.Module, *, needs_target: bool) -> Batch:
-    """Bind the fields of a batch, as a data loader gives them, to the arguments of ``model.forward``.
+    """Bind the fields of a batch to the arguments of ``model.forward``.
 
     Args:
         fields: a tensor, a tuple or list, or a dict of them, samples along dimension 0.
@@ -89,7 +94,10 @@ def bind_fields(fields: Any, model: nn.Module, *, needs_target: bool) -> Batch:
 
 
 def naming_remedy(batch: Batch, model: nn.Module) -> str:
-    """Return what to call the arrays of a batch that ``forward`` was given as one dict; empty for any other batch."""
+    """Return how to name the arrays that ``forward`` got as one dict.
+
+    It is the end of a message; empty for any other batch.
+    """
     if len(batch.args) != 1 or not isinstance(batch.args[0], Mapping):
         return ""
     wanted, given = ", ".join(ForwardArguments.of(model).names), ", ".join(map(repr, batch.args[0]))
@@ -110,6 +118,6 @@ def single_samples(batch: Batch) -> list[Batch]:
 
 
 def describe(batch: Batch) -> str:
-    """Return the inputs' shapes and types in a few words (``float32 1×3×64×64``), for messages."""
+    """Return the inputs' shapes and types for messages, ``float32 1×3×64×64``."""
     leaves = [leaf for leaf in tree_leaves((batch.args, batch.kwargs)) if isinstance(leaf, Tensor)]
     return ", ".join(f"{dtype_text(t.dtype)} {'×'.join(map(str, t.shape))}" for t in leaves)

@@ -1,4 +1,4 @@
-"""What a data source is: samples by index, and a description that says how they were made."""
+"""A data source: samples by index, and a description of how they were made."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Data:
 
 
 def describe_sample(sample: Sample) -> dict[str, Any]:
-    """Return ``shapes`` and ``dtypes`` of a sample: one, a list, or by name, as the sample is."""
+    """Return ``shapes`` and ``dtypes`` of a sample, in its own structure.
+
+    That is one value, a list, or values by name.
+    """
     return {"shapes": _each(sample, lambda t: list(t.shape)), "dtypes": _each(sample, lambda t: dtype_text(t.dtype))}
 
 
@@ -44,7 +47,10 @@ def _each(sample: Sample, of: Callable[[Tensor], Any]) -> Any:
 
 
 def fields_of(sample: T | tuple[T, ...] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
-    """Yield a sample's tensors and what to call each: nothing for a single one, else its position or name."""
+    """Yield the tensors of a sample, each with its name.
+
+    The name is empty for a single one, else the position or the key.
+    """
     if isinstance(sample, Mapping):
         yield from ((repr(name), value) for name, value in sample.items())
     elif isinstance(sample, tuple):

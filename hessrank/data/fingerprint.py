@@ -1,4 +1,4 @@
-"""A SHA-256 of the content that is used, so that two runs can be known to have seen the same data."""
+"""Computes the SHA-256 of the data, by which two runs are compared."""
 
 from __future__ import annotations
 

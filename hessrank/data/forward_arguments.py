@@ -1,4 +1,4 @@
-"""Which field of a batch is which argument of ``model.forward``, and which is the target.
+"""Decides which field of a batch is which argument of ``forward``, or the target.
 
 A batch's fields are the arguments of ``forward``, by position (a tensor, a tuple) or by name (a dict). One
 field more than ``forward`` takes, or the last one when the loss needs it, is the target; so is the second of two
@@ -70,7 +70,7 @@ class ForwardArguments:
 
 
 def _is_tensor(parameter: inspect.Parameter) -> bool:
-    """Return whether an argument of ``forward`` is a tensor, by its annotation, or else by its name."""
+    """Return whether an argument is a tensor, by its annotation or its name."""
     if parameter.annotation is parameter.empty:
         return parameter.name.lower() in INPUT_NAMES
     text = inspect.formatannotation(parameter.annotation)
@@ -107,7 +107,10 @@ def _bind(fields: Any, takes: ForwardArguments, needs_target: bool) -> Bound:
 
 
 def _is_all_arguments(first: Any, takes: ForwardArguments) -> bool:
-    """Return whether the first of two fields is a nest of all of ``forward``'s arguments, and no single one."""
+    """Return whether the first of two fields holds all arguments of ``forward``.
+
+    A nest of one argument only does not count.
+    """
     if isinstance(first, Mapping):
         return bool(first) and all(name in takes.names for name in first)
     return isinstance(first, tuple | list) and takes.required > 1 and len(first) >= takes.required
@@ -145,7 +148,10 @@ def _bind_by_name(fields: dict[str, Any], takes: ForwardArguments, needs_target:
 def _refuse_unknown(
     unknown: Sequence[str], targets: Sequence[str], fields: Mapping[str, Any], takes: ForwardArguments
 ) -> None:
-    """Refuse names that ``forward`` does not take; a single one may be the target, unless it is a misspelling."""
+    """Refuse names that ``forward`` does not take.
+
+    A single one may be the target, unless it is a misspelling.
+    """
     arguments = f"forward({', '.join(takes.names)})"
     if len(unknown) > 1 or (unknown and targets):
         raise DataError(
@@ -162,7 +168,10 @@ def _refuse_unknown(
 
 
 def _rename_input(fields: dict[str, Any], takes: ForwardArguments, targets: Sequence[str]) -> dict[str, Any]:
-    """Call the one array of inputs as ``forward`` calls its one tensor; leave it where that is not certain."""
+    """Name the only array of inputs as ``forward`` names its only tensor.
+
+    Where another reading is possible, the name stays.
+    """
     others = [name for name in fields if name not in targets]
     if len(others) != 1 or others[0] in {*takes.names, *takes.words} or str(others[0]).lower() not in _COLUMN_NAMES:
         return fields

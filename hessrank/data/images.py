@@ -49,7 +49,10 @@ class ImageSamples:
 
 
 def _common_shape(shapes: dict[Path, tuple[int, int, int]], asked: tuple[int, ...] | None) -> tuple[int, int, int]:
-    """Return the shape that is asked for; else the images' own, with 3 channels as soon as one has color."""
+    """Return the shape that is asked for, or the shape of the images.
+
+    The images have 3 channels as soon as one has color.
+    """
     if asked is not None:
         if len(asked) != 3 or asked[0] not in (1, 3):
             given = shape_text(asked)

@@ -1,4 +1,4 @@
-"""Data from a path or a name."""
+"""Loads data from a path or a name."""
 
 from __future__ import annotations
 

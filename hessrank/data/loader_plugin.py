@@ -1,4 +1,4 @@
-"""A user's own data: ``pkg.mod:loader`` or ``file.py:loader``."""
+"""Loads a user's own data: ``pkg.mod:loader`` or ``file.py:loader``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from hessrank.user_code import user_code
 
 
 def load_plugin(reference: str) -> Data:
-    """Return the data that ``reference`` names or, where it names a function or a class, what that returns.
+    """Return the data that ``reference`` names.
+
+    Where it names a function or a class, the data are what that returns.
 
     Args:
         reference: ``pkg.mod:name`` or ``file.py:name``.

@@ -1,4 +1,4 @@
-"""One image file decoded to floats in [0, 1], with all the bits it has.
+"""Decodes one image file to floats in [0, 1], with all the bits it has.
 
 Pillow reads 16-bit gray as such but keeps only the high byte of 16-bit color. Its unpackers for little-endian
 and big-endian data differ in just the byte they keep, so such an image is decoded once for each byte.
@@ -31,7 +31,9 @@ _NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
-    """Return (channels, height, width) as `read_pixels` will give them; channels are 1 or 3.
+    """Return (channels, height, width) as `read_pixels` will give them.
+
+    There are 1 or 3 channels.
 
     Raises:
         DataError: this is no image that Pillow reads.
@@ -44,7 +46,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """Return the image as C×H×W floats in [0, 1], turned upright; transparency is dropped.
+    """Return the image as C×H×W floats in [0, 1], upright, without transparency.
 
     Of several frames the first is read. An 8-bit value is divided by 255, a 16-bit one by 65535.
 
@@ -92,14 +94,17 @@ def _decode_color_16(path: Path, layout: str, order: str) -> np.ndarray[Any, Any
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
-    """Return how the file lays its values out (``RGB;16B``), empty where Pillow does not say."""
+    """Return how the file stores its values (``RGB;16B``).
+
+    It is empty where Pillow does not say.
+    """
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
 
 def _bits(image: ImageFile.ImageFile) -> int:
-    """Return how many bits a value has: what a TIFF says, else what Pillow's layout says."""
+    """Return how many bits a value has, by a TIFF's tag or by Pillow's layout."""
     stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
     if stated is None:
         return 16 if ";16" in _raw_mode(image) else 8
@@ -112,7 +117,10 @@ def _turn_upright(image: Image.Image) -> np.ndarray[Any, Any]:
 
 @contextmanager
 def _lift_pillows_limit() -> Iterator[None]:
-    """Leave the size of images to :mod:`hessrank.files.size_limits`: Pillow's limit looks at no file's size."""
+    """Lift Pillow's limit on the size of images inside the block.
+
+    It ignores the size of the file, which :mod:`hessrank.files.size_limits` does not.
+    """
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -122,7 +130,10 @@ def _lift_pillows_limit() -> Iterator[None]:
 
 @contextmanager
 def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """Open an image; Pillow decodes late, so its errors are caught for as long as the image is open."""
+    """Open an image, and explain Pillow's errors inside the block.
+
+    Pillow decodes late, as long as the image is open.
+    """
     try:
         with _lift_pillows_limit(), Image.open(path, formats=_FORMATS) as image:
             width, height = image.size

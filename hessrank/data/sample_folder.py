@@ -1,4 +1,4 @@
-"""Which files of a folder are samples, and of what kind."""
+"""Finds the files of a folder that are samples, and their kind."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what kind of sample a file is by its suffix; None for a file that is none."""
+    """Return the kind of sample that a file is by its suffix; None for none."""
     return next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
 
 
 def files_of(folder: Path) -> tuple[str, list[Path]]:
-    """Return the kind of the samples in a folder and the files, sorted by name; its sub-folders are not read.
+    """Return the kind and the files of the samples in a folder, sorted by name.
+
+    Sub-folders are not read.
 
     Raises:
         DataError: the folder cannot be listed, holds no sample, samples of several kinds, or what is called like a

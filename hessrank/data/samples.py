@@ -1,4 +1,4 @@
-"""Whatever holds data, as samples by index: tensors, arrays, data sets, data loaders."""
+"""Gives samples by index from tensors, arrays, data sets and data loaders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from hessrank.user_code import explain_errors
 
 
 class Samples(Protocol):
-    """Samples by index; one is a tensor, a tuple or a dict of tensors, without a batch dimension."""
+    """Samples by index; one is a tensor, a tuple or a dict of tensors.
+
+    None has a batch dimension.
+    """
 
     def __len__(self) -> int: ...
 
@@ -28,7 +31,7 @@ class Samples(Protocol):
 
 
 class TensorColumns:
-    """Tensors whose first dimension counts the samples, in any nest of tuples and dicts."""
+    """Tensors with the samples along dimension 0, in nested tuples and dicts."""
 
     def __init__(self, columns: Any) -> None:
         leaves, self._spec = tree_flatten(columns)
@@ -64,7 +67,7 @@ class FirstSamples:
 
 
 def as_samples(data: Any, num_samples: int | None = None) -> Samples:
-    """Return whatever holds data as samples by index.
+    """Return tensors, a data set or a data loader as samples by index.
 
     Args:
         data: a tensor or array (N×…), a tuple or dict of them, a dataset (a list of samples is one), or any

@@ -1,4 +1,4 @@
-"""Names in pictures that lie on nothing: neither on each other, nor on the points they are for."""
+"""Draws labels that cover neither each other nor the points they are for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_labels(
     upward: bool = False,
     **style: Any,
 ) -> list[Annotation]:
-    """Write each label beside its point, with a line to it; leave out what has no room.
+    """Write each label beside its point, with a line; skip what has no room.
 
     Args:
         ax: the axes, with all else drawn: limits and size should stay as they are.
@@ -87,7 +87,7 @@ def add_labels(
 def number_points(
     ax: Axes, named: Sequence[tuple[float, float, str]], points: Iterable[tuple[float, float]] = ()
 ) -> None:
-    """Number points in the axes, and name them in a legend below, after what else has a label.
+    """Number points in the axes, and name them in a legend below.
 
     Args:
         ax: the axes, with all else drawn.
@@ -117,7 +117,7 @@ def _figure(ax: Axes) -> Figure:
 
 
 def below(ax: Axes, points: float) -> Transform:
-    """Return the shift to ``points`` below where one would be."""
+    """Return the transform that moves something ``points`` down."""
     return ScaledTranslation(0, -points / 72, _figure(ax).dpi_scale_trans)
 
 

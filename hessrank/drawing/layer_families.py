@@ -1,4 +1,4 @@
-"""What a layer is for, by its kind, and the color of that in pictures."""
+"""Families of layers by their kind, and their colors in pictures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ _OTHER_WORDS = {
 
 
 def _bare(kind: str) -> str:
-    """Return what a module's class and its function have in common: LeakyReLU and leaky_relu_, Conv2d and conv1d."""
+    r"""Return the stem of a layer's kind, equal for a module and its function.
+
+    LeakyReLU and leaky_relu_ have one stem, and so have Conv2d and conv1d.
+    """
     return re.sub(r"[123]d$", "", kind.lower().replace("_", ""))
 
 
@@ -62,7 +65,9 @@ _FAMILIES = {
 
 
 def layer_family(kind: str) -> str:
-    """Return the family of a kind of layer, a key of :data:`FAMILY_COLORS`; ``other`` for what torch does not have.
+    """Return the family of a kind of layer, a key of :data:`FAMILY_COLORS`.
+
+    It is ``other`` for what torch does not have.
 
     Example:
         >>> layer_family("ConvTranspose2d"), layer_family("leaky_relu_"), layer_family("MyGate")

@@ -1,4 +1,4 @@
-"""Files as the user named them: that they are there and can be read."""
+"""Checks that the paths a user gives exist and can be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hessrank.text import one_line, printable
 
 
 def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
-    """Return ``path`` with ``~`` expanded, once it is known to exist.
+    """Return ``path`` with ``~`` expanded, if something is there.
 
     Args:
         path: a file or a folder.
@@ -41,7 +41,7 @@ def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -
 
 
 def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
-    """Return ``path`` with ``~`` expanded, once it is known to be a regular file that opens for reading.
+    """Return ``path`` with ``~`` expanded, if it is a regular, readable file.
 
     Args:
         path: the file.
@@ -69,7 +69,7 @@ def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -
 
 
 def bounded_bytes(path: Path, most: int, what: str, *, error: type[HessrankError]) -> bytes:
-    """Return what a file holds that is no larger than it can be.
+    """Return the bytes of a file that is no larger than ``most``.
 
     Args:
         path: the file.
@@ -90,7 +90,10 @@ def bounded_bytes(path: Path, most: int, what: str, *, error: type[HessrankError
 
 
 def resolved(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path without links; where there is none (a circle of links), the path as it is."""
+    """Return the absolute path without links; the path itself if there is none.
+
+    A circle of links has none.
+    """
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError, ValueError):
@@ -98,7 +101,10 @@ def resolved(path: str | os.PathLike[str]) -> Path:
 
 
 def record_of(table: Path) -> Path:
-    """Return where the record of a table lies; of a path without a name, ``.``, somewhere that is nothing."""
+    """Return the path of a table's record.
+
+    Of a path without a name, ``.``, it is a path where nothing is.
+    """
     return table.parent / f"{table.stem}.json"
 
 

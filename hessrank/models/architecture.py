@@ -1,4 +1,4 @@
-"""The network's code: what ``--arch pkg.mod:factory`` or ``--arch file.py:factory`` names, called."""
+"""Builds a network by the code that ``--arch`` names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _OWN_NETWORKS: set[type[nn.Module]] = set()
 
 
 def own_network(kind: _Network) -> _Network:
-    """Let a checkpoint name a class of hessrank's; its arguments come from the file too, so they are sizes only."""
+    """Let a checkpoint name a class of hessrank's.
+
+    Its arguments come from the file too, so they are sizes only.
+    """
     _OWN_NETWORKS.add(kind)
     return kind
 
@@ -64,7 +67,10 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
 
 
 def arch_name(arch: Architecture) -> str:
-    """Return what to call ``arch`` in messages and reports: the reference, or ``module:qualified_name``."""
+    """Return the name of ``arch`` for messages and reports.
+
+    It is the reference, or ``module:qualified_name``.
+    """
     if isinstance(arch, str):
         return arch
     named = type(arch) if isinstance(arch, nn.Module) else arch
@@ -72,7 +78,9 @@ def arch_name(arch: Architecture) -> str:
 
 
 def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
-    """Return the class of hessrank that a checkpoint names; nothing else is imported on a file's word.
+    """Return the class of hessrank that a checkpoint names.
+
+    Nothing else is imported on a file's word.
 
     Only a class marked by :func:`own_network` will do: other functions and modules of ours could be given arguments
     that make them import more (a quantizer's observer), and ``hessrank.x:os.system`` is not ours.

@@ -1,4 +1,4 @@
-"""Programs that ``torch.export.save`` wrote (``.pt2``), as modules that kept their names.
+"""Reads programs that ``torch.export.save`` wrote (``.pt2``), with their names.
 
 Such a file can run code when it is read: ``torch.export.load`` reads some tensors with
 ``weights_only=False``, falls back from ``weights_only=True`` to a full pickle for the sample inputs, and
@@ -25,7 +25,9 @@ from hessrank.user_code import keep_process_state
 
 
 def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor | None]:
-    """Return the program as a module, and its sample input if that is one tensor (batch first).
+    """Return the program as a module, and its sample input if it is one tensor.
+
+    The input's first dimension counts the samples.
 
     Raises:
         LoadError: the file is not trusted, damaged, or holds no exported program.
@@ -49,14 +51,17 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
 
 
 def exported_note(inputs: Tensor | None) -> str:
-    """Return what a user should know of an exported program: which shapes it takes."""
+    """Return a sentence on the shapes that an exported program takes."""
     shape = f" with an input of {shape_text(tuple(inputs.shape))}" if inputs is not None else ""
     return f"exported{shape}; other shapes run only along dimensions that were exported as dynamic"
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Silence torch.export's log, which prints the traceback of an error it then raises again."""
+    """Silence torch.export's log inside the block.
+
+    It prints the traceback of an error that is then raised again.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

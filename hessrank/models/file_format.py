@@ -1,4 +1,4 @@
-"""What a model file is, told by its content: the readers' own errors mislead when it is something else."""
+"""Finds the format of a model file by its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network from a file, whatever wrote the file."""
+"""Loads a network from a file of any format."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def load_model(
     weights_key: str | None = None,
     ignore_keys: Sequence[str] = (),
 ) -> LoadedModel:
-    """Read a network: our checkpoint, a state dict, safetensors, a ``.pt2``, a pickled module, transformers' folder.
+    """Read a network from a file, or from a folder of transformers.
+
+    The file is our checkpoint, a state dict, safetensors, a ``.pt2`` or a pickled module.
 
     No code of the file is run unless ``trust_pickle`` is set. With ``arch``, the weights go into the network
     that ``arch`` makes, also those of a pickled module.
@@ -184,7 +186,7 @@ def _from_torch(request: _Request) -> LoadedModel:
 
 
 def _choose_entries(request: _Request, entries: list[Entry], model: nn.Module | None = None) -> list[Entry]:
-    """Return the entry that ``weights_key`` names; all of them where nobody says which."""
+    """Return the entry that ``weights_key`` names; all without a key."""
     if request.weights_key is None:
         return entries
     return [choose_weights(entries, request.weights_key, model, source=str(request.path))]
@@ -231,14 +233,17 @@ def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
 def _put_weights(
     request: _Request, model: nn.Module, entry: Entry, source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Put an entry's weights into a network; return the keys that were left out, and notes."""
+    """Put an entry's weights into a network; return the ignored keys and notes."""
     state, ignored = without_ignored(model, entry.state_dict(), request.ignore_keys)
     notes = load_weights(model, state, source=source, may_ignore=True)
     return ignored, (*notes, *ignored_notes(ignored, request.ignore_keys))
 
 
 def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> LoadedModel:
-    """Put what was asked for, or the first entry that fits, else the first one, into the network of ``--arch``."""
+    """Put the asked or the first fitting entry into the network of ``--arch``.
+
+    Where none fits, it is the first one, for the message.
+    """
     if request.arch is None:
         raise LoadError(f"{request.path}: {needs_arch(_choose_entries(request, entries)[0])}")
     arch_args = {} if request.arch_args is None else request.arch_args

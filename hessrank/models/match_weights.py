@@ -1,4 +1,4 @@
-"""Weights put into a network, every one of them, or an error that lists what does not fit."""
+"""Puts all weights into a network, or lists what does not fit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def load_weights(
 
 
 def fits(model: nn.Module, state: Mapping[str, Any], ignored: Sequence[str] = ()) -> bool:
-    """Whether the names of ``state`` are those of ``model``, less the prefixes of wrappers and what is ignored."""
+    """Return whether the names of ``state`` are those of ``model``.
+
+    Prefixes of wrappers and what is ignored do not count.
+    """
     own = model.state_dict()
     return strip_prefixes(without_ignored(model, state, ignored)[0], own.keys())[0].keys() == own.keys()
 
@@ -67,7 +70,9 @@ def fits(model: nn.Module, state: Mapping[str, Any], ignored: Sequence[str] = ()
 def without_ignored(
     model: nn.Module, state: Mapping[str, Any], patterns: Sequence[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return ``state`` less what ``model`` lacks and a pattern matches, and the names that were left out.
+    """Return ``state`` without ignored keys, and the names of those keys.
+
+    Ignored is what ``model`` lacks and a pattern matches.
 
     Args:
         model: the network; a key that it has is never left out.
@@ -86,7 +91,7 @@ def without_ignored(
 
 
 def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return what to say of keys that were left out, and of patterns if none were."""
+    """Return notes on the keys that were ignored, and on patterns without a key."""
     if ignored:
         return (
             _describe_names(f"--ignore-keys: left out {len(ignored)} of the file, which the network lacks", ignored),
@@ -99,7 +104,7 @@ def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str,
 
 
 def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Add to ``names`` the further names of tensors that the network shares (tied weights)."""
+    """Add the other names of tensors that the network shares (tied weights)."""
     present = {place: name for name, value in own.items() if name in names and (place := _place(value))}
     twins = {
         name: present[place]
@@ -111,14 +116,17 @@ def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]
 
 
 def _place(value: object) -> tuple[int, torch.Size, tuple[int, ...]] | None:
-    """Where a tensor's memory is and how it is read; None for what has none."""
+    """Return a tensor's address, shape and strides; None for what has none."""
     if not isinstance(value, Tensor) or is_lazy(value) or not value.numel():
         return None
     return value.data_ptr(), value.shape, value.stride()
 
 
 def _adopt_types(model: nn.Module, names: Mapping[str, Any]) -> None:
-    """Give the network's floating tensors the types that theirs have in the file, so that none is rounded."""
+    """Give the network's floating tensors the types of the file's.
+
+    So none is rounded.
+    """
     for name, tensor in model.state_dict(keep_vars=True).items():
         value = names.get(name)
         if _is_floating(value) and _is_floating(tensor) and not is_lazy(tensor):
@@ -130,7 +138,10 @@ def _is_floating(value: object) -> TypeGuard[Tensor]:
 
 
 def _find_conversions(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return a few phrases on what ``load_state_dict`` would convert or overwrite without a word."""
+    """Return phrases on what ``load_state_dict`` would convert or overwrite.
+
+    It would do so without a word.
+    """
     kinds, twice, unfit = [], [], []
     first: dict[object, str] = {}
     for name in (name for name in own if isinstance(names.get(name), Tensor)):
@@ -179,7 +190,10 @@ def _form(value: object) -> str:
 
 
 def _suggest_ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
-    """Return the option that leaves keys out: by the first part of their names that the network does not have."""
+    """Return the options that leave keys of the file out.
+
+    A key is named by the first part of its name that the network does not have.
+    """
     parts = {name[:end] for name in own for end in range(len(name) + 1) if name[end : end + 1] in ("", ".")}
 
     def pattern(name: str) -> str:

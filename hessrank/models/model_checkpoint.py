@@ -1,4 +1,4 @@
-"""Checkpoints of our own: weights, and how to build the network they belong to."""
+"""Writes and reads hessrank's checkpoints: weights and how to build a network."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def save_checkpoint(
     inputs: Tensor | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the weights of ``model`` and how to build it; `load_model` reads the file without ``--arch``.
+    """Write the weights of ``model``, and how to build it.
+
+    `load_model` reads the file without ``--arch``.
 
     The file appears whole or not at all, is readable with ``torch.load(weights_only=True)``, and has the same
     bytes for the same content. ``arch`` is imported on loading only if it is a module class inside
@@ -88,7 +90,7 @@ def save_checkpoint(
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a dict of tensors and plain values beside ``path``, check that it can be read safely, and rename.
+    """Write a dict of tensors and plain values, and check that it is safe to read.
 
     Raises:
         OutputError: the file cannot be written, or a value is not plain.
@@ -107,7 +109,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _canonical(value: Any, texts: dict[str, str]) -> Any:
-    """Return the same content in containers of its own, equal strings as one object.
+    """Return the same content in new containers, equal strings as one object.
 
     A pickle says of an object that comes again where it was: which strings are one object, and not only equal,
     depends on where they came from, and would show in the bytes.
@@ -130,7 +132,10 @@ def _canonical(value: Any, texts: dict[str, str]) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why writing failed: torch hides a full disk behind a remark on its own file format."""
+    """Return why writing failed.
+
+    torch hides a full disk behind a remark on its own file format.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -140,7 +145,7 @@ def _reason(error: BaseException) -> str:
 
 
 def is_checkpoint(held: object) -> bool:
-    """Whether what a file holds claims to be a checkpoint of ours."""
+    """Return whether what a file holds claims to be a checkpoint of ours."""
     return isinstance(held, Mapping) and isinstance(held.get(CHECKPOINT), int)
 
 

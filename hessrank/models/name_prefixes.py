@@ -1,4 +1,4 @@
-"""Prefixes that wrappers put before every name (``module.``, ``_orig_mod.``), taken off where that helps."""
+"""Removes prefixes of wrappers (``module.``, ``_orig_mod.``) where that helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``torch.save`` wrote, read without running code unless the user says that the file is trusted."""
+"""Reads files of ``torch.save``, without running code unless they are trusted."""
 
 from __future__ import annotations
 
@@ -49,13 +49,15 @@ def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
 
 
 def load_tensors(path: Path) -> Any:
-    """Return what ``torch.load`` reads of a file without running code, its tensors on the CPU."""
+    """Read a file of ``torch.save`` without running code, onto the CPU."""
     with warnings.catch_warnings(action="ignore"):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
-    """Return the functions and classes that a pickle would call, beyond those of tensors and containers.
+    """Return the functions and classes that a pickle would call.
+
+    Those of tensors and containers are left out.
 
     Args:
         path: a file that ``torch.save`` wrote.
@@ -103,7 +105,7 @@ def _read_trusted(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """Let a pickle find classes in modules of the current folder, as ``python -m`` does."""
+    """Let a pickle import modules of the current folder, as ``python -m`` does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

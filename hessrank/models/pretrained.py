@@ -1,4 +1,4 @@
-"""A folder that transformers' ``save_pretrained`` wrote: ``config.json`` and weights in ``.safetensors`` files.
+"""Reads a folder of transformers' ``save_pretrained``.
 
 The network is of the class that ``config.json`` names, if transformers has such a class. No code of the folder is
 run, nothing is fetched from anywhere.
@@ -34,7 +34,7 @@ _A_PART = 100  # bytes: the least that a layer, a class or a row of an embedding
 
 
 def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
-    """Return ``path`` with ``~`` expanded if it is a folder with a ``config.json``; None for anything else."""
+    """Return ``path`` as a folder with a ``config.json``; None for anything else."""
     try:
         folder = Path(path).expanduser()
         return folder if (folder / _CONFIG).is_file() else None
@@ -116,7 +116,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _weights_size(folder: Path) -> int:
-    """Return how large the weights are, once each file of them is known to be one that can be read.
+    """Return the size of the weights, after a check of each of their files.
 
     Raises:
         LoadError: there are none, one is no regular file, or the index names what is none of them.
@@ -137,7 +137,7 @@ def _weights_size(folder: Path) -> int:
 
 
 def _find_numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the numbers of a configuration that may be counts of something, with their names."""
+    """Yield the numbers of a configuration that may be counts, by name."""
     left = [held]
     while left:
         for key, value in left.pop().items():
@@ -174,7 +174,10 @@ def _replace_values(config: Any, values: Mapping[str, Any], folder: Path) -> Non
 
 @contextmanager
 def _silence(transformers: Any) -> Iterator[None]:
-    """Keep transformers' progress bars and reports off the screen: what matters comes as an error or a note."""
+    """Silence transformers' progress bars and reports inside the block.
+
+    What matters comes as an error or a note.
+    """
     logging = transformers.utils.logging
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Tensors as files hold them: how much memory they claim, and which ones cannot be computed with."""
+"""Checks tensors of files: the memory they claim, the types they have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _COMPUTED_WITH = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 def check_tensors(path: Path, held: object, *, error: type[HessrankError]) -> None:
-    """Refuse tensors that have far more elements than the file holds: one value may be repeated at will.
+    """Refuse tensors that have far more elements than the file holds.
+
+    One value may be repeated at will.
 
     Args:
         path: the file.
@@ -31,7 +33,10 @@ def check_tensors(path: Path, held: object, *, error: type[HessrankError]) -> No
 
 
 def why_unusable(tensor: Tensor) -> str:
-    """Return why a tensor cannot be computed with, ``is …; what to do``; empty if it can."""
+    """Return why a tensor cannot be computed with; empty if it can.
+
+    The text is ``is …; what to do``.
+    """
     if tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided:
         return "is a sparse, nested or quantized tensor; store a dense one"
     if tensor.is_meta:

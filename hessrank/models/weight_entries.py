@@ -1,4 +1,4 @@
-"""Where the weights are in what a checkpoint holds: bare, or under 'model', 'state_dict', 'ema' and so on."""
+"""Finds the weights in a checkpoint: bare, or under 'model', 'ema' and so on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Entry:
 
 
 def find_entries(held: object) -> list[Entry]:
-    """Return every state dict and module in ``held``, in the order of `USUAL_NAMES`, then the others."""
+    """Return every state dict and module in ``held``, usual names first."""
     return list(_walk(held, "", 0, set()))
 
 
@@ -68,7 +68,10 @@ def _walk(held: object, name: str, depth: int, seen: set[int]) -> Iterator[Entry
 
 
 def _is_state_dict(held: object) -> bool:
-    """Whether it maps names to tensors; a few plain values among them (``_extra_state``) do no harm."""
+    """Return whether it maps names to tensors.
+
+    A few plain values among them (``_extra_state``) do no harm.
+    """
     if not isinstance(held, Mapping) or not all(isinstance(key, str) for key in held):
         return False
     values = held.values()
@@ -77,7 +80,7 @@ def _is_state_dict(held: object) -> bool:
 
 
 def needs_arch(entry: Entry) -> str:
-    """Return the phrase that asks for the network's code, with a few of the entry's keys."""
+    """Return the phrase that asks for the network's code, with a few keys."""
     names = [printable(name) for name in entry.state_dict()]
     return (
         f"this holds weights only ({len(names)} keys: {listed(names, 4, DOTS)}); name the code that builds the "
@@ -86,7 +89,10 @@ def needs_arch(entry: Entry) -> str:
 
 
 def taken_note(entry: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return the note that says which of ``entries`` was taken; none where the file is the entry."""
+    """Return the note on which of ``entries`` was taken.
+
+    There is none where the file is the entry.
+    """
     if not entry.name:
         return ()
     others = [repr(printable(other.name)) for other in entries if other is not entry]

@@ -1,4 +1,4 @@
-"""Which weights of a file: what ``--weights-key`` names, and which ones fit a network.
+"""Chooses the set of weights that ``--weights-key`` names, or that fits.
 
 A file may hold several sets: entries (``model`` and ``ema``), or one state dict of a training class whose names
 begin with ``model.`` and ``teacher.``. A set is called by the keys that lead to it, joined by dots; the last ones do
@@ -46,7 +46,10 @@ def choose_weights(entries: Sequence[Entry], key: str, model: nn.Module | None, 
 
 
 def fitting_groups(entries: Iterable[Entry], model: nn.Module, ignored: Sequence[str] = ()) -> list[str]:
-    """Return the names of the sets inside ``entries``, less those themselves, whose weights fit ``model``."""
+    """Return the names of the sets inside ``entries`` that fit ``model``.
+
+    The entries themselves are left out.
+    """
     least = len(model.state_dict()) // 2  # of tied weights one name may do
     groups = (group for entry in entries for group in _groups(entry))
     return [g.name for g in groups if len(g.state_dict()) >= least and fits(model, g.state_dict(), ignored)]

@@ -1,4 +1,4 @@
-"""Wrappers change how a network runs, not what it computes: they are looked through wherever a network enters.
+"""Looks through wrappers, which change how a network runs, not what it computes.
 
 What is inside keeps its own layer names: ``conv1``, not ``module.conv1`` or ``_orig_mod.conv1``.
 """
@@ -19,7 +19,7 @@ _COMPILED = "_compiled_call_impl"  # set by ``Module.compile()``, which wraps a 
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the network inside ``model``'s wrappers, however many there are; ``model`` itself without any.
+    """Return the network inside all wrappers of ``model``.
 
     Wrappers are ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel``, what ``torch.compile`` returns, and
     activation checkpointing's.
@@ -30,12 +30,12 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def wrappers_of(model: nn.Module) -> tuple[str, ...]:
-    """Return the class names of the wrappers around ``model``'s network and around its parts, each once."""
+    """Return the class names of the wrappers in and around ``model``, each once."""
     return tuple(dict.fromkeys(type(part).__name__ for part in model.modules() if _inside(part) is not None))
 
 
 def take_out(model: nn.Module) -> nn.Module:
-    """Return the network inside ``model``'s wrappers, its parts taken out of theirs for good."""
+    """Return the network without wrappers; its parts lose theirs for good."""
     network = unwrap(model)
     for part, name, wrapper in _wrapped_parts(network):
         part._modules[name] = unwrap(wrapper)
@@ -44,7 +44,7 @@ def take_out(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
-    """Give the network inside ``model``'s wrappers; its parts are taken out of theirs until the block is left.
+    """Give the network without wrappers, and put them back at the end.
 
     A network that ``Module.compile()`` compiled is called as it was written.
     """
@@ -64,7 +64,7 @@ def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _wrapped_parts(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Return every part that is wrapped: what holds it, under which name, and the wrapper."""
+    """Return each wrapped part: its holder, its name in it, and the wrapper."""
     return [
         (holder, name, part)
         for holder in network.modules()

@@ -1,4 +1,4 @@
-"""What layers read beside other layers: weights, biases, constants, tensors made of whole numbers.
+"""Finds what layers read beside other layers: weights, biases, constants.
 
 The one rule of which weights can be quantized stands here: :data:`QUANTIZABLE`.
 """
@@ -57,7 +57,7 @@ class _Read:
 
 
 class Operands:
-    """What the layers of a network read beside each other.
+    """The weights, biases and constants that the layers of a network read.
 
     Attributes:
         stored: bytes of every parameter and buffer that some layer reads, but for weights that can be quantized; what
@@ -85,7 +85,7 @@ class Operands:
         return frozenset(nodes[layer.name] for layer in self._network.layers if layer.name in nodes)
 
     def describe(self, layer: Layer) -> dict[str, Any]:
-        """Return what a layer reads, in plain values; keys that would be empty are left out.
+        """Return what a layer reads, in plain values, without empty keys.
 
         Returns:
             ``weight``, ``weight_numel``, ``channels``: name, elements and output channels of a weight that can be
@@ -118,7 +118,10 @@ class Operands:
         return self._facts[layer.name].macs > 0 or layer.kind in _LOOKUPS
 
     def _is_weight(self, layer: Layer, read: _Read) -> bool:
-        """Return whether a layer multiplies with a tensor, or looks things up in it, and does not just add it."""
+        """Return whether a layer multiplies with a tensor, or looks things up in it.
+
+        What it only adds is no weight.
+        """
         if not isinstance(read.tensor, nn.Parameter) or read.tensor.ndim < 2:
             return False
         if read.owner:
@@ -146,7 +149,10 @@ class Operands:
         return next((why for why, holds in reasons.items() if holds), opaque)
 
     def _reads(self, layer: Layer, node: fx.Node | None) -> list[_Read]:
-        """Return the parameters and buffers that a layer reads, with no other layer in between."""
+        """Return the parameters and buffers that a layer reads directly.
+
+        No other layer lies in between.
+        """
         found: dict[str, _Read] = {}
         if layer.module is not None and (node is None or str(node.target) != layer.module):
             found |= self._of_module(layer.module)
@@ -178,7 +184,10 @@ class Operands:
             waiting += before[::-1]
 
     def _float_inputs(self, layer: Layer, node: fx.Node | None) -> dict[str, str]:
-        """Return the floating tensors that a kernel reads and that are neither weights nor on the grid of a layer."""
+        """Return the inputs of a kernel that lie on no grid, and why.
+
+        They are floating tensors, neither weights nor layers.
+        """
         if node is None or not (self._multiplies(layer) or layer.name in self._weight_of):
             return {}
         found = {}
@@ -206,7 +215,10 @@ def _attribute(model: nn.Module, path: str) -> Any:
 
 
 def _mode(node: fx.Node | None, module: nn.Module | None) -> str:
-    """Return how a padding or an interpolation fills in: ``reflect``, ``constant 0``, ``nearest``; "" for others."""
+    """Return how a padding or an interpolation fills in; "" for other calls.
+
+    Such as ``reflect``, ``constant 0``, ``nearest``.
+    """
     if isinstance(module, nn.Upsample):
         return module.mode
     if isinstance(module, nn.modules.padding._ConstantPadNd):

@@ -1,4 +1,4 @@
-"""Which layers have something curved between them and the output, read off the autograd graph.
+"""Finds the layers with a curved operation between them and the output.
 
 Where all that follows a layer is piecewise linear, the generalized Gauss-Newton matrix *is* the Hessian of
 the loss at that layer (Schraudolph 2002, section 3). The autograd graph tells what follows, also for
@@ -53,7 +53,7 @@ _CURVED_IN = {"Div": 1, "GridSampler2D": 1, "GridSampler3D": 1, "Lerp": 2}
 
 
 def find_curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
-    """Find the layers that a curved operation lies behind.
+    """Find the layers with a curved operation between them and an output.
 
     Args:
         outputs: the network's outputs, with their autograd graph.
@@ -76,7 +76,10 @@ def _operation(node: Node) -> str:
 
 
 def is_curved(node: Node) -> bool:
-    """Return whether an operation is no piecewise linear function of those of its arguments that have a gradient."""
+    """Return whether an operation is not piecewise linear in its inputs.
+
+    Inputs without a gradient do not count.
+    """
     name = _operation(node)
     if name in _PRODUCTS:
         return sum(_depends(node, position) for position in _PRODUCTS[name]) > 1

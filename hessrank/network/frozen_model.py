@@ -1,4 +1,4 @@
-"""Leaves the user's model as it was, whatever happens.
+"""Freezes the user's model for a block, and leaves it as it was.
 
 Inside the block the model is in eval mode (dropout off, batch norm on its running statistics) with frozen
 parameters; afterwards modes, ``requires_grad``, buffers and all random states are what they were before.
@@ -19,7 +19,9 @@ from hessrank.models.wrappers import without_wrappers
 
 @contextmanager
 def freeze(model: nn.Module) -> Iterator[None]:
-    """Freeze ``model`` for analysis and put everything back at the end, also after an exception.
+    """Freeze ``model`` inside the block, and restore it at the end.
+
+    It is restored after an exception too.
 
     Args:
         model: a network that is in no wrapper; its parts are looked at without theirs.
@@ -36,7 +38,10 @@ def freeze(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _keep_attributes(model: nn.Module) -> Iterator[None]:
-    """Modes, and what a forward may assign: counters, caches, buffers, the last attention map."""
+    """Restore modes and attributes that a forward may assign.
+
+    These are counters, caches, buffers, the last attention map.
+    """
     attributes = [vars(module) for module in model.modules()]
     spaces = [own[name] for own in attributes for name in ("_buffers", "_parameters", "_modules") if name in own]
     kept = [(space, dict(space)) for space in (*attributes, *spaces)]
@@ -64,7 +69,10 @@ def _keep_gradient_flags(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _keep_values(model: nn.Module) -> Iterator[None]:
-    """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): put the values back."""
+    """Restore the values of tensors that a forward may write to.
+
+    It does so even in eval mode (counters, caches, ``max_norm``).
+    """
     tensors = [*model.buffers(), *(m.weight for m in model.modules() if getattr(m, "max_norm", None) is not None)]
     kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if isinstance(tensor, Tensor)]
     try:
@@ -92,7 +100,10 @@ def _keep_random_states(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _turn_off_attention_fast_path() -> Iterator[None]:
-    """torch.nn's transformer layers skip their sub-modules, and our hooks, on the inference fast path."""
+    """Turn torch.nn's fast path of inference off inside the block.
+
+    On it, transformer layers skip their sub-modules, and our hooks.
+    """
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""Which layer feeds which, read off the autograd graph: the same for traced networks and for all others."""
+"""Finds the inputs of each layer in the autograd graph, traced or not."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ AutogradOutput = tuple[Node, int]
 
 
 def find_autograd_output(value: Tensor, made_by: Node | None) -> AutogradOutput | None:
-    """Return what made ``value``; an in-place operation may have changed ``value.grad_fn`` since."""
+    """Return the autograd node that made ``value``, and which of its outputs.
+
+    An in-place operation may have changed ``value.grad_fn`` since.
+    """
     return None if made_by is None else (made_by, value.output_nr)
 
 
 def find_inputs(layers: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[str, ...]]:
-    """Find the layers that each layer reads, with no other layer in between.
+    """Find the layers that each layer reads directly.
 
     Args:
         layers: by name in the order of execution, what made each activation.
@@ -37,7 +40,7 @@ def find_inputs(layers: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[
 
 
 def find_output_layers(tensors: Sequence[Tensor], layers: Mapping[str, AutogradOutput | None]) -> tuple[str, ...]:
-    """Return the layers that ``tensors``, the outputs, come from, with no other layer in between."""
+    """Return the layers that the outputs come from directly."""
     made = {source: name for name, source in layers.items() if source is not None}
     return _nearest([s for t in tensors if (s := find_autograd_output(t, t.grad_fn)) is not None], made)
 
@@ -47,7 +50,7 @@ def _before(source: AutogradOutput | None) -> list[AutogradOutput]:
 
 
 def _nearest(starts: Iterable[AutogradOutput], made: Mapping[AutogradOutput, str]) -> tuple[str, ...]:
-    """Return the layers met first on every way back from ``starts``."""
+    """Return the layers that are met first on every way back from ``starts``."""
     found: dict[str, None] = {}
     waiting, seen = list(starts)[::-1], set[AutogradOutput]()
     while waiting:

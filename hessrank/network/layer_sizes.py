@@ -1,4 +1,4 @@
-"""Shapes, numbers of elements and multiply-accumulates of every layer, from one forward pass a shape of inputs."""
+"""Measures shapes, elements and multiply-accumulates of every layer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MORE_FLOPS: dict[Any, Callable[..., int]] = {  # by the shapes of their argumen
 
 @dataclass(frozen=True)
 class SampleSizes:
-    """What one sample shows of the sizes in a network.
+    """Sizes of the layers for one sample.
 
     Attributes:
         shapes: of each layer's activation, without the batch dimension.
@@ -68,7 +68,7 @@ def _measure(network: Network, one: Batch) -> SampleSizes:
 
 
 def _combine(network: Network, sizes: Sequence[SampleSizes]) -> dict[str, LayerFacts]:
-    """Return what is known of each layer by one found a sample."""
+    """Return what is known of each layer from the sizes for each sample."""
     return {
         layer.name: LayerFacts(
             tuple(found.shapes.get(layer.name, ()) for found in sizes),
@@ -80,7 +80,7 @@ def _combine(network: Network, sizes: Sequence[SampleSizes]) -> dict[str, LayerF
 
 
 def measure_sizes(network: Network, one: Batch) -> dict[str, LayerFacts]:
-    """Return shape, size and MACs of every layer, from one sample.
+    """Return shape, size and MACs of every layer for one sample.
 
     Args:
         network: the network.
@@ -92,7 +92,9 @@ def measure_sizes(network: Network, one: Batch) -> dict[str, LayerFacts]:
 def measure_all_sizes(
     network: Network, batches: SampleBatches, shapes: Sequence[tuple[torch.Size, ...]]
 ) -> tuple[dict[str, LayerFacts], int]:
-    """Return shape, size and MACs of every layer over all samples, and the most elements that the network returns.
+    """Return shapes, sizes and MACs of all layers, and the largest output.
+
+    The output is a number of elements; all are over all samples.
 
     Args:
         network: the network.

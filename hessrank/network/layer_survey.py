@@ -1,4 +1,4 @@
-"""What forward passes show of the layers: where the samples lie, ranges, broken weights, what never ran."""
+"""Surveys the layers by forward passes: sample axes, ranges, broken weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hessrank.network.walks.call import Call
 
 
 def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, LayerFacts]) -> str:
-    """Find out where each layer keeps its samples by comparing one sample alone with a pair.
+    """Find each layer's sample axis by comparing one sample with a pair.
 
     Args:
         network: the network.
@@ -71,13 +71,18 @@ def _find_doubled_axis(one: torch.Size, two: torch.Size) -> SampleAxis | None:
 
 
 def mask_by_fills(network: Network, facts: Mapping[str, LayerFacts]) -> None:
-    """Note in ``facts`` which layers set values to a masking number, whether or not any sample shows it."""
+    """Note in ``facts`` which layers set values to a masking number.
+
+    It counts whether or not any sample shows it.
+    """
     for name in masking_fills(network):
         facts[name].mask(LEAST)
 
 
 def find_ranges(network: Network, batch: Batch, facts: dict[str, LayerFacts]) -> None:
-    """Widen each layer's range by what it takes on ``batch``; padding and masked scores do not count.
+    """Widen each layer's range by the values that it takes on ``batch``.
+
+    Padding and masked scores do not count.
 
     Args:
         network: the network.
@@ -153,7 +158,7 @@ def check_weights(model: nn.Module) -> None:
 
 
 def find_never_run(network: Network) -> list[str]:
-    """Return the paths of modules with parameters of their own that no call reaches."""
+    """Return the paths of modules with own parameters that no call reaches."""
     modules = dict(network.model.named_modules())
     # Attention multiplies with the weights of a module inside it that it does not call.
     whole = tuple(

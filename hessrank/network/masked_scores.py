@@ -1,4 +1,4 @@
-"""Masks: scores that a softmax shall not see, set to -inf, to the least number, to -10 000 or the like.
+"""Finds masked scores, which a softmax shall not see (-inf, -10 000, …).
 
 Such a value is no part of a range, has no rounding error, and lies on no grid: whoever looks at an activation leaves
 it out, by the one number ``masked`` of its :class:`~hessrank.network.layer_survey.SampleAxis`, up to which values are
@@ -46,7 +46,7 @@ _MASKING = _FILLS | frozenset("add add_ iadd sub sub_ isub maximum max minimum".
 
 
 class JudgedScores(NamedTuple):
-    """A layer's scores after the softmax has spoken.
+    """A layer's scores, and which of them the softmax does not see.
 
     Attributes:
         layer: the layer's name.
@@ -60,7 +60,7 @@ class JudgedScores(NamedTuple):
 
 
 class ScoreWatch:
-    """Keeps the scores of one run until what reads them tells which of them it does not see."""
+    """Keeps scores until the layer that reads them tells which are masked."""
 
     def __init__(self, network: Network, without_padding: Callable[[str, Tensor, bool], Tensor]) -> None:
         """Find the layers that lead to nothing but a softmax or the like.
@@ -109,7 +109,10 @@ class ScoreWatch:
 
 
 def score_layers(network: Network) -> dict[str, tuple[str, ...]]:
-    """Return the layers that lead to each softmax, maximum or sigmoid and to nothing else, element by element."""
+    """Return the layers that lead to each softmax, maximum or sigmoid only.
+
+    They lead there element by element, and to nothing else.
+    """
     kind = {layer.name: layer.kind for layer in network.layers}
     readers: dict[str, list[str]] = {name: [] for name in kind}
     for name, sources in network.inputs.items():
@@ -132,7 +135,10 @@ def score_layers(network: Network) -> dict[str, tuple[str, ...]]:
 
 
 def masking_fills(network: Network) -> set[str]:
-    """Return the layers that set values to a masking number, whether or not any sample shows it."""
+    """Return the layers that set values to a masking number.
+
+    It counts whether or not any sample shows it.
+    """
     fills = {n: node for n, node in network.nodes.items() if n not in network.inside and node_kind(node) in _FILLS}
     return {
         name
@@ -162,7 +168,10 @@ def _unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
 
 
 def _largest_masked(scores: Tensor, count: int) -> float | None:
-    """Return the ``count``-th smallest score if it lies farther below the next than that lies below the largest."""
+    """Return the ``count``-th smallest score if it is masked; else None.
+
+    It is if it lies farther below the next one than that lies below the largest.
+    """
     if not count:
         return None
     flat = scores.nan_to_num(neginf=torch.finfo(scores.dtype).min)
@@ -173,7 +182,7 @@ def _largest_masked(scores: Tensor, count: int) -> float | None:
 
 
 def _is_far(network: Network, argument: object) -> bool:
-    """Return whether an argument is a number, or a constant number in a tensor, that masks."""
+    """Return whether an argument is a number, or holds one, that masks."""
     if isinstance(argument, fx.Node) and argument.op == "get_attr":
         owner, _, leaf = str(argument.target).rpartition(".")
         argument = getattr(network.model.get_submodule(owner), leaf, None)

@@ -1,4 +1,4 @@
-"""A network whose every activation can be watched, replaced and differentiated.
+"""Runs a network so that each activation can be seen, replaced, differentiated.
 
 Everything in hessrank that looks at activations is a *tap*: it is shown each of them when it is made and
 may return what the network shall go on with. Probing, perturbing, calibrating, quantizing one tensor at a
@@ -142,7 +142,7 @@ class Network:
             return Run(output if precision is None else widen(output), tuple(roots))
 
     def _discover(self, example: Batch, reference: Any) -> None:
-        """Find the layers, what is curved behind them and what is overwritten later, in one recorded run."""
+        """Find layers, curved operations and overwritten tensors in a recorded run."""
         seen: dict[str, _SeenLayer] = {}
 
         def visit(call: Call, value: Tensor) -> Tensor:
@@ -174,7 +174,10 @@ class Network:
         self.inputs, self.outputs = find_inputs(made_by), find_output_layers(tensors, made_by)
 
     def _drop_aliases(self, example: Batch, reference: Any, values: dict[str, Tensor]) -> None:
-        """Leave out views through which the network writes into something else: a copy would cut the tie."""
+        """Leave out views through which the network writes into something else.
+
+        A copy would cut the tie.
+        """
         if _are_close(self.run(example, lambda *_: None).output, reference):
             return
         written = {id(values[name]) for name in self._overwritten if values[name]._is_view()}
@@ -201,7 +204,7 @@ class _SeenLayer:
 
 
 def _choose_walk(model: nn.Module, example: Batch, reference: Any) -> tuple[Walk, str]:
-    """Return a graph walk if torch.fx traces the model faithfully, or else hooks and the reason."""
+    """Return a graph walk if torch.fx traces the model; else hooks and why."""
     try:
         walk = GraphWalk(model, example)
         torch.manual_seed(0)
@@ -241,7 +244,10 @@ def _check_output(output: Any) -> None:
 
 
 def _check_names(model: nn.Module) -> None:
-    """Refuse what torch refuses too, but for ``setattr``: a dot stands between the steps of a path."""
+    """Refuse module names with a dot, which stands between steps of a path.
+
+    torch refuses them too, but for ``setattr``.
+    """
     for path, module in model.named_modules():
         for name in module._modules:
             if "." in name:
@@ -264,7 +270,10 @@ def _are_close(one: Any, other: Any) -> bool:
 
 
 def _explain_refusal(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
-    """Turn what a network raises on a batch into one line that names the batch; memory is somebody else's matter."""
+    """Turn an error of a network into one line that describes the batch.
+
+    A lack of memory goes through.
+    """
     torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
     try:
         return run()

@@ -1,4 +1,4 @@
-"""What a network returned, as a loss sees it: the tensors that count, and what each is called.
+"""Picks the tensors of a network's output that a loss compares.
 
 A dict (Hugging Face's ``ModelOutput`` is one) tells what its tensors are. What stands beside the result does not
 count: a loss that the network computed itself, the cache of a text generator, hidden states, attentions.
@@ -19,7 +19,9 @@ _BESIDE_ENDS = ("_hidden_states", "_attentions", "_loss")
 
 
 def named_outputs(output: Any) -> list[tuple[str, Tensor]]:
-    """Return the floating-point tensors that count, in order, with their names in a dict; "" elsewhere.
+    """Return the output tensors that count, with their names in a dict.
+
+    They are floating-point tensors, in order; the name is "" outside a dict.
 
     Bare scalars have no samples and do not count. What usually stands beside the result counts where there is
     nothing else.
@@ -37,7 +39,7 @@ def output_tensors(output: Any) -> list[Tensor]:
 
 
 def detach(output: Any, *, requires_grad: bool = False) -> Any:
-    """Return ``output`` cut off from the network's graph, each tensor a new leaf."""
+    """Return ``output`` without the network's graph, each tensor a new leaf."""
 
     def cut(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -48,7 +50,9 @@ def detach(output: Any, *, requires_grad: bool = False) -> Any:
 
 
 def may_be_logits(name: str, tensor: Tensor) -> bool:
-    """Return whether an output holds logits: B×C, or of any shape if it is called logits.
+    """Return whether an output may hold logits.
+
+    It is B×C, or of any shape if it is called logits.
 
     Args:
         name: what it is called; "" if it has no name.
@@ -61,7 +65,10 @@ def may_be_logits(name: str, tensor: Tensor) -> bool:
 
 
 def class_dim(logits: Tensor) -> int:
-    """Return where classes lie: along dimension 1, as torch has it; in B×T×C of a language model, last."""
+    """Return the dimension of the classes: 2 in B×T×C, else 1.
+
+    B×T×C is a language model's; 1 is torch's own.
+    """
     return 2 if logits.ndim == 3 else 1
 
 

@@ -1,4 +1,4 @@
-"""Padding: positions of a sequence that are there to make samples equally long, and do not count.
+"""Leaves out padding: positions that only make sequences equally long.
 
 A batch tells them by a field ``attention_mask``, B×T, zero where there is padding. They are left out of
 
@@ -44,7 +44,10 @@ class Padded(NamedTuple):
 
 
 def real_positions(batch: Batch) -> Tensor | None:
-    """Return which positions of a batch are no padding, B×T of bool; None if all are, or nothing tells."""
+    """Return which positions of a batch are no padding, B×T of bool.
+
+    None means that all count, or that nothing tells.
+    """
     mask = _mask(batch)
     real = None if mask is None else mask != 0
     return None if real is None or bool(real.all()) else real
@@ -62,7 +65,9 @@ def counts_by_position(output: Tensor, real: Tensor | None) -> bool:
 
 
 def real_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor | None:
-    """Return which elements of an activation are no padding, of a shape that spreads to the activation's.
+    """Return which elements of an activation are no padding.
+
+    The shape spreads to the activation's.
 
     Args:
         value: the activation.
@@ -103,7 +108,7 @@ def without_padding(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Ten
 
 
 def counted_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor | None:
-    """Return which elements of an activation count: no padding, and no masked score.
+    """Return which elements count: neither padding nor masked scores.
 
     Args:
         value: the activation.
@@ -121,7 +126,9 @@ def counted_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Te
 
 
 def leave_out_padding(network: Network, batches: SampleBatches, facts: Mapping[str, LayerFacts]) -> Iterator[str]:
-    """Note in ``facts`` where each layer keeps its positions, and how many elements count, the mean of the samples.
+    """Note in ``facts`` where positions lie, and how many elements count.
+
+    The number is the mean of the samples.
 
     Args:
         network: the network.
@@ -152,7 +159,7 @@ def leave_out_padding(network: Network, batches: SampleBatches, facts: Mapping[s
 
 
 def find_positions(network: Network, one: Batch, length: int) -> dict[str, tuple[int, ...]]:
-    """Find out along which dimensions each layer keeps positions, by running a sample without its last one.
+    """Find the dimensions of positions by running a sample one position shorter.
 
     Args:
         network: the network.

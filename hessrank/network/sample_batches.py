@@ -1,4 +1,4 @@
-"""Hands the samples out in batches, as the network takes them; in smaller ones when memory runs out."""
+"""Gives out samples in batches, in smaller ones when memory runs out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class SampleContents:
-    """What all samples are.
+    """Checksum and shapes of all samples.
 
     Attributes:
         sha256: checksum of them as they are fed, whatever the batch size.
@@ -51,7 +51,7 @@ class SampleContents:
 
 
 class SampleBatches:
-    """The samples of a ranking.
+    """The samples of a ranking, given out in batches.
 
     Attributes:
         batch_size: samples a batch; halved for good when memory runs out.
@@ -69,7 +69,7 @@ class SampleBatches:
         needs_target: bool,
         team: Team | None = None,
     ) -> None:
-        """SampleBatches ``samples`` to ``model``, ``batch_size`` at a time; those of this process of ``team``."""
+        """Batch ``samples`` for ``model``; those of this process of ``team``."""
         self.batch_size = batch_size
         self.halved = False
         self.team = team or Team()
@@ -88,12 +88,17 @@ class SampleBatches:
         return batch.map(self._converted)
 
     def select(self, indices: Sequence[int]) -> SampleBatches:
-        """Return a batches of some of the samples, numbered from 0, for the same model and processes."""
+        """Return some of the samples, numbered from 0, as batches of their own.
+
+        They are for the same model and the same processes.
+        """
         samples = [self._samples[index] for index in indices]
         return SampleBatches(samples, self._model, self.batch_size, needs_target=self._needs_target, team=self.team)
 
     def for_each(self, work: Callable[[Batch], None], start: int = 0) -> None:
-        """Do ``work`` on every batch of this process in turn; what fails for lack of memory is done again in halves.
+        """Do ``work`` on every batch of this process.
+
+        What fails for lack of memory is done again in halves.
 
         Args:
             work: is given each batch.
@@ -112,7 +117,7 @@ class SampleBatches:
                 start = stop
 
     def read_all(self) -> SampleContents:
-        """Read all samples, one by one.
+        """Read all samples, one by one, and return their checksum and shapes.
 
         Raises:
             DataError: a sample holds NaN or infinity.

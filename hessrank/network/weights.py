@@ -1,4 +1,4 @@
-"""Squared norms of each sample's weight gradient, taken while the backward pass goes by.
+"""Computes squared norms of each sample's weight gradient in a backward pass.
 
 Autograd's own weight gradients are summed over the samples of a batch and stay in memory; these are
 neither. Where the weight meets the input only once, the norm of a linear layer's gradient G = Σₜ gₜ aₜᵀ comes
@@ -47,7 +47,10 @@ def module_of(network: Network, weight: Weight) -> nn.Module:
 
 
 def own_weight(call: Call) -> nn.Parameter | None:
-    """Return the weight that a call multiplies with: of a convolution, a linear layer or an embedding."""
+    """Return the weight that a call multiplies with; None without one.
+
+    It is that of a convolution, a linear layer or an embedding.
+    """
     module = call.module
     if module is None or call.input is None:
         return None
@@ -68,7 +71,10 @@ _COMPUTED: tuple[tuple[type, str, str], ...] = (
 
 
 def computed_weights(network: Network, weights: Sequence[Weight]) -> dict[str, str]:
-    """Return why weights are no plain ones, and what makes them so, by the paths that :func:`without_trace` gives."""
+    """Return why weights are computed ones, and what makes them plain.
+
+    The paths are those of :func:`without_trace`.
+    """
     found = {path: computed_by(network.model.get_submodule(path)) for path in without_trace(network, weights)}
     return {path: why for path, why in found.items() if why}
 
@@ -102,13 +108,16 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _is_transposed_linear(module: nn.Module) -> bool:
-    """Return whether this is the linear layer of GPT-2 in transformers, whose weight is inputs × outputs."""
+    """Return whether this is GPT-2's linear layer of transformers.
+
+    Its weight is inputs × outputs.
+    """
     kind = type(module)
     return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
 
 
 def weight_gradient(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
-    """Return the gradient of one sample with respect to the module's weight, of the weight's shape.
+    """Return the gradient of one sample by the module's weight, in its shape.
 
     Args:
         module: a convolution, a linear layer or an embedding.
@@ -176,7 +185,9 @@ def weight_norms(module: nn.Module, given: Tensor, slope: Tensor, batch_size: in
 
 
 def weight_products(module: nn.Module, given: Tensor, one: Tensor, other: Tensor, batch_size: int) -> Tensor:
-    """Return the inner product of each sample's two weight gradients, shape (batch_size,); may be negative.
+    """Return the inner product of each sample's two weight gradients.
+
+    Its shape is (batch_size,); it may be negative.
 
     Args:
         module: as for :func:`weight_norms`.
@@ -197,7 +208,10 @@ def weight_products(module: nn.Module, given: Tensor, one: Tensor, other: Tensor
 
 
 def _has_few_positions(module: nn.Module, given: Tensor, batch_size: int) -> bool:
-    """Return whether T×T matrices are smaller than the gradient; a linear layer's weight meets a sample T times."""
+    """Return whether T×T matrices are smaller than the gradient.
+
+    A linear layer's weight meets a sample T times.
+    """
     positions = given.numel() // given.shape[-1] // batch_size if _is_linear(module) else 0
     weight = module.weight
     assert isinstance(weight, Tensor)
@@ -205,7 +219,9 @@ def _has_few_positions(module: nn.Module, given: Tensor, batch_size: int) -> boo
 
 
 def find_weights(network: Network, one: Batch) -> list[Weight]:
-    """Return the weights that the network's calls multiply with, each once, in the order of first use.
+    """Return the weights that calls multiply with, in the order of first use.
+
+    Each is there once.
 
     Args:
         network: the network.
@@ -223,7 +239,10 @@ def find_weights(network: Network, one: Batch) -> list[Weight]:
 
 
 def without_trace(network: Network, weights: Sequence[Weight]) -> list[str]:
-    """Return the paths of modules that run and have a weight matrix which none of ``weights`` is."""
+    """Return the modules that run and have a weight matrix without a trace.
+
+    They are paths; none of ``weights`` is their matrix.
+    """
     known = {id(weight.parameter) for weight in weights}
     return [
         path

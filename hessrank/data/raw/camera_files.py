@@ -1,4 +1,4 @@
-"""RAW files of cameras (.ARW, .DNG, .NEF, …), read by LibRaw through rawpy."""
+"""Reads RAW files of cameras (.ARW, .DNG, .NEF, …) by LibRaw through rawpy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ SID_SONY_LEVELS = (512.0, 16383.0)
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """One frame; `read` gives ``max(raw − black, 0) / (white − black) · gain``, clipped to 1.
+    """One frame of a camera, read by its black and white level.
+
+    `read` gives ``max(raw − black, 0) / (white − black) · gain``, clipped to 1.
 
     Attributes:
         path: the file.
@@ -50,7 +52,7 @@ class CameraFrame:
 def camera_frames(
     paths: Sequence[Path], *, gain: float | None, num_samples: int | None = None
 ) -> tuple[list[CameraFrame], list[str]]:
-    """Return the frames that a network takes as input, and what was done, a sentence each.
+    """Return the input frames of a network, and sentences on what was done.
 
     A long exposure that is the reference of a short one among ``paths`` is a target, and left out.
 

@@ -1,4 +1,4 @@
-"""Frames of the MCR data set: bytes, 1024 rows of 1280, RGGB, the exposure in the file's name."""
+"""Reads MCR frames: 1024×1280 bytes, RGGB, the exposure in the file's name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class McrFrame:
 def mcr_frames(
     paths: Sequence[Path], *, gain: float | None, num_samples: int | None = None
 ) -> tuple[list[McrFrame], list[str]]:
-    """Return the frames that a network takes as input, and what was done, a sentence each.
+    """Return the input frames of a network, and sentences on what was done.
 
     Frames of the monochrome camera (``M…``) are left out: the network is to predict them.
 

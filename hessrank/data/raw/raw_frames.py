@@ -35,7 +35,10 @@ class Frame(Protocol):
 
 
 class RawSamples:
-    """Frames of one size, read when they are asked for, cut at even offsets so that the mosaic stays in phase."""
+    """Frames of one size, read when they are asked for.
+
+    They are cut at even offsets, so that the mosaic stays in phase.
+    """
 
     def __init__(self, frames: Sequence[Frame], input_shape: tuple[int, ...] | None) -> None:
         """Compare the frames' sizes with each other and with ``input_shape``.

@@ -1,4 +1,4 @@
-"""What plain functions compute between the modules of a network that torch.fx cannot trace.
+"""Watches functions between the modules of a network torch.fx cannot trace.
 
 A hook sees a module's output and nothing of ``x + y``, ``torch.matmul`` or ``F.scaled_dot_product_attention`` in its
 ``forward``. A ``TorchFunctionMode`` sees them all. A call is named by the module whose ``forward`` makes it and by
@@ -29,7 +29,9 @@ _WORDS = {"rsub": "sub", "rdiv": "truediv", "rtruediv": "truediv", "rpow": "pow"
 
 
 class FunctionCalls(TorchFunctionMode):
-    """Shows the floating-point tensors that functions make; those that only move or select values are not shown.
+    """Shows the floating-point tensors that functions compute.
+
+    Functions that only move or select values are not shown.
 
     Neither are calls under ``torch.no_grad`` (where the network itself sets it), calls that return a tensor they were
     given (dropout in evaluation), and what autograd cannot follow (``zeros_like``). They do take part in the
@@ -94,7 +96,10 @@ class FunctionCalls(TorchFunctionMode):
         return visit_nest(value, lambda place: replace(call, name=name + place), self._show)
 
     def show_module(self, call: Call, value: Tensor) -> Tensor:
-        """Show what a module returned, unless it handed that on, or holds modules that made it but for a reshape."""
+        """Show the value that a module returned, unless it was shown before.
+
+        It was if the module handed it on, or holds modules that made it but for a reshape.
+        """
         moves_nothing = value is call.input or (call.module is not None and _holds_modules(call.module))
         known = (self._shown, self._moved) if moves_nothing else (self._shown,)
         if any(value in tensors and tensors[value] == value._version for tensors in known):
@@ -109,7 +114,7 @@ class FunctionCalls(TorchFunctionMode):
 
     @contextmanager
     def following(self, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Know which of ``modules`` is running, and be shown what functions do, until the block is left."""
+        """Follow which of ``modules`` is running, and watch its functions."""
 
         def enter(path: str) -> Callable[..., None]:
             return lambda *_: self._within.append(path)
@@ -139,7 +144,7 @@ class FunctionCalls(TorchFunctionMode):
         return value
 
     def _origin(self, tensors: Collection[Tensor]) -> tuple[bool, bool]:
-        """Return whether the data, and whether weights, have a part in any of ``tensors``."""
+        """Return whether data, and whether weights, have a part in ``tensors``."""
         known = [self._origins.get(tensor, (False, False)) for tensor in tensors]
         from_data = any(data for data, _ in known) or any(tensor.requires_grad for tensor in tensors)
         from_weights = any(weights for _, weights in known) or any(isinstance(t, nn.Parameter) for t in tensors)
@@ -151,7 +156,7 @@ def _holds_modules(module: nn.Module) -> bool:
 
 
 def _word(func: Callable[..., Any]) -> str:
-    """Return what a function does, in the word that torch.fx has for it: ``add``, ``truediv``, ``softmax``."""
+    """Return torch.fx's word for a function: ``add``, ``truediv``, ``softmax``."""
     if func is Tensor.div:  # what `x / y` calls
         return "truediv"
     name = str(getattr(func, "__name__", func)).partition(".")[0]  # ``add.Tensor`` of torch.ops

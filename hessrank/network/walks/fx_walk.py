@@ -1,4 +1,4 @@
-"""A walk along a torch.fx graph: node by node, with the names that MQBench gives too."""
+"""Walks along a torch.fx graph, with the layer names that MQBench gives too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from hessrank.network.walks.hook_walk import hooked
 
 
 class GraphWalk(fx.Interpreter):
-    """Walks node by node through a torch.fx graph of the model; the model itself is not copied.
+    """Walks node by node through a torch.fx graph of the model.
+
+    The model itself is not copied.
 
     Attributes:
         graph: the graph.
@@ -29,7 +31,7 @@ class GraphWalk(fx.Interpreter):
     """
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
-        """Trace ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
+        """Trace ``model`` with the arguments of ``batch``; others keep their defaults.
 
         Raises:
             Exception: whatever torch.fx raises on control flow it cannot follow.
@@ -104,13 +106,19 @@ class GraphWalk(fx.Interpreter):
         return visit_tensor(call, value, self._visit)
 
     def _kind(self, node: fx.Node) -> str:
-        """Return what a node does; what takes a tensor out of a tuple is of the kind of what made the tuple."""
+        """Return what a node does.
+
+        What takes a tensor out of a tuple is of the kind of what made the tuple.
+        """
         while node_kind(node) == "getitem" and node in self._from_tuples:
             node = node.all_input_nodes[0]
         return type(self.fetch_attr(str(node.target))).__name__ if node.op == "call_module" else node_kind(node)
 
     def _was_shown(self, node: fx.Node, value: Any) -> bool:
-        """Return whether a node only hands on what was shown; who writes in place yields something new."""
+        """Return whether a node only hands on a tensor that was shown.
+
+        A node that writes in place yields something new.
+        """
         hands_on = node.op == "call_module" or node_kind(node) in ("getitem", "get")
         if not (hands_on and isinstance(value, Tensor) and value in self._shown_inside):
             return False
@@ -118,7 +126,10 @@ class GraphWalk(fx.Interpreter):
         return True
 
     def _show_argument(self, node: fx.Node, value: Any) -> Any:
-        """Show the tensors of an argument; what the graph then takes out of a tuple or dict is not shown again."""
+        """Show the tensors of an argument, each once.
+
+        What the graph then takes out of a tuple or dict is not shown again.
+        """
 
         def show(call: Call, tensor: Tensor) -> Tensor:
             tensor = self._visit(call, tensor)
@@ -129,7 +140,10 @@ class GraphWalk(fx.Interpreter):
         return visit_nest(value, lambda place: Call(name + place, "input", None, None, None), show)
 
     def _trace_origin(self, node: fx.Node, value: Any) -> None:
-        """Note whether a node's tensors come from the data and from weights (sizes carry neither on)."""
+        """Note whether a node's tensors come from the data and from weights.
+
+        Sizes carry neither on.
+        """
         if not isinstance(value, Tensor) and not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
             return
         if isinstance(value, Tensor) and value.is_floating_point():
