@@ -74,18 +74,18 @@ class Team:
         """Return the value of the first process to all."""
         if self.size == 1:
             return value
-        said: list[Any] = [value]
-        dist.broadcast_object_list(said, group=self._group, group_src=0)
-        first: T = said[0]
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, group=self._group, group_src=0)
+        first: T = values[0]
         return first
 
     def gather_values(self, value: T) -> list[T]:
         """Return the values of all processes, in their order."""
         if self.size == 1:
             return [value]
-        said: list[Any] = [None] * self.size
-        dist.all_gather_object(said, value, group=self._group)
-        return said
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._group)
+        return values
 
     @contextmanager
     def raise_together(self) -> Iterator[None]:

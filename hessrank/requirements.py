@@ -41,5 +41,5 @@ def _requirement(package: str) -> str:
         stated = map(Requirement, requires("hessrank") or ())
     except PackageNotFoundError:  # run from a folder that nobody installed
         return package
-    named = (one for one in stated if canonicalize_name(one.name) == canonicalize_name(package))
-    return next((f"{one.name}{one.specifier}" for one in named), package)
+    named = (needed for needed in stated if canonicalize_name(needed.name) == canonicalize_name(package))
+    return next((f"{needed.name}{needed.specifier}" for needed in named), package)

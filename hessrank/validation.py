@@ -66,22 +66,22 @@ def validate(cls: type[M], data: Any, *, source: str, error: type[HessrankError]
     try:
         return cls.model_validate(data)
     except ValidationError as problem:
-        told: dict[str, Any] = dict(problem.errors(include_url=False)[0])
-        path = printable(".".join(map(str, told["loc"])))
+        details: dict[str, Any] = dict(problem.errors(include_url=False)[0])
+        path = printable(".".join(map(str, details["loc"])))
         place = ": ".join(part for part in (source, path) if part)
-        raise error(f"{place}: {describe_misfit(told)}" + f"; {remedy}" * bool(remedy)) from problem
+        raise error(f"{place}: {describe_misfit(details)}" + f"; {remedy}" * bool(remedy)) from problem
 
 
-def describe_misfit(told: Mapping[str, Any]) -> str:
+def describe_misfit(details: Mapping[str, Any]) -> str:
     """Return in words what pydantic found wrong with a value."""
-    context = told.get("ctx", {})
+    context = details.get("ctx", {})
     if context.get("error") is not None:
         return str(context["error"])
-    if told["type"] == "missing":
+    if details["type"] == "missing":
         return "is missing"
-    if told["type"] == "extra_forbidden":
+    if details["type"] == "extra_forbidden":
         return "there is no such key"
-    wanted = _WANTED.get(told["type"]) or str(told["msg"])
-    if told["type"] in _BOUNDS:
-        wanted = _BOUNDS[told["type"]].format(**context)
-    return f"{brief(told['input'])} is not {'zero or more' if context.get('ge') == 0 else wanted}"
+    wanted = _WANTED.get(details["type"]) or str(details["msg"])
+    if details["type"] in _BOUNDS:
+        wanted = _BOUNDS[details["type"]].format(**context)
+    return f"{brief(details['input'])} is not {'zero or more' if context.get('ge') == 0 else wanted}"

@@ -111,8 +111,8 @@ def single_samples(batch: Batch) -> list[Batch]:
     """Return the samples of ``batch`` as batches of one."""
 
     def only(index: int) -> Batch:
-        one = batch.map(lambda tensor: tensor[index : index + 1] if tensor.ndim else tensor)
-        return replace(one, samples=(batch.samples[index],))
+        alone = batch.map(lambda tensor: tensor[index : index + 1] if tensor.ndim else tensor)
+        return replace(alone, samples=(batch.samples[index],))
 
     return [only(index) for index in range(len(batch))]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from hessrank.text import dtype_text
-
-T = TypeVar("T")
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """One sample, without a batch dimension."""
@@ -46,7 +44,7 @@ def _each(sample: Sample, of: Callable[[Tensor], Any]) -> Any:
     return [of(value) for value in sample] if isinstance(sample, tuple) else of(sample)
 
 
-def fields_of(sample: T | tuple[T, ...] | Mapping[str, T]) -> Iterator[tuple[str, T]]:
+def fields_of(sample: Any) -> Iterator[tuple[str, Any]]:
     """Yield the tensors of a sample, each with its name.
 
     The name is empty for a single one, else the position or the key.

@@ -44,8 +44,8 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
             module = torch.export.unflatten(program)
     except Exception as error:  # torch.export raises several kinds here
         raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
-    args: tuple[Any, ...]
-    args, kwargs = program.example_inputs or ((), {})
+    example: tuple[Any, Any] = program.example_inputs or ((), {})
+    args, kwargs = example
     single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].ndim > 0
     return module.eval(), args[0].detach() if single else None
 

@@ -203,7 +203,7 @@ def _suggest_ignoring(unexpected: Sequence[str], own: Iterable[str]) -> str:
 
     patterns = list(dict.fromkeys(pattern(printable(name)) for name in unexpected))
     more = ", and so on," if len(patterns) > _PATTERNS else ""
-    options = " ".join(f"--ignore-keys {shlex.quote(one)}" for one in patterns[:_PATTERNS])
+    options = " ".join(f"--ignore-keys {shlex.quote(key)}" for key in patterns[:_PATTERNS])
     return f"{options}{more} leaves them out" if len(patterns) == 1 or more else f"{options} leave them out"
 
 

@@ -122,12 +122,12 @@ def _canonical(value: Any, texts: dict[str, str]) -> Any:
         return texts.setdefault(value, value)
     if type(value) in (dict, OrderedDict):
         made = type(value)()
-        made |= {_canonical(key, texts): _canonical(one, texts) for key, one in value.items()}
+        made |= {_canonical(key, texts): _canonical(item, texts) for key, item in value.items()}
         if hasattr(value, "_metadata"):  # versions of a state dict's modules
             made._metadata = _canonical(value._metadata, texts)
         return made
     if type(value) in (list, tuple):
-        return type(value)(_canonical(one, texts) for one in value)
+        return type(value)(_canonical(item, texts) for item in value)
     return value
 
 

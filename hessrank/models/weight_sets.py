@@ -34,9 +34,9 @@ def choose_weights(entries: Sequence[Entry], key: str, model: nn.Module | None, 
     """
     groups = [group for entry in entries for group in _groups(entry)]
     for known in (entries, groups):
-        found = [one for one in known if one.name == key] or [one for one in known if one.name.endswith(f".{key}")]
+        found = [entry for entry in known if entry.name == key] or [e for e in known if e.name.endswith(f".{key}")]
         if len(found) > 1:
-            listed = ", ".join(repr(printable(one.name)) for one in found)
+            listed = ", ".join(repr(printable(entry.name)) for entry in found)
             raise LoadError(f"{source}: --weights-key {key}: several are called so: {listed}; give one of these")
         if found:
             return found[0]

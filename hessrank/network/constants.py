@@ -157,13 +157,13 @@ class Operands:
         if layer.module is not None and (node is None or str(node.target) != layer.module):
             found |= self._of_module(layer.module)
         elif node is not None:
-            for one in self._between(node):
-                if one.op == "call_module":
-                    found |= self._of_module(str(one.target))
-                elif one.op == "get_attr":
-                    tensor = _attribute(self._network.model, str(one.target))
+            for other in self._between(node):
+                if other.op == "call_module":
+                    found |= self._of_module(str(other.target))
+                elif other.op == "get_attr":
+                    tensor = _attribute(self._network.model, str(other.target))
                     if isinstance(tensor, Tensor):
-                        name = self._names.get(id(tensor), str(one.target))
+                        name = self._names.get(id(tensor), str(other.target))
                         found.setdefault(name, _Read(name, tensor, ""))
         return list(found.values())
 
@@ -177,9 +177,9 @@ class Operands:
         """Yield a layer's node and all nodes before it up to the next layers."""
         waiting, seen = [node], {node}
         while waiting:
-            one = waiting.pop()
-            yield one
-            before = [n for n in one.all_input_nodes if n not in seen and n not in self._layer_nodes]
+            other = waiting.pop()
+            yield other
+            before = [n for n in other.all_input_nodes if n not in seen and n not in self._layer_nodes]
             seen.update(before)
             waiting += before[::-1]
 
@@ -191,19 +191,19 @@ class Operands:
         if node is None or not (self._multiplies(layer) or layer.name in self._weight_of):
             return {}
         found = {}
-        for one in node.all_input_nodes:
-            source = one
+        for argument in node.all_input_nodes:
+            source = argument
             while source not in self._layer_nodes and node_kind(source) in REARRANGEMENTS and source.all_input_nodes:
                 source = source.all_input_nodes[0]
-            if source in self._layer_nodes or one not in self._network.floating:
+            if source in self._layer_nodes or argument not in self._network.floating:
                 continue
-            if one in self._network.from_data:
-                behind_layer = any(n in self._layer_nodes for b in self._between(one) for n in b.all_input_nodes)
-                found[one.name] = _HIDDEN if behind_layer else _WHOLE
+            if argument in self._network.from_data:
+                behind_layer = any(n in self._layer_nodes for b in self._between(argument) for n in b.all_input_nodes)
+                found[argument.name] = _HIDDEN if behind_layer else _WHOLE
             else:
-                read = [str(n.target) for n in self._between(one) if n.op == "get_attr"]
+                read = [str(n.target) for n in self._between(argument) if n.op == "get_attr"]
                 if not any(isinstance(_attribute(self._network.model, path), nn.Parameter) for path in read):
-                    found[one.name] = _CONSTANT
+                    found[argument.name] = _CONSTANT
         return found
 
 

@@ -52,12 +52,12 @@ _PRODUCTS = {
 _CURVED_IN = {"Div": 1, "GridSampler2D": 1, "GridSampler3D": 1, "Lerp": 2}
 
 
-def find_curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
+def find_curved_downstream(outputs: Sequence[Tensor], made_by: Mapping[str, Node | None]) -> dict[str, str]:
     """Find the layers with a curved operation between them and an output.
 
     Args:
         outputs: the network's outputs, with their autograd graph.
-        layers: by name, the autograd node that made each activation.
+        made_by: the autograd node that made each layer's activation, by the layer's name.
 
     Returns:
         for each layer with a curved operation between it and an output, the name of one (``"Gelu"``).
@@ -68,7 +68,7 @@ def find_curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node 
         for source in _sources(node):
             if curved is not None:
                 behind.setdefault(source, curved)
-    return {name: behind[node] for name, node in layers.items() if node is not None and node in behind}
+    return {name: behind[node] for name, node in made_by.items() if node is not None and node in behind}
 
 
 def _operation(node: Node) -> str:

@@ -11,19 +11,19 @@ AutogradOutput = tuple[Node, int]
 """An autograd node and which of its outputs."""
 
 
-def find_autograd_output(value: Tensor, made_by: Node | None) -> AutogradOutput | None:
+def find_autograd_output(value: Tensor, node: Node | None) -> AutogradOutput | None:
     """Return the autograd node that made ``value``, and which of its outputs.
 
     An in-place operation may have changed ``value.grad_fn`` since.
     """
-    return None if made_by is None else (made_by, value.output_nr)
+    return None if node is None else (node, value.output_nr)
 
 
-def find_inputs(layers: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[str, ...]]:
+def find_inputs(made_by: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[str, ...]]:
     """Find the layers that each layer reads directly.
 
     Args:
-        layers: by name in the order of execution, what made each activation.
+        made_by: what made each layer's activation, by the layer's name, in the order of execution.
 
     Returns:
         for each layer the names of its inputs, in the order of the arguments, each once. A layer that hands
@@ -31,7 +31,7 @@ def find_inputs(layers: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[
     """
     made: dict[AutogradOutput, str] = {}
     inputs: dict[str, tuple[str, ...]] = {}
-    for name, source in layers.items():
+    for name, source in made_by.items():
         handed_on = source is not None and source in made
         inputs[name] = (made[source],) if source is not None and handed_on else _nearest(_before(source), made)
         if source is not None:
@@ -39,9 +39,9 @@ def find_inputs(layers: Mapping[str, AutogradOutput | None]) -> dict[str, tuple[
     return inputs
 
 
-def find_output_layers(tensors: Sequence[Tensor], layers: Mapping[str, AutogradOutput | None]) -> tuple[str, ...]:
+def find_output_layers(tensors: Sequence[Tensor], made_by: Mapping[str, AutogradOutput | None]) -> tuple[str, ...]:
     """Return the layers that the outputs come from directly."""
-    made = {source: name for name, source in layers.items() if source is not None}
+    made = {source: name for name, source in made_by.items() if source is not None}
     return _nearest([s for t in tensors if (s := find_autograd_output(t, t.grad_fn)) is not None], made)
 
 

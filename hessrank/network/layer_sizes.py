@@ -50,43 +50,43 @@ class SampleSizes:
     outputs: int
 
 
-def _measure(network: Network, one: Batch) -> SampleSizes:
-    found = SampleSizes({}, {}, {}, 0)
+def _measure(network: Network, sample: Batch) -> SampleSizes:
+    sizes = SampleSizes({}, {}, {}, 0)
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     counted = 0
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         nonlocal counted
         total = counter.get_total_flops()
-        found.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
-        found.numels[layer.name], found.macs[layer.name] = value.numel(), (total - counted) // 2
+        sizes.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
+        sizes.numels[layer.name], sizes.macs[layer.name] = value.numel(), (total - counted) // 2
         counted = total
 
     with counter:
-        output = network.run(one, tap).output
-    return replace(found, outputs=sum(t[0].numel() for t in output_tensors(output)))
+        output = network.run(sample, tap).output
+    return replace(sizes, outputs=sum(t[0].numel() for t in output_tensors(output)))
 
 
 def _combine(network: Network, sizes: Sequence[SampleSizes]) -> dict[str, LayerFacts]:
     """Return what is known of each layer from the sizes for each sample."""
     return {
         layer.name: LayerFacts(
-            tuple(found.shapes.get(layer.name, ()) for found in sizes),
-            tuple(found.numels.get(layer.name, 0) for found in sizes),
-            sum(found.macs.get(layer.name, 0) for found in sizes) / len(sizes),
+            tuple(of_sample.shapes.get(layer.name, ()) for of_sample in sizes),
+            tuple(of_sample.numels.get(layer.name, 0) for of_sample in sizes),
+            sum(of_sample.macs.get(layer.name, 0) for of_sample in sizes) / len(sizes),
         )
         for layer in network.layers
     }
 
 
-def measure_sizes(network: Network, one: Batch) -> dict[str, LayerFacts]:
+def measure_sizes(network: Network, sample: Batch) -> dict[str, LayerFacts]:
     """Return shape, size and MACs of every layer for one sample.
 
     Args:
         network: the network.
-        one: a batch that holds a single sample.
+        sample: a batch that holds a single sample.
     """
-    return _combine(network, [_measure(network, one)])
+    return _combine(network, [_measure(network, sample)])
 
 
 def measure_all_sizes(
@@ -106,4 +106,4 @@ def measure_all_sizes(
         if shape not in of_shapes:
             of_shapes[shape] = _measure(network, batches.batch(index))
     sizes = [of_shapes[shape] for shape in shapes]
-    return _combine(network, sizes), max(found.outputs for found in sizes)
+    return _combine(network, sizes), max(of_sample.outputs for of_sample in sizes)

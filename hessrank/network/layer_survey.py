@@ -19,12 +19,12 @@ from hessrank.network.padding import counted_elements, real_elements, real_posit
 from hessrank.network.walks.call import Call
 
 
-def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, LayerFacts]) -> str:
+def find_sample_axes(network: Network, sample: Batch, pair: Batch, facts: dict[str, LayerFacts]) -> str:
     """Find each layer's sample axis by comparing one sample with a pair.
 
     Args:
         network: the network.
-        one: sample i alone.
+        sample: sample i alone.
         pair: sample i and another one.
         facts: their ``axis`` is filled in.
 
@@ -48,26 +48,26 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
         else:
             facts[layer.name].axis = replace(facts[layer.name].axis, dim=axis.dim, repeat=axis.repeat)
 
-    for alone in (one, single_samples(pair)[1]):
+    for alone in (sample, single_samples(pair)[1]):
         network.run(alone, look)
     network.run(pair, compare)
     return mixed[0] if mixed else ""
 
 
-def _are_close(some: list[float], others: list[float]) -> bool:
-    if len(some) != len(others):  # a layer that one of the samples calls more often
+def _are_close(norms: list[float], others: list[float]) -> bool:
+    if len(norms) != len(others):  # a layer that one of the samples calls more often
         return False
-    pairs = zip(some, others, strict=True)
+    pairs = zip(norms, others, strict=True)
     return all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-9) for a, b in pairs)
 
 
-def _find_doubled_axis(one: torch.Size, two: torch.Size) -> SampleAxis | None:
-    if len(one) != len(two):
+def _find_doubled_axis(single: torch.Size, pair: torch.Size) -> SampleAxis | None:
+    if len(single) != len(pair):
         return None
-    changed = [d for d in range(len(one)) if one[d] != two[d]]
-    if len(changed) != 1 or two[changed[0]] != 2 * one[changed[0]]:
+    changed = [d for d in range(len(single)) if single[d] != pair[d]]
+    if len(changed) != 1 or pair[changed[0]] != 2 * single[changed[0]]:
         return None
-    return SampleAxis(changed[0], one[changed[0]])
+    return SampleAxis(changed[0], single[changed[0]])
 
 
 def mask_by_fills(network: Network, facts: Mapping[str, LayerFacts]) -> None:

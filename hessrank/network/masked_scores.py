@@ -1,7 +1,7 @@
 """Finds masked scores, which a softmax shall not see (-inf, -10 000, …).
 
 Such a value is no part of a range, has no rounding error, and lies on no grid: whoever looks at an activation leaves
-it out, by the one number ``masked`` of its :class:`~hessrank.network.layer_survey.SampleAxis`, up to which values are
+it out, by the one number ``masked`` of its :class:`~hessrank.network.layer_facts.SampleAxis`, up to which values are
 masked. A value is masked
 
 - wherever it stands, if it is about the least number there is (:data:`LEAST`);

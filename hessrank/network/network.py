@@ -163,13 +163,13 @@ class Network:
         tensors = output_tensors(output)
         if not any(tensor.requires_grad for tensor in tensors):
             raise ModelError("the network has no activation that depends on its input and reaches its output")
-        self.curved = find_curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
-        self._by_name = {name: one.layer for name, one in seen.items()}
-        self._overwritten = frozenset(name for name, one in seen.items() if one.value._version != one.version)
+        self.curved = find_curved_downstream(tensors, {name: s.made_by for name, s in seen.items()})
+        self._by_name = {name: s.layer for name, s in seen.items()}
+        self._overwritten = frozenset(name for name, s in seen.items() if s.value._version != s.version)
         self._stale_inputs = frozenset(
-            name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
+            name for name, s in seen.items() if s.given is not None and s.given._version != s.given_version
         )
-        self._drop_aliases(example, reference, {name: one.value for name, one in seen.items()})
+        self._drop_aliases(example, reference, {name: s.value for name, s in seen.items()})
         made_by = {name: find_autograd_output(seen[name].value, seen[name].made_by) for name in self._by_name}
         self.inputs, self.outputs = find_inputs(made_by), find_output_layers(tensors, made_by)
 

@@ -158,20 +158,20 @@ def leave_out_padding(network: Network, batches: SampleBatches, facts: Mapping[s
         yield "the network takes no other length: padding counts in ranges, rounding errors and numel"
 
 
-def find_positions(network: Network, one: Batch, length: int) -> dict[str, tuple[int, ...]]:
+def find_positions(network: Network, sample: Batch, length: int) -> dict[str, tuple[int, ...]]:
     """Find the dimensions of positions by running a sample one position shorter.
 
     Args:
         network: the network.
-        one: a single sample.
+        sample: a single sample.
         length: its number of positions.
 
     Returns:
         the dimensions of each layer that has any; nothing if the network does not run on the shorter sample.
     """
-    shorter = one.map(lambda t: t[:, :-1] if t.ndim > 1 and t.shape[1] == length else t)
+    shorter = sample.map(lambda t: t[:, :-1] if t.ndim > 1 and t.shape[1] == length else t)
     shapes: list[dict[str, torch.Size]] = []
-    for batch in (one, shorter):
+    for batch in (sample, shorter):
         seen: dict[str, torch.Size] = {}
 
         def look(layer: Layer, call: Call, value: Tensor, seen: dict[str, torch.Size] = seen) -> None:

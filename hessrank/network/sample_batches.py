@@ -42,7 +42,7 @@ class SampleContents:
     """Checksum and shapes of all samples.
 
     Attributes:
-        sha256: checksum of them as they are fed, whatever the batch size.
+        sha256: checksum of them as the network gets them, whatever the batch size.
         shapes: of each sample's inputs, with a batch dimension of 1.
     """
 
@@ -85,7 +85,7 @@ class SampleBatches:
     def batch(self, *indices: int) -> Batch:
         """Return the samples at ``indices`` as one batch."""
         batch = make_batch(self._samples, indices, self._model, needs_target=self._needs_target)
-        return batch.map(self._converted)
+        return batch.map(lambda t: t.to(self._device, self._dtype if t.is_floating_point() else None))
 
     def select(self, indices: Sequence[int]) -> SampleBatches:
         """Return some of the samples, numbered from 0, as batches of their own.
@@ -130,6 +130,3 @@ class SampleBatches:
                 digest.update(tensor_bytes(leaf))
             shapes.append(tuple(leaf.shape for leaf in _tensors(replace(batch, target=None))))
         return SampleContents(digest.hexdigest(), tuple(shapes))
-
-    def _converted(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)

@@ -1,6 +1,6 @@
 """A call on a walk through a network: its name, its input, its value.
 
-There are two walks, through a torch.fx graph (:mod:`graph_walk`) and by module hooks (:mod:`hook_walk`).
+There are two walks, through a torch.fx graph (:mod:`fx_walk`) and by module hooks (:mod:`hook_walk`).
 Both visit every floating-point tensor that a call yields, in the order of execution, and go on with what
 the visitor returns.
 """

@@ -1,7 +1,7 @@
 """Walks by forward hooks through a network that torch.fx cannot trace.
 
 Module calls have the names they would have in a graph. What happens between modules in plain functions is shown by
-:mod:`function_calls`. A module that hands on what was shown already (dropout in evaluation, a block that ends in an
+:mod:`function_mode`. A module that hands on what was shown already (dropout in evaluation, a block that ends in an
 addition) is not shown again.
 """
 
