@@ -140,6 +140,7 @@ distill.training.trained distill.training.outputs.load_trained
 distill.training.work distill.training.run
 figures drawing.figures
 labels drawing.labels
+sizes text
 wrappers models.wrappers
 quant.allocation quant.bit_choice.allocation
 quant.alternatives quant.bit_choice.alternatives

@@ -29,10 +29,10 @@ def install_command(*packages: str) -> str:
     found = shutil.which("pip")  # which may be that of another environment
     own = found is not None and Path(found).parent == Path(sys.executable).parent
     pip = ["pip"] if own else [sys.executable, "-m", "pip"]
-    return shlex.join([*pip, "install", *map(_requirement, packages)])
+    return shlex.join([*pip, "install", *map(_find_requirement, packages)])
 
 
-def _requirement(package: str) -> str:
+def _find_requirement(package: str) -> str:
     """Return a package with the versions that hessrank's metadata state.
 
     It is the bare name where they state none.

@@ -37,36 +37,36 @@ class ArraySamples:
                 dimensions differ.
         """
         self._columns = columns
-        available = _length(columns, source)
-        self._length = available if num_samples is None else min(num_samples, available)
+        available = _count_samples(columns, source)
+        self._count_samples = available if num_samples is None else min(num_samples, available)
 
     def __len__(self) -> int:
-        return self._length
+        return self._count_samples
 
     def __getitem__(self, index: int) -> Sample:
-        if not -self._length <= index < self._length:
-            raise IndexError(f"sample {index} of {self._length}")
-        position = index % self._length
+        if not -self._count_samples <= index < self._count_samples:
+            raise IndexError(f"sample {index} of {self._count_samples}")
+        position = index % self._count_samples
         if isinstance(self._columns, dict):
-            return {name: _row(column, position) for name, column in self._columns.items()}
+            return {name: _take_row(column, position) for name, column in self._columns.items()}
         if isinstance(self._columns, tuple):
-            return tuple(_row(column, position) for column in self._columns)
-        return _row(self._columns, position)
+            return tuple(_take_row(column, position) for column in self._columns)
+        return _take_row(self._columns, position)
 
 
-def _row(column: Column, index: int) -> Tensor:
+def _take_row(column: Column, index: int) -> Tensor:
     if isinstance(column, Tensor):
         return column[index].clone()
     return torch.from_numpy(np.array(column[index], dtype=column.dtype.newbyteorder("=")))
 
 
-def _length(columns: Columns, source: str) -> int:
+def _count_samples(columns: Columns, source: str) -> int:
     """Return the number of samples, once every array is known to be usable."""
     named: list[tuple[str, Column]] = [(name or "the array", column) for name, column in fields_of(columns)]
     if not named:
         raise DataError(f"{source}: there are no arrays in it")
     for name, column in named:
-        if reason := _unusable(column):
+        if reason := _why_unusable(column):
             raise DataError(f"{source}: {name} {reason}")
     lengths = {name: int(column.shape[0]) for name, column in named}
     if len(set(lengths.values())) > 1:
@@ -78,9 +78,9 @@ def _length(columns: Columns, source: str) -> int:
     return length
 
 
-def _unusable(column: Column) -> str:
+def _why_unusable(column: Column) -> str:
     """Return why an array cannot be used, empty if it can."""
-    if reason := _unusable_type(column):
+    if reason := _why_type_unusable(column):
         return reason
     if column.ndim == 0:
         return "is a scalar; its first dimension has to count the samples"
@@ -89,7 +89,7 @@ def _unusable(column: Column) -> str:
     return ""
 
 
-def _unusable_type(column: Column) -> str:
+def _why_type_unusable(column: Column) -> str:
     """Return why the type of an array cannot be used; empty if it can."""
     if isinstance(column, Tensor):
         return why_unusable(column) or ("holds complex numbers; store real ones" if column.is_complex() else "")

@@ -35,10 +35,13 @@ def describe_sample(sample: Sample) -> dict[str, Any]:
 
     That is one value, a list, or values by name.
     """
-    return {"shapes": _each(sample, lambda t: list(t.shape)), "dtypes": _each(sample, lambda t: dtype_text(t.dtype))}
+    return {
+        "shapes": _map_tensors(sample, lambda t: list(t.shape)),
+        "dtypes": _map_tensors(sample, lambda t: dtype_text(t.dtype)),
+    }
 
 
-def _each(sample: Sample, of: Callable[[Tensor], Any]) -> Any:
+def _map_tensors(sample: Sample, of: Callable[[Tensor], Any]) -> Any:
     if isinstance(sample, dict):
         return {name: of(value) for name, value in sample.items()}
     return [of(value) for value in sample] if isinstance(sample, tuple) else of(sample)

@@ -32,8 +32,8 @@ class ImageSamples:
         """
         self._paths = list(paths)
         shapes = {path: image_shape(path) for path in paths}
-        self._shape = _common_shape(shapes, input_shape)
-        self.processing = _processing(list(shapes.values()), self._shape)
+        self._shape = _choose_shape(shapes, input_shape)
+        self.processing = _describe_processing(list(shapes.values()), self._shape)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -48,7 +48,7 @@ class ImageSamples:
         return scale_and_crop(image, height, width)
 
 
-def _common_shape(shapes: dict[Path, tuple[int, int, int]], asked: tuple[int, ...] | None) -> tuple[int, int, int]:
+def _choose_shape(shapes: dict[Path, tuple[int, int, int]], asked: tuple[int, ...] | None) -> tuple[int, int, int]:
     """Return the shape that is asked for, or the shape of the images.
 
     The images have 3 channels as soon as one has color.
@@ -68,7 +68,7 @@ def _common_shape(shapes: dict[Path, tuple[int, int, int]], asked: tuple[int, ..
     return max(shape[0] for shape in shapes.values()), first[1][1], first[1][2]
 
 
-def _processing(shapes: list[tuple[int, int, int]], target: tuple[int, int, int]) -> list[str]:
+def _describe_processing(shapes: list[tuple[int, int, int]], target: tuple[int, int, int]) -> list[str]:
     """Return what is done to at least one of the images, a sentence each."""
     done = ["values scaled to [0, 1]"]
     if any(shape[0] < target[0] for shape in shapes):

@@ -49,7 +49,7 @@ _OTHER_WORDS = {
 }
 
 
-def _bare(kind: str) -> str:
+def _strip_kind(kind: str) -> str:
     r"""Return the stem of a layer's kind, equal for a module and its function.
 
     LeakyReLU and leaky_relu_ have one stem, and so have Conv2d and conv1d.
@@ -58,10 +58,10 @@ def _bare(kind: str) -> str:
 
 
 _FAMILIES = {
-    _bare(name): family
+    _strip_kind(name): family
     for name, value in vars(nn).items()
     if isinstance(value, type) and (family := _OF_TORCH_MODULE.get(value.__module__.rpartition(".")[2]))
-} | {_bare(word): family for family, words in _OTHER_WORDS.items() for word in words.split()}
+} | {_strip_kind(word): family for family, words in _OTHER_WORDS.items() for word in words.split()}
 
 
 def layer_family(kind: str) -> str:
@@ -73,6 +73,6 @@ def layer_family(kind: str) -> str:
         >>> layer_family("ConvTranspose2d"), layer_family("leaky_relu_"), layer_family("MyGate")
         ('convolution', 'activation', 'other')
     """
-    bare = _bare(kind)
+    bare = _strip_kind(kind)
     endings = (ending for ending in ("norm", "activation") if bare.endswith(ending))  # LlamaRMSNorm, GELUActivation
     return _FAMILIES.get(bare) or next(endings, "other")

@@ -32,12 +32,12 @@ def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     except FileNotFoundError:
         pass
     except (OSError, RuntimeError, ValueError) as problem:  # no such user as ~name; a name that no file can have
-        raise error(f"{shown}: cannot be looked up: {_reason(problem)}") from problem
+        raise error(f"{shown}: cannot be looked up: {_explain_problem(problem)}") from problem
     if found.is_symlink():
         raise error(f"{shown}: this is a link to what is not there, {shown_path(found.readlink())}")
     if not found.parent.is_dir():
         raise error(f"{shown}: there is no folder {printable(str(found.parent))!r}")
-    raise error(f"{shown}: there is no such file{_nearest(found)}")
+    raise error(f"{shown}: there is no such file{_suggest_nearest(found)}")
 
 
 def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
@@ -86,7 +86,7 @@ def bounded_bytes(path: Path, most: int, what: str, *, error: type[HessrankError
             raise error(f"{shown_path(path)}: larger than {most // 2**20} MiB: not {what}")
         return path.read_bytes()
     except OSError as problem:
-        raise error(f"{shown_path(path)}: cannot be read: {_reason(problem)}") from problem
+        raise error(f"{shown_path(path)}: cannot be read: {_explain_problem(problem)}") from problem
 
 
 def resolved(path: str | os.PathLike[str]) -> Path:
@@ -113,7 +113,7 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return printable(os.fspath(path)) or "''"
 
 
-def _nearest(missing: Path) -> str:
+def _suggest_nearest(missing: Path) -> str:
     try:
         siblings = [entry.name for entry in missing.parent.iterdir()]
     except OSError:
@@ -122,7 +122,7 @@ def _nearest(missing: Path) -> str:
     return f"; nearest is {shown_path(missing.with_name(near[0]))!r}" if near else ""
 
 
-def _reason(problem: BaseException) -> str:
+def _explain_problem(problem: BaseException) -> str:
     return getattr(problem, "strerror", None) or one_line(problem)
 
 

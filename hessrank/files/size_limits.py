@@ -118,7 +118,7 @@ def check_archive(path: Path, *, error: type[HessrankError]) -> None:
     Raises:
         HessrankError: (as ``error``) its members claim too much, or there are too many of them.
     """
-    check_contents(path, _length_of_directory(path), error=error)
+    check_contents(path, _read_directory_length(path), error=error)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -140,7 +140,7 @@ def free_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _length_of_directory(path: Path) -> int:
+def _read_directory_length(path: Path) -> int:
     """Return the length that the archive's directory states; 0 without one."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))

@@ -52,7 +52,7 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
     """
     label = source or f"--arch {arch_name(arch)}"
     if not isinstance(arch_args, Mapping):
-        raise OptionError(f'--arch-args: this is {_article(arch_args)}; give names and values, {{"width": 64}}')
+        raise OptionError(f'--arch-args: this is {_describe_type(arch_args)}; give names and values, {{"width": 64}}')
     thing = import_attribute(arch, what="--arch", error=LoadError) if isinstance(arch, str) else arch
     if isinstance(thing, nn.Module):
         if arch_args:
@@ -62,7 +62,9 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
         except Exception as error:  # a module's attributes may refuse a copy in any way
             raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
     if not callable(thing):
-        raise LoadError(f"{label}: this is {_article(thing)}; give a function or class that returns an nn.Module")
+        raise LoadError(
+            f"{label}: this is {_describe_type(thing)}; give a function or class that returns an nn.Module"
+        )
     return _call(thing, arch_args, label)
 
 
@@ -124,10 +126,10 @@ def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str)
         if not is_out_of_memory(error):
             raise
         raise LoadError(f"{label}: out of memory: the network that it makes{given} does not fit") from error
-    raise LoadError(f"{label}: it returned {_article(made)}, not an nn.Module")
+    raise LoadError(f"{label}: it returned {_describe_type(made)}, not an nn.Module")
 
 
-def _article(thing: object) -> str:
+def _describe_type(thing: object) -> str:
     if thing is None:
         return "None"
     kind = type(thing).__name__

@@ -105,17 +105,17 @@ def ignored_notes(ignored: Sequence[str], patterns: Sequence[str]) -> tuple[str,
 
 def _complete_shared(names: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
     """Add the other names of tensors that the network shares (tied weights)."""
-    present = {place: name for name, value in own.items() if name in names and (place := _place(value))}
+    present = {place: name for name, value in own.items() if name in names and (place := _locate_memory(value))}
     twins = {
         name: present[place]
         for name, value in own.items()
-        if name not in names and (place := _place(value)) in present
+        if name not in names and (place := _locate_memory(value)) in present
     }
     names.update({name: names[twin] for name, twin in twins.items()})
     return [f"{name} is tied to {twin}" for name, twin in twins.items()]
 
 
-def _place(value: object) -> tuple[int, torch.Size, tuple[int, ...]] | None:
+def _locate_memory(value: object) -> tuple[int, torch.Size, tuple[int, ...]] | None:
     """Return a tensor's address, shape and strides; None for what has none."""
     if not isinstance(value, Tensor) or is_lazy(value) or not value.numel():
         return None
@@ -145,7 +145,7 @@ def _find_conversions(names: Mapping[str, Any], own: Mapping[str, Any]) -> list[
     kinds, twice, unfit = [], [], []
     first: dict[object, str] = {}
     for name in (name for name in own if isinstance(names.get(name), Tensor)):
-        value, twin = names[name], first.setdefault(_place(own[name]) or name, name)
+        value, twin = names[name], first.setdefault(_locate_memory(own[name]) or name, name)
         if reason := why_unusable(value):
             unfit.append(f"{printable(name)} {reason}")
             continue
@@ -166,10 +166,10 @@ def _describe_differences(names: Mapping[str, Any], own: Mapping[str, Any], *, m
     missing = [name for name in own if name not in names]
     unexpected = [name for name in names if name not in own]
     shapes = [
-        f"{name} is {_form(names[name])} in the file, {_form(own[name])} in the network"
+        f"{name} is {_describe_form(names[name])} in the file, {_describe_form(own[name])} in the network"
         for name in own
         if name in names and isinstance(own[name], Tensor) and not is_lazy(own[name])
-        if _form(names[name]) != _form(own[name])
+        if _describe_form(names[name]) != _describe_form(own[name])
     ]
     known = missing or list(own)
     with_nearest = [
@@ -185,7 +185,7 @@ def _describe_differences(names: Mapping[str, Any], own: Mapping[str, Any], *, m
     return [phrase for phrase in found if phrase]
 
 
-def _form(value: object) -> str:
+def _describe_form(value: object) -> str:
     return shape_text(value.shape) if isinstance(value, Tensor) else f"of type {type(value).__name__}"
 
 

@@ -98,9 +98,11 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     with written_whole(path) as beside:
         try:
             with beside.open("wb") as file:
-                torch.save(_canonical(dict(content), {}), file)  # to a file object: no file name gets into the bytes
+                torch.save(
+                    _make_canonical(dict(content), {}), file
+                )  # to a file object: no file name gets into the bytes
         except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
-            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+            raise OutputError(f"{path}: cannot be written: {_explain_failure(error)}") from error
         if unsafe := unsafe_names(beside):
             raise OutputError(
                 f"{path}: a checkpoint holds tensors and plain values only, not {', '.join(unsafe)}; "
@@ -108,7 +110,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             )
 
 
-def _canonical(value: Any, texts: dict[str, str]) -> Any:
+def _make_canonical(value: Any, texts: dict[str, str]) -> Any:
     """Return the same content in new containers, equal strings as one object.
 
     A pickle says of an object that comes again where it was: which strings are one object, and not only equal,
@@ -122,16 +124,16 @@ def _canonical(value: Any, texts: dict[str, str]) -> Any:
         return texts.setdefault(value, value)
     if type(value) in (dict, OrderedDict):
         made = type(value)()
-        made |= {_canonical(key, texts): _canonical(item, texts) for key, item in value.items()}
+        made |= {_make_canonical(key, texts): _make_canonical(item, texts) for key, item in value.items()}
         if hasattr(value, "_metadata"):  # versions of a state dict's modules
-            made._metadata = _canonical(value._metadata, texts)
+            made._metadata = _make_canonical(value._metadata, texts)
         return made
     if type(value) in (list, tuple):
-        return type(value)(_canonical(item, texts) for item in value)
+        return type(value)(_make_canonical(item, texts) for item in value)
     return value
 
 
-def _reason(error: BaseException) -> str:
+def _explain_failure(error: BaseException) -> str:
     """Return why writing failed.
 
     torch hides a full disk behind a remark on its own file format.

@@ -27,14 +27,14 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
         wanted: the names of the network's own state dict.
     """
     best: tuple[dict[str, T], tuple[str, ...]] = (dict(state), ())
-    most = _matches(state, wanted)
+    most = _count_matches(state, wanted)
     level = [best]
     for _ in range(_DEEPEST):
         if most == len(state):
             break
-        level = [shorter for names, notes in level for shorter in _shortened(names, notes)]
+        level = [shorter for names, notes in level for shorter in _remove_each_prefix(names, notes)]
         for names, notes in level:
-            if (matches := _matches(names, wanted)) > most:
+            if (matches := _count_matches(names, wanted)) > most:
                 best, most = (names, notes), matches
     names, notes = best
     if _COUNTER in names and _COUNTER not in wanted and any(WRAPPERS[0] in note for note in notes):
@@ -42,7 +42,9 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
     return best
 
 
-def _shortened(names: dict[str, T], notes: tuple[str, ...]) -> Iterator[tuple[dict[str, T], tuple[str, ...]]]:
+def _remove_each_prefix(
+    names: dict[str, T], notes: tuple[str, ...]
+) -> Iterator[tuple[dict[str, T], tuple[str, ...]]]:
     """Yield ``names`` less each prefix that some of them have."""
     for prefix in WRAPPERS + OUTER:
         inside = prefix in WRAPPERS  # these may stand around a part of a network too
@@ -55,5 +57,5 @@ def _shortened(names: dict[str, T], notes: tuple[str, ...]) -> Iterator[tuple[di
             yield shorter, (*notes, f"removed {prefix!r} from {changed} key{'s' if changed > 1 else ''}")
 
 
-def _matches(names: Mapping[str, T], wanted: Collection[str]) -> int:
+def _count_matches(names: Mapping[str, T], wanted: Collection[str]) -> int:
     return sum(name in wanted for name in names)

@@ -42,7 +42,7 @@ def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
         held = load_tensors(path)
     except Exception as error:  # torch raises several kinds here
         if not trust_pickle:
-            raise LoadError(f"{path}: {_refusal(path, error)}") from error
+            raise LoadError(f"{path}: {_explain_refusal(path, error)}") from error
         held = _read_trusted(path)
     check_tensors(path, held, error=LoadError)
     return held
@@ -71,7 +71,7 @@ def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
         return [refused.group(1)] if refused else []
 
 
-def _refusal(path: Path, error: Exception) -> str:
+def _explain_refusal(path: Path, error: Exception) -> str:
     """Return why the file was not read: it needs trust, memory, or a new copy."""
     if needed := unsafe_names(path, error):
         names = listed(map(printable, needed), _LISTED, IN_ALL)

@@ -45,7 +45,7 @@ def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
 def folder_sha256(folder: Path) -> str:
     """Return one SHA-256 of the configuration and all weights, in hexadecimal."""
     digest = hashlib.sha256()
-    for path in (folder / _CONFIG, *_weight_files(folder)):
+    for path in (folder / _CONFIG, *_list_weight_files(folder)):
         digest.update(os.fsencode(f"{path.name} {sha256_of(path)}\n"))
     return digest.hexdigest()
 
@@ -61,7 +61,7 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
         LoadError: transformers is not there or does not know the class, the folder lacks weights or they do not fit.
     """
     configuration = _read_json(folder / _CONFIG)
-    name, size = _read_architecture(folder, configuration), _weights_size(folder)
+    name, size = _read_architecture(folder, configuration), _check_weights_size(folder)
     for key, number in _find_numbers(configuration):
         check_claim(folder / _CONFIG, number * _A_PART, f"{printable(key)}: {number}", error=LoadError, size=size)
     transformers, kind = _import_class(folder, name)
@@ -111,17 +111,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     return held
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _list_weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _weights_size(folder: Path) -> int:
+def _check_weights_size(folder: Path) -> int:
     """Return the size of the weights, after a check of each of their files.
 
     Raises:
         LoadError: there are none, one is no regular file, or the index names what is none of them.
     """
-    files = _weight_files(folder)
+    files = _list_weight_files(folder)
     if not files:
         raise LoadError(f"{folder}: there are no .safetensors in it; write it with model.save_pretrained(folder)")
     for path in files:

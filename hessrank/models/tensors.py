@@ -28,7 +28,7 @@ def check_tensors(path: Path, held: object, *, error: type[HessrankError]) -> No
     Raises:
         HessrankError: (as ``error``) they claim too much.
     """
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors_in(held))
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in _find_tensors(held))
     check_claim(path, claimed, "the tensors in it", error=error)
 
 
@@ -46,7 +46,7 @@ def why_unusable(tensor: Tensor) -> str:
     return ""
 
 
-def _tensors_in(held: object) -> Iterator[Tensor]:
+def _find_tensors(held: object) -> Iterator[Tensor]:
     """Yield each dense tensor in a nest of containers once."""
     seen, left = set(), [held]
     while left:

@@ -32,7 +32,7 @@ def choose_weights(entries: Sequence[Entry], key: str, model: nn.Module | None, 
         UnknownNameError: there is no such set; those that there are are listed, the nearest first.
         LoadError: several are called so.
     """
-    groups = [group for entry in entries for group in _groups(entry)]
+    groups = [group for entry in entries for group in _group_by_prefix(entry)]
     for known in (entries, groups):
         found = [entry for entry in known if entry.name == key] or [e for e in known if e.name.endswith(f".{key}")]
         if len(found) > 1:
@@ -51,11 +51,11 @@ def fitting_groups(entries: Iterable[Entry], model: nn.Module, ignored: Sequence
     The entries themselves are left out.
     """
     least = len(model.state_dict()) // 2  # of tied weights one name may do
-    groups = (group for entry in entries for group in _groups(entry))
+    groups = (group for entry in entries for group in _group_by_prefix(entry))
     return [g.name for g in groups if len(g.state_dict()) >= least and fits(model, g.state_dict(), ignored)]
 
 
-def _groups(entry: Entry) -> list[Entry]:
+def _group_by_prefix(entry: Entry) -> list[Entry]:
     """Return the weights under each prefix of their names, as entries of their own."""
     found: dict[str, dict[str, object]] = {}
     for name, value in ({} if isinstance(entry.content, nn.Module) else entry.content).items():

@@ -24,20 +24,20 @@ def unwrap(model: nn.Module) -> nn.Module:
     Wrappers are ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel``, what ``torch.compile`` returns, and
     activation checkpointing's.
     """
-    while (inner := _inside(model)) is not None:
+    while (inner := _get_wrapped(model)) is not None:
         model = inner
     return model
 
 
 def wrappers_of(model: nn.Module) -> tuple[str, ...]:
     """Return the class names of the wrappers in and around ``model``, each once."""
-    return tuple(dict.fromkeys(type(part).__name__ for part in model.modules() if _inside(part) is not None))
+    return tuple(dict.fromkeys(type(part).__name__ for part in model.modules() if _get_wrapped(part) is not None))
 
 
 def take_out(model: nn.Module) -> nn.Module:
     """Return the network without wrappers; its parts lose theirs for good."""
     network = unwrap(model)
-    for part, name, wrapper in _wrapped_parts(network):
+    for part, name, wrapper in _find_wrapped_parts(network):
         part._modules[name] = unwrap(wrapper)
     return network
 
@@ -49,7 +49,7 @@ def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
     A network that ``Module.compile()`` compiled is called as it was written.
     """
     network = unwrap(model)
-    parts = _wrapped_parts(network)
+    parts = _find_wrapped_parts(network)
     compiled = [(part, vars(part)[_COMPILED]) for part in network.modules() if vars(part).get(_COMPILED)]
     try:
         take_out(network)
@@ -63,17 +63,17 @@ def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
             setattr(part, _COMPILED, call)
 
 
-def _wrapped_parts(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+def _find_wrapped_parts(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
     """Return each wrapped part: its holder, its name in it, and the wrapper."""
     return [
         (holder, name, part)
         for holder in network.modules()
         for name, part in holder._modules.items()
-        if part is not None and _inside(part) is not None
+        if part is not None and _get_wrapped(part) is not None
     ]
 
 
-def _inside(module: nn.Module) -> nn.Module | None:
+def _get_wrapped(module: nn.Module) -> nn.Module | None:
     """Return what a wrapper wraps; None for what is no wrapper."""
     if isinstance(module, _BY_CLASS):
         inner: nn.Module = module.module

@@ -101,17 +101,17 @@ class Operands:
         if weight is not None and module is not None and (type(module) in QUANTIZABLE or layer.name in inside):
             described |= {"weight": self._names[id(weight)], "weight_numel": weight.numel()}
             described["channels"] = weight.shape[channel_axis(module)]
-        reads = [read for read in self._reads(layer, node) if described.get("weight") != read.name]
+        reads = [read for read in self._find_reads(layer, node) if described.get("weight") != read.name]
         held = [read for read in reads if self._is_weight(layer, read)]
         if held:
             described |= {"float_weights": [read.name for read in held], "float_owner": held[0].owner}
-            described["why_float"] = self._why_float(layer, held[0])
+            described["why_float"] = self._explain_float(layer, held[0])
         described["reads"] = [read.name for read in reads if read not in held]
         for read in reads:
             size = 4 if read.tensor.is_floating_point() else read.tensor.element_size()
             self.stored[read.name] = read.tensor.numel() * size
-        described["float_inputs"] = self._float_inputs(layer, node)
-        described["mode"] = _mode(node, module)
+        described["float_inputs"] = self._find_float_inputs(layer, node)
+        described["mode"] = _find_fill_mode(node, module)
         return {key: value for key, value in described.items() if value}
 
     def _multiplies(self, layer: Layer) -> bool:
@@ -128,7 +128,7 @@ class Operands:
             return not isinstance(self._modules[read.owner], _ELEMENTWISE)
         return self._multiplies(layer)
 
-    def _why_float(self, layer: Layer, read: _Read) -> str:
+    def _explain_float(self, layer: Layer, read: _Read) -> str:
         """Return why a weight cannot be quantized; the first reason that holds."""
         module = self._modules[read.owner or read.name.rpartition(".")[0]]
         kind, known = type(module).__name__, type(module) in QUANTIZABLE
@@ -148,32 +148,32 @@ class Operands:
         opaque = f"used inside the {kind}, which cannot be looked into"
         return next((why for why, holds in reasons.items() if holds), opaque)
 
-    def _reads(self, layer: Layer, node: fx.Node | None) -> list[_Read]:
+    def _find_reads(self, layer: Layer, node: fx.Node | None) -> list[_Read]:
         """Return the parameters and buffers that a layer reads directly.
 
         No other layer lies in between.
         """
         found: dict[str, _Read] = {}
         if layer.module is not None and (node is None or str(node.target) != layer.module):
-            found |= self._of_module(layer.module)
+            found |= self._find_module_reads(layer.module)
         elif node is not None:
-            for other in self._between(node):
+            for other in self._walk_back(node):
                 if other.op == "call_module":
-                    found |= self._of_module(str(other.target))
+                    found |= self._find_module_reads(str(other.target))
                 elif other.op == "get_attr":
-                    tensor = _attribute(self._network.model, str(other.target))
+                    tensor = _get_attribute(self._network.model, str(other.target))
                     if isinstance(tensor, Tensor):
                         name = self._names.get(id(tensor), str(other.target))
                         found.setdefault(name, _Read(name, tensor, ""))
         return list(found.values())
 
-    def _of_module(self, path: str) -> dict[str, _Read]:
+    def _find_module_reads(self, path: str) -> dict[str, _Read]:
         module = self._modules[path]
         tensors = [*module.parameters(), *(b for b in module.buffers() if b.ndim or b.is_floating_point())]
         names = [self._names[id(tensor)] for tensor in tensors]
         return {name: _Read(name, tensor, path) for name, tensor in zip(names, tensors, strict=True)}
 
-    def _between(self, node: fx.Node) -> Iterator[fx.Node]:
+    def _walk_back(self, node: fx.Node) -> Iterator[fx.Node]:
         """Yield a layer's node and all nodes before it up to the next layers."""
         waiting, seen = [node], {node}
         while waiting:
@@ -183,7 +183,7 @@ class Operands:
             seen.update(before)
             waiting += before[::-1]
 
-    def _float_inputs(self, layer: Layer, node: fx.Node | None) -> dict[str, str]:
+    def _find_float_inputs(self, layer: Layer, node: fx.Node | None) -> dict[str, str]:
         """Return the inputs of a kernel that lie on no grid, and why.
 
         They are floating tensors, neither weights nor layers.
@@ -198,23 +198,25 @@ class Operands:
             if source in self._layer_nodes or argument not in self._network.floating:
                 continue
             if argument in self._network.from_data:
-                behind_layer = any(n in self._layer_nodes for b in self._between(argument) for n in b.all_input_nodes)
+                behind_layer = any(
+                    n in self._layer_nodes for b in self._walk_back(argument) for n in b.all_input_nodes
+                )
                 found[argument.name] = _HIDDEN if behind_layer else _WHOLE
             else:
-                read = [str(n.target) for n in self._between(argument) if n.op == "get_attr"]
-                if not any(isinstance(_attribute(self._network.model, path), nn.Parameter) for path in read):
+                read = [str(n.target) for n in self._walk_back(argument) if n.op == "get_attr"]
+                if not any(isinstance(_get_attribute(self._network.model, path), nn.Parameter) for path in read):
                     found[argument.name] = _CONSTANT
         return found
 
 
-def _attribute(model: nn.Module, path: str) -> Any:
+def _get_attribute(model: nn.Module, path: str) -> Any:
     value: Any = model
     for step in path.split("."):
         value = getattr(value, step)
     return value
 
 
-def _mode(node: fx.Node | None, module: nn.Module | None) -> str:
+def _find_fill_mode(node: fx.Node | None, module: nn.Module | None) -> str:
     """Return how a padding or an interpolation fills in; "" for other calls.
 
     Such as ``reflect``, ``constant 0``, ``nearest``.

@@ -33,7 +33,9 @@ def find_inputs(made_by: Mapping[str, AutogradOutput | None]) -> dict[str, tuple
     inputs: dict[str, tuple[str, ...]] = {}
     for name, source in made_by.items():
         handed_on = source is not None and source in made
-        inputs[name] = (made[source],) if source is not None and handed_on else _nearest(_before(source), made)
+        inputs[name] = (
+            (made[source],) if source is not None and handed_on else _find_nearest(_find_sources(source), made)
+        )
         if source is not None:
             made[source] = name
     return inputs
@@ -42,14 +44,14 @@ def find_inputs(made_by: Mapping[str, AutogradOutput | None]) -> dict[str, tuple
 def find_output_layers(tensors: Sequence[Tensor], made_by: Mapping[str, AutogradOutput | None]) -> tuple[str, ...]:
     """Return the layers that the outputs come from directly."""
     made = {source: name for name, source in made_by.items() if source is not None}
-    return _nearest([s for t in tensors if (s := find_autograd_output(t, t.grad_fn)) is not None], made)
+    return _find_nearest([s for t in tensors if (s := find_autograd_output(t, t.grad_fn)) is not None], made)
 
 
-def _before(source: AutogradOutput | None) -> list[AutogradOutput]:
+def _find_sources(source: AutogradOutput | None) -> list[AutogradOutput]:
     return [] if source is None else [(node, nr) for node, nr in source[0].next_functions if node is not None]
 
 
-def _nearest(starts: Iterable[AutogradOutput], made: Mapping[AutogradOutput, str]) -> tuple[str, ...]:
+def _find_nearest(starts: Iterable[AutogradOutput], made: Mapping[AutogradOutput, str]) -> tuple[str, ...]:
     """Return the layers that are met first on every way back from ``starts``."""
     found: dict[str, None] = {}
     waiting, seen = list(starts)[::-1], set[AutogradOutput]()
@@ -61,5 +63,5 @@ def _nearest(starts: Iterable[AutogradOutput], made: Mapping[AutogradOutput, str
         if source in made:
             found[made[source]] = None
         else:
-            waiting.extend(_before(source)[::-1])
+            waiting.extend(_find_sources(source)[::-1])
     return tuple(found)

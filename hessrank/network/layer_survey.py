@@ -110,19 +110,19 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, LayerFacts]) ->
             value = value[counted.expand_as(value)]
             if value.numel() == 0:
                 return
-            low, high = _bounds(value)
+            low, high = _find_bounds(value)
         known.low, known.high = min(known.low, low), max(known.high, high)
 
     def take(judged: Iterable[JudgedScores]) -> None:
         for name, scores, masked in judged:
             if masked is not None:
                 facts[name].mask(masked)
-            widen(facts[name], scores, *_bounds(scores))
+            widen(facts[name], scores, *_find_bounds(scores))
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         if value.numel() == 0:
             return
-        low, high = _bounds(value)
+        low, high = _find_bounds(value)
         if math.isnan(low) or high == math.inf:
             what = "NaN" if math.isnan(low) else "infinite"
             where = ", ".join(map(str, batch.samples))
@@ -138,7 +138,7 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, LayerFacts]) ->
     take(watch.take_left())
 
 
-def _bounds(value: Tensor) -> tuple[float, float]:
+def _find_bounds(value: Tensor) -> tuple[float, float]:
     low, high = torch.aminmax(value)
     return float(low), float(high)
 

@@ -88,7 +88,7 @@ class ScoreWatch:
     def judge(self, layer: Layer, call: Call, value: Tensor) -> Iterator[JudgedScores]:
         """Yield the scores that ``layer`` was made of, once it is there; each once."""
         names = [name for name in self._before.get(layer.name, ()) if name in self._kept]
-        unseen = _unseen(layer.kind, call.input, value) if names and call.input is not None else None
+        unseen = _find_unseen(layer.kind, call.input, value) if names and call.input is not None else None
         for name in names:
             scores, inputs = self._kept.pop(name), self._inputs[name]
             applies_mask = self._kind[name] in _MASKING and len(inputs) == 1
@@ -97,7 +97,7 @@ class ScoreWatch:
             count = int((counted <= FAR).sum())
             if may_mask and unseen is not None and unseen.numel() == scores.numel():
                 count = max(count, int(self._without_padding(name, unseen.reshape(scores.shape), may_mask).sum()))
-            masked = _largest_masked(counted, count)
+            masked = _find_largest_masked(counted, count)
             if masked is not None:
                 self._masked.add(name)
             yield JudgedScores(name, scores, masked)
@@ -157,7 +157,7 @@ def without_masked(value: Tensor, masked: float | None) -> Tensor:
     return value if masked is None else torch.where(value <= masked, 0.0, value)
 
 
-def _unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
+def _find_unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
     """Return which scores have no part in what was made of them."""
     unseen = scores <= FAR
     if kind in _SOFTMAXES:
@@ -167,7 +167,7 @@ def _unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
     return unseen
 
 
-def _largest_masked(scores: Tensor, count: int) -> float | None:
+def _find_largest_masked(scores: Tensor, count: int) -> float | None:
     """Return the ``count``-th smallest score if it is masked; else None.
 
     It is if it lies farther below the next one than that lies below the largest.

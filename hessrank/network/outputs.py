@@ -27,8 +27,8 @@ def named_outputs(output: Any) -> list[tuple[str, Tensor]]:
     nothing else.
     """
     if not (isinstance(output, Mapping) and all(isinstance(name, str) for name in output)):
-        return [("", tensor) for tensor in _floating(output)]
-    found = [(name, tensor) for name, value in output.items() for tensor in _floating(value)]
+        return [("", tensor) for tensor in _find_floating(output)]
+    found = [(name, tensor) for name, value in output.items() for tensor in _find_floating(value)]
     result = [(name, t) for name, t in found if name not in _BESIDE and not name.endswith(_BESIDE_ENDS)]
     return result or found
 
@@ -72,6 +72,6 @@ def class_dim(logits: Tensor) -> int:
     return 2 if logits.ndim == 3 else 1
 
 
-def _floating(value: Any) -> list[Tensor]:
+def _find_floating(value: Any) -> list[Tensor]:
     leaves = tree_leaves(value)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim]

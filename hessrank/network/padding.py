@@ -48,12 +48,12 @@ def real_positions(batch: Batch) -> Tensor | None:
 
     None means that all count, or that nothing tells.
     """
-    mask = _mask(batch)
+    mask = _find_mask(batch)
     real = None if mask is None else mask != 0
     return None if real is None or bool(real.all()) else real
 
 
-def _mask(batch: Batch) -> Tensor | None:
+def _find_mask(batch: Batch) -> Tensor | None:
     whole = batch.args[0] if len(batch.args) == 1 and isinstance(batch.args[0], Mapping) else {}
     mask = batch.kwargs.get(FIELD, whole.get(FIELD))
     return mask if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[0] == len(batch) else None
@@ -138,9 +138,9 @@ def leave_out_padding(network: Network, batches: SampleBatches, facts: Mapping[s
     Yields:
         what a reader should know, a sentence each; nothing where there is no padding.
     """
-    if _mask(batches.batch(0)) is None:
+    if _find_mask(batches.batch(0)) is None:
         return  # no need to read all samples
-    masks = [_mask(batches.batch(index)) for index in range(len(batches))]
+    masks = [_find_mask(batches.batch(index)) for index in range(len(batches))]
     shares = torch.tensor([1.0 if m is None else float((m != 0).double().mean()) for m in masks], dtype=torch.float64)
     lengths = torch.tensor([0 if m is None else m.shape[1] for m in masks])
     if bool((shares == 1).all()):
@@ -182,11 +182,11 @@ def find_positions(network: Network, sample: Batch, length: int) -> dict[str, tu
         except HessrankError:
             return {}
         shapes.append(seen)
-    found = {name: _shortened(shape, shapes[1].get(name), length) for name, shape in shapes[0].items()}
+    found = {name: _find_shortened_dims(shape, shapes[1].get(name), length) for name, shape in shapes[0].items()}
     return {name: positions for name, positions in found.items() if positions}
 
 
-def _shortened(shape: torch.Size, other: torch.Size | None, length: int) -> tuple[int, ...]:
+def _find_shortened_dims(shape: torch.Size, other: torch.Size | None, length: int) -> tuple[int, ...]:
     if other is None or len(other) != len(shape):
         return ()
     changed = tuple(d for d in range(len(shape)) if shape[d] != other[d])

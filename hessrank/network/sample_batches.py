@@ -28,12 +28,12 @@ def check_finite(batch: Batch) -> None:
     Raises:
         DataError: naming the samples of the batch.
     """
-    if not all(bool(leaf.isfinite().all()) for leaf in _tensors(batch)):
+    if not all(bool(leaf.isfinite().all()) for leaf in _find_tensors(batch)):
         which = "sample " if len(batch) == 1 else "one of the samples "
         raise DataError(f"{which}{', '.join(map(str, batch.samples))} of the data holds NaN or infinity")
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
+def _find_tensors(batch: Batch) -> list[Tensor]:
     return [leaf for leaf in tree_leaves((batch.args, batch.kwargs, batch.target)) if isinstance(leaf, Tensor)]
 
 
@@ -126,7 +126,7 @@ class SampleBatches:
         for index in range(len(self)):
             batch = self.batch(index)
             check_finite(batch)
-            for leaf in _tensors(batch):
+            for leaf in _find_tensors(batch):
                 digest.update(tensor_bytes(leaf))
-            shapes.append(tuple(leaf.shape for leaf in _tensors(replace(batch, target=None))))
+            shapes.append(tuple(leaf.shape for leaf in _find_tensors(replace(batch, target=None))))
         return SampleContents(digest.hexdigest(), tuple(shapes))

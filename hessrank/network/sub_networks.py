@@ -92,18 +92,18 @@ def sub_networks(graph: LayerGraph) -> list[SubNetwork]:
 
     Layers that only reshuffle a boundary are in none.
     """
-    readers = _readers(graph)
+    readers = _find_readers(graph)
     inputs = [name for name, node in graph.nodes.items() if node.kind == "input"]
-    entries, exits = _entries(graph, readers, [*inputs, *graph.outputs]), _exits(graph)
+    entries, exits = _find_entries(graph, readers, [*inputs, *graph.outputs]), _find_exits(graph)
     behind_exits = {name for name in exits if set(readers[name]) & set(graph.outputs)}  # the cut goes behind them
     found = []
-    for layers in _components(graph, {*inputs, *graph.outputs, *behind_exits}):
+    for layers in _find_components(graph, {*inputs, *graph.outputs, *behind_exits}):
         inside = set(layers)
         weighted = [name for name in layers if graph.nodes[name].weight is not None]
         if weighted:
             found.append(
                 SubNetwork(
-                    _common_prefix(weighted),
+                    _find_common_prefix(weighted),
                     layers,
                     tuple(name for name in entries if name in inside),
                     tuple(name for name in exits if name in inside),
@@ -112,7 +112,7 @@ def sub_networks(graph: LayerGraph) -> list[SubNetwork]:
     return found
 
 
-def _readers(graph: LayerGraph) -> Mapping[str, list[str]]:
+def _find_readers(graph: LayerGraph) -> Mapping[str, list[str]]:
     """Return the names of the layers that read each layer."""
     readers: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for node in graph.nodes.values():
@@ -121,7 +121,7 @@ def _readers(graph: LayerGraph) -> Mapping[str, list[str]]:
     return readers
 
 
-def _entries(graph: LayerGraph, readers: Mapping[str, list[str]], boundaries: list[str]) -> tuple[str, ...]:
+def _find_entries(graph: LayerGraph, readers: Mapping[str, list[str]], boundaries: list[str]) -> tuple[str, ...]:
     """Return the weighted layers that read a boundary.
 
     Nothing but layers with one input and no weight lies in between.
@@ -137,12 +137,12 @@ def _entries(graph: LayerGraph, readers: Mapping[str, list[str]], boundaries: li
     return tuple(name for name in graph.nodes if name in found)
 
 
-def _exits(graph: LayerGraph) -> tuple[str, ...]:
+def _find_exits(graph: LayerGraph) -> tuple[str, ...]:
     """Return the weighted layers that make the outputs.
 
     Of an addition or a gate, the latest one counts.
     """
-    latest = _latest_weighted(graph)
+    latest = _find_latest_weighted(graph)
     found: set[str] = set()
     seen: set[str] = set()
     waiting = list(graph.outputs)
@@ -161,7 +161,7 @@ def _exits(graph: LayerGraph) -> tuple[str, ...]:
     return tuple(name for name in graph.nodes if name in found)
 
 
-def _latest_weighted(graph: LayerGraph) -> dict[str, int]:
+def _find_latest_weighted(graph: LayerGraph) -> dict[str, int]:
     """Return when the last weighted layer before each tensor ran; -1 without one."""
     latest: dict[str, int] = {}
     for place, node in enumerate(graph.nodes.values()):
@@ -170,7 +170,7 @@ def _latest_weighted(graph: LayerGraph) -> dict[str, int]:
     return latest
 
 
-def _components(graph: LayerGraph, cut: set[str]) -> list[tuple[str, ...]]:
+def _find_components(graph: LayerGraph, cut: set[str]) -> list[tuple[str, ...]]:
     """Return the connected parts when nothing leaves the layers in ``cut``."""
     part: dict[str, set[str]] = {name: {name} for name in graph.nodes}
     for node in graph.nodes.values():
@@ -183,7 +183,7 @@ def _components(graph: LayerGraph, cut: set[str]) -> list[tuple[str, ...]]:
     return [tuple(sorted(members, key=order.index)) for members in groups.values()]
 
 
-def _common_prefix(names: Iterable[str]) -> str:
+def _find_common_prefix(names: Iterable[str]) -> str:
     paths = [name.split(".")[:-1] for name in names]
     common = []
     for parts in zip(*paths, strict=False):

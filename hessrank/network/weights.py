@@ -125,7 +125,7 @@ def weight_gradient(module: nn.Module, inputs: Tensor, slope: Tensor) -> Tensor:
         slope: gradient of the loss with respect to the module's output for that input.
     """
     if isinstance(module, _ConvNd):
-        return _convolution_gradient(module, inputs, slope)
+        return _compute_convolution_gradient(module, inputs, slope)
     weight = module.weight
     assert isinstance(weight, Tensor)
     if isinstance(module, nn.Embedding):
@@ -138,7 +138,7 @@ def weight_gradient(module: nn.Module, inputs: Tensor, slope: Tensor) -> Tensor:
     return rows.T @ slopes if _is_transposed_linear(module) else slopes.T @ rows
 
 
-def _convolution_gradient(module: _ConvNd, inputs: Tensor, slope: Tensor) -> Tensor:
+def _compute_convolution_gradient(module: _ConvNd, inputs: Tensor, slope: Tensor) -> Tensor:
     padding: Any = module.padding
     if module.padding_mode != "zeros":
         inputs = F.pad(inputs, module._reversed_padding_repeated_twice, mode=module.padding_mode)

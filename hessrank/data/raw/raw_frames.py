@@ -52,7 +52,7 @@ class RawSamples:
                 frames differ in size.
         """
         self._frames = list(frames)
-        self._size = _common_size(frames) if input_shape is None else _check_size(input_shape, frames)
+        self._size = _find_common_size(frames) if input_shape is None else _check_size(input_shape, frames)
         cropped = any(frame.shape != self._size for frame in frames)
         self.processing = [f"center-cropped to {shape_text(self._size)} at even offsets"] if cropped else []
 
@@ -75,7 +75,7 @@ def _check_size(shape: tuple[int, ...], frames: Sequence[Frame]) -> tuple[int, i
     return shape[1], shape[2]
 
 
-def _common_size(frames: Sequence[Frame]) -> tuple[int, int]:
+def _find_common_size(frames: Sequence[Frame]) -> tuple[int, int]:
     first, *others = frames
     for frame in others:
         if frame.shape != first.shape:

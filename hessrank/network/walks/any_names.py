@@ -47,7 +47,9 @@ class AnyNames(CodeGen):
             for node in odd:
                 node.target = names[node]
         written = re.sub(
-            rf"\b{root_module}\.{stem}(\d+)\b", lambda word: _written(root_module, names[odd[int(word[1])]]), code.src
+            rf"\b{root_module}\.{stem}(\d+)\b",
+            lambda word: _write_path(root_module, names[odd[int(word[1])]]),
+            code.src,
         )
         return replace(code, src=written)
 
@@ -60,7 +62,7 @@ def is_plain(name: str) -> bool:
     return name.isascii() and (name.isdecimal() or (name.isidentifier() and not keyword.iskeyword(name)))
 
 
-def _written(root: str, path: str) -> str:
+def _write_path(root: str, path: str) -> str:
     for name in path.split("."):
         root = f"{root}.{name}" if name.isidentifier() and is_plain(name) else f"getattr({root}, {name!r})"
     return root

@@ -72,13 +72,13 @@ def visit_nest(value: Any, call_at: Callable[[str], Call], visit: Visit) -> Any:
     """
     values, spec = tree_flatten(value)
     floating = [i for i, leaf in enumerate(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    places = _places(value, len(values)) if len(floating) > 1 else [""] * len(values)
+    places = _name_places(value, len(values)) if len(floating) > 1 else [""] * len(values)
     for i in floating:
         values[i] = visit(call_at(places[i]), values[i])
     return tree_unflatten(values, spec) if floating else value
 
 
-def _places(value: Any, count: int) -> list[str]:
+def _name_places(value: Any, count: int) -> list[str]:
     """Return the place of each leaf: ``[0]``, ``['logits']``.
 
     It is a number in a class that cannot tell.

@@ -73,13 +73,13 @@ class FunctionCalls(TorchFunctionMode):
             return func(*args, **kwargs)
         given = {leaf: leaf._version for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         value = func(*args, **kwargs)
-        word = _word(func)
+        word = _find_word(func)
         made = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         if word == "setitem":
             made = [args[0]]
         elif any(given.get(tensor) == tensor._version for tensor in made):
             return value  # handed on
-        from_data, from_weights = self._origin(given)
+        from_data, from_weights = self._find_origin(given)
         self._origins.update({t: (from_data, from_weights and t.is_floating_point()) for t in made})
         if word in REARRANGEMENTS:
             if any(tensor in self._shown or tensor in self._moved for tensor in given):
@@ -143,7 +143,7 @@ class FunctionCalls(TorchFunctionMode):
         self._origins[value] = (call.from_data, call.from_weights)
         return value
 
-    def _origin(self, tensors: Collection[Tensor]) -> tuple[bool, bool]:
+    def _find_origin(self, tensors: Collection[Tensor]) -> tuple[bool, bool]:
         """Return whether data, and whether weights, have a part in ``tensors``."""
         known = [self._origins.get(tensor, (False, False)) for tensor in tensors]
         from_data = any(data for data, _ in known) or any(tensor.requires_grad for tensor in tensors)
@@ -155,7 +155,7 @@ def _holds_modules(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def _word(func: Callable[..., Any]) -> str:
+def _find_word(func: Callable[..., Any]) -> str:
     """Return torch.fx's word for a function: ``add``, ``truediv``, ``softmax``."""
     if func is Tensor.div:  # what `x / y` calls
         return "truediv"

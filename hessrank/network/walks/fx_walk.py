@@ -59,7 +59,7 @@ class GraphWalk(fx.Interpreter):
 
     def __call__(self, batch: Batch, visit: Visit) -> Any:
         """Run the graph on ``batch``."""
-        self._arguments = _bound(self._model, batch)
+        self._arguments = _bind_arguments(self._model, batch)
         self._visit = visit
         self.floating.clear()
         self.from_data.clear()
@@ -96,7 +96,7 @@ class GraphWalk(fx.Interpreter):
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         call = Call(
             self.names[n],
-            self._kind(n),
+            self._find_kind(n),
             str(n.target) if module is not None else None,
             module,
             first_tensor(args, kwargs),
@@ -105,7 +105,7 @@ class GraphWalk(fx.Interpreter):
         )
         return visit_tensor(call, value, self._visit)
 
-    def _kind(self, node: fx.Node) -> str:
+    def _find_kind(self, node: fx.Node) -> str:
         """Return what a node does.
 
         What takes a tensor out of a tuple is of the kind of what made the tuple.
@@ -168,12 +168,12 @@ def _give_name(node: fx.Node, names: Names) -> str:
 
 
 def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
-    given = _bound(model, batch)
+    given = _bind_arguments(model, batch)
     parameters = inspect.signature(model.forward).parameters.values()
     fixed = {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}
     fixed |= {name: value for name, value in given.items() if isinstance(value, bool)}
     return Tracer().trace(model, concrete_args=fixed)
 
 
-def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
+def _bind_arguments(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
     return inspect.signature(model.forward).bind(*batch.args, **batch.kwargs).arguments
