@@ -97,10 +97,8 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """
     with written_whole(path) as beside:
         try:
-            with beside.open("wb") as file:
-                torch.save(
-                    _make_canonical(dict(content), {}), file
-                )  # to a file object: no file name gets into the bytes
+            with beside.open("wb") as file:  # to a file object: no file name gets into the bytes
+                torch.save(_make_canonical(dict(content), {}), file)
         except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
             raise OutputError(f"{path}: cannot be written: {_explain_failure(error)}") from error
         if unsafe := unsafe_names(beside):
