@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hessrank.bounds import MOST_SEED, number, whole
+from hessrank.bounds import MOST_SEED, check_number, check_whole
 from hessrank.errors import OptionError, unknown_name
 from hessrank.network.precision import read_precision
 
 Progress = Callable[[str, int, int], None]
-"""Told what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
+"""RecordPart what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
 DEFAULT_BITS = tuple(range(4, 17))
 
 
@@ -30,11 +30,11 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_probes"):
-            whole(name, getattr(self, name), least=1)
-        if not 0 < number("tolerance", self.tolerance) < 1:
+            check_whole(name, getattr(self, name), least=1)
+        if not 0 < check_number("tolerance", self.tolerance) < 1:
             raise OptionError(f"tolerance is {self.tolerance}: it should lie between 0 and 1, as 0.1")
-        whole("increase_probes", self.increase_probes, least=0, why=" (none)")
-        whole("seed", self.seed, least=0, most=MOST_SEED)
+        check_whole("increase_probes", self.increase_probes, least=0, why=" (none)")
+        check_whole("seed", self.seed, least=0, most=MOST_SEED)
         read_precision(self.precision)
         wrong = [b for b in self.bits if not isinstance(b, int) or not 2 <= b <= 16]
         if wrong or not self.bits:

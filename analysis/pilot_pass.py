@@ -53,11 +53,11 @@ class PilotPass:
     def _run(self, layers: tuple[str, ...], copies: int) -> dict[str, Any]:
         """Run the pilot in the first process: its plan is everybody's."""
         self.journal.progress("pilot", 0, 1)
-        inputs, team = self.inputs, self.inputs.feed.team
+        inputs, team = self.inputs, self.inputs.batches.team
         hardest, found = self._hardest_sample(), {"plan": [], "ran_out": False}
-        with team.together():
-            if team.first:
-                batch = inputs.feed.batch(hardest)
+        with team.raise_together():
+            if team.is_first:
+                batch = inputs.batches.batch(hardest)
                 probes, axes = Rademacher(self.seed), inputs.axes
                 work = Work(inputs.network, inputs.loss, batch, probes, range(PROBES), layers, [], axes, copies)
                 try:
@@ -66,17 +66,17 @@ class PilotPass:
                     if not is_out_of_memory(error):
                         raise
                     found["ran_out"] = True
-        return team.agreed(found)
+        return team.broadcast(found)
 
     def _hardest_sample(self) -> int:
         """Return the sample with the largest loss: it has the largest share in the traces."""
-        inputs, team = self.inputs, self.inputs.feed.team
-        losses = np.zeros(len(inputs.feed))
+        inputs, team = self.inputs, self.inputs.batches.team
+        losses = np.zeros(len(inputs.batches))
 
         def look(batch: Batch) -> None:
             output = inputs.network.run(batch, lambda *_: None).output
             losses[list(batch.samples)] = inputs.loss.per_sample(output, target_of(inputs.loss, batch, output)).cpu()
 
-        with team.together():
-            inputs.feed.each(look)
-        return int(team.gathered(losses, 0).argmax())
+        with team.raise_together():
+            inputs.batches.for_each(look)
+        return int(team.gather(losses, 0).argmax())

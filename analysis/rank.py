@@ -28,15 +28,15 @@ from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.sampling.sampler import sample_traces
 from hessrank.analysis.statistics import Array
 from hessrank.data import Data
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.distributed import Team
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network, unwrap, wrappers_of
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.padding import leave_out_padding
 from hessrank.network.precision import read_precision
-from hessrank.network.sample_batches import Feed
-from hessrank.out_of_memory import memory_errors_explained
+from hessrank.network.sample_batches import SampleBatches
+from hessrank.out_of_memory import explain_memory_errors
 
 _COPIES = 8  # of a sample in one batch, at most
 DEFAULT_SAMPLES = 32
@@ -114,18 +114,18 @@ def rank(
     samples, team = as_samples(data, DEFAULT_SAMPLES if num_samples is None else num_samples), Team(group)
     wrappers, (model, notes) = wrappers_of(model), _in_full_precision(unwrap(model))
     notes += [f"took the network out of {name}" for name in wrappers]
-    with untouched(model), memory_errors_explained():
-        with team.together():
-            feed = Feed(samples, model, batch_size, needs_target=made.needs_target, team=team)
-            inputs, model_record = RankingInputs.of(model, feed, made), describe_model(model)
+    with freeze(model), explain_memory_errors():
+        with team.raise_together():
+            batches = SampleBatches(samples, model, batch_size, needs_target=made.needs_target, team=team)
+            inputs, model_record = RankingInputs.of(model, batches, made), describe_model(model)
         notes += inputs.settle_batches()
-        notes += leave_out_padding(inputs.network, feed, inputs.facts)
+        notes += leave_out_padding(inputs.network, batches, inputs.facts)
         check_same_ranking(inputs, ranking_key(inputs, model_record, options, estimator), checkpoint)
         journal = Journal(progress or (lambda *_: None), checkpoint)
         frame, record = _rank_layers(inputs, options, estimator, journal, notes)
     record["model"] |= model_record
     record["data"] |= data.description if isinstance(data, Data) else {"kind": type(data).__name__}
-    record["data"] |= {"samples_used": len(feed), "sha256": inputs.data_sha256}
+    record["data"] |= {"samples_used": len(batches), "sha256": inputs.data_sha256}
     return Ranking(frame, record)
 
 
@@ -137,14 +137,14 @@ def _rank_layers(
     Returns:
         the ranking's table, and its record without what model and data were.
     """
-    feed, loss = inputs.feed, inputs.loss
+    batches, loss = inputs.batches, inputs.loss
     errors = measure_rounding_errors(inputs, journal, options.bits)
     check_loss(inputs)
 
     pilot, weights = PilotPass(inputs, journal, options.seed), inputs.weights if options.weights else []
     choices = plan(estimator, inputs.network, loss, weights, inputs.outputs, pilot)
 
-    copies = inputs.copies(feed.batch_size, _COPIES)
+    copies = inputs.copies(batches.batch_size, _COPIES)
     runner = ProbeRunner(inputs, options.seed, copies, read_precision(options.precision))
     factors = _factors(inputs, errors, options)
     traces, order = sample_traces(inputs, runner, journal, choices, factors, options)
@@ -157,7 +157,7 @@ def _rank_layers(
 
     notes = [*notes, *errors.notes(), *pilot.notes, *of_network(inputs.network, inputs.weights)]
     notes += [*about_labels(loss, inputs.first_sample), *of_choices(traces)]
-    notes += [*of_machines(feed, traces, runner, copies), *verdict(traces, order, options), *increases.notes()]
+    notes += [*of_machines(batches, traces, runner, copies), *verdict(traces, order, options), *increases.notes()]
     record = describe_run(inputs, traces, order, options, notes)
     record["increases"] = increases.record(traces.layer_names)
     record["graph"] = describe_graph(inputs.network, inputs.facts, inputs.weights)
@@ -168,9 +168,9 @@ def _factors(inputs: RankingInputs, errors: RoundingErrors, options: Options) ->
     """Return what to multiply each layer's trace by to get what is ranked, shape (layers, samples)."""
     numel = np.array([inputs.facts[name].numel for name in inputs.layer_names], dtype=np.float64)
     if options.by == "trace":
-        return np.ones((len(numel), len(inputs.feed)))
+        return np.ones((len(numel), len(inputs.batches)))
     if options.by == "mean_trace":
-        return np.broadcast_to(1 / numel[:, None], (len(numel), len(inputs.feed)))
+        return np.broadcast_to(1 / numel[:, None], (len(numel), len(inputs.batches)))
     return np.asarray(errors.errors[:, options.bits.index(options.by_bits)] / 2)
 
 

@@ -15,11 +15,11 @@ from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses import Loss, Self
 from hessrank.data.batch import Batch
 from hessrank.errors import HessrankError
-from hessrank.network.layer_facts import Facts, SampleAxis
-from hessrank.network.layer_sizes import look_at_sizes
+from hessrank.network.layer_facts import LayerFacts, SampleAxis
+from hessrank.network.layer_sizes import measure_all_sizes
 from hessrank.network.layer_survey import check_weights, find_sample_axes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.weights import Weight, find_weights
 from hessrank.out_of_memory import is_out_of_memory
 
@@ -33,7 +33,7 @@ class RankingInputs:
     Attributes:
         network: the network, frozen.
         loss: the loss.
-        feed: the samples.
+        batches: the samples.
         facts: what is known of each layer, by name; ranges and axes are filled in while the samples are looked at.
         weights: the weights that its calls multiply with.
         outputs: most elements that the network returns for a sample.
@@ -43,36 +43,36 @@ class RankingInputs:
 
     network: Network
     loss: Loss
-    feed: Feed
-    facts: dict[str, Facts]
+    batches: SampleBatches
+    facts: dict[str, LayerFacts]
     weights: Sequence[Weight]
     outputs: int
     data_sha256: str
     several_sizes: bool
 
     @classmethod
-    def of(cls, model: nn.Module, feed: Feed, loss: Loss) -> RankingInputs:
+    def of(cls, model: nn.Module, batches: SampleBatches, loss: Loss) -> RankingInputs:
         """Look at a model and at samples for it.
 
         Args:
             model: the network, frozen by :func:`hessrank.network.frozen_model.untouched`.
-            feed: the samples.
+            batches: the samples.
             loss: the loss.
 
         Raises:
             HessrankError: the weights hold NaN, or the network does not run on the samples.
         """
         check_weights(model)
-        contents = feed.contents()
-        network = Network(model, feed.batch(0))
-        facts, outputs = look_at_sizes(network, feed, contents.shapes)
-        weights = find_weights(network, feed.batch(0))
-        return cls(network, loss, feed, facts, weights, outputs, contents.sha256, len(set(contents.shapes)) > 1)
+        contents = batches.read_all()
+        network = Network(model, batches.batch(0))
+        facts, outputs = measure_all_sizes(network, batches, contents.shapes)
+        weights = find_weights(network, batches.batch(0))
+        return cls(network, loss, batches, facts, weights, outputs, contents.sha256, len(set(contents.shapes)) > 1)
 
     @cached_property
     def first_sample(self) -> Batch:
         """A batch of the first sample alone."""
-        return self.feed.batch(0)
+        return self.batches.batch(0)
 
     @property
     def layer_names(self) -> list[str]:
@@ -92,10 +92,10 @@ class RankingInputs:
     @cached_property
     def why_one_by_one(self) -> str:
         """Why samples cannot share a batch; empty if they can. Notes in ``facts`` where layers keep them."""
-        feed = self.feed
+        batches = self.batches
         try:
-            other = feed.batch(0, 1) if len(feed) > 1 else self.first_sample.map(_and_mirrored)
-            pair = replace(other, samples=(0, min(1, len(feed) - 1)))
+            other = batches.batch(0, 1) if len(batches) > 1 else self.first_sample.map(_and_mirrored)
+            pair = replace(other, samples=(0, min(1, len(batches) - 1)))
             name = find_sample_axes(self.network, self.first_sample, pair, self.facts)
         except HessrankError as error:
             return f"two samples at once do not work ({error})"
@@ -107,13 +107,13 @@ class RankingInputs:
 
     def settle_batches(self) -> list[str]:
         """Let the samples go one by one where they do not stay apart inside a batch; return notes of that."""
-        if self.feed.batch_size == 1 or len(self.feed) == 1:
-            self.feed.batch_size = 1
+        if self.batches.batch_size == 1 or len(self.batches) == 1:
+            self.batches.batch_size = 1
             return []
         reason = "the samples are of several sizes" if self.several_sizes else self.why_one_by_one
         if not reason:
             return []
-        self.feed.batch_size = 1
+        self.batches.batch_size = 1
         return [f"{reason}: they went one by one"]
 
     def copies(self, batch_size: int, most: int) -> int:

@@ -29,7 +29,7 @@ def ranking_key(inputs: RankingInputs, model: Mapping[str, Any], options: Option
     return {
         "model weights": model["weights_sha256"],
         "data": inputs.data_sha256,
-        "number of samples": len(inputs.feed),
+        "number of samples": len(inputs.batches),
         "loss": inputs.loss.name,
         "estimator": estimator,
         **asdict(options),
@@ -45,8 +45,8 @@ def check_same_ranking(inputs: RankingInputs, key: Mapping[str, Any], checkpoint
     Raises:
         OptionError: naming what differs.
     """
-    team = inputs.feed.team
-    for place, others in enumerate(team.everyones(key)):
+    team = inputs.batches.team
+    for place, others in enumerate(team.gather_values(key)):
         if others != key:
             raise OptionError(
                 f"process {place} does another ranking than process {team.place}: {difference(key, others)}"

@@ -62,9 +62,9 @@ class Replicates:
 
     def share(self, team: Team) -> None:
         """Take each process's samples from that process."""
-        self._width = int(team.highest(np.array(self._width)))  # only its own process has seen a lone sample
-        self._sums, self._squares = team.gathered(self._sums, 1), team.gathered(self._squares, 1)
-        self.num_probes = team.gathered(self.num_probes, 0)
+        self._width = int(team.reduce_max(np.array(self._width)))  # only its own process has seen a lone sample
+        self._sums, self._squares = team.gather(self._sums, 1), team.gather(self._squares, 1)
+        self.num_probes = team.gather(self.num_probes, 0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all that it holds."""

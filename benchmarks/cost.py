@@ -25,7 +25,7 @@ from benchmarks.memory import peak, resident
 from benchmarks.networks import EXAMPLES, QUICK, Example, chain, low_light
 from hessrank.analysis.estimators import Estimates, GaussNewton
 from hessrank.analysis.losses import make_loss
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 from hessrank.network.outputs import output_tensors
 from hessrank.network.weights import find_weights
@@ -61,7 +61,7 @@ def backward_times(name: str, example: Example, repeats: int) -> Row:
         return seconds(loss.backward)
 
     with ExitStack() as stack:
-        stack.enter_context(untouched(model))
+        stack.enter_context(freeze(model))
         network = Network(model, batch_of(x))
         # one probe more than turns, so that each that counts keeps the graph
         series = {which: probes(network, x, repeats + 3, weights=which == "weights too") for which in _PROBES}
@@ -102,7 +102,7 @@ def _child(name: str, which: str) -> None:
     small = x[..., : max(32, x.shape[-2] // 8), : max(32, x.shape[-1] // 8)]
     with ExitStack() as stack:
         if which != "plain":
-            stack.enter_context(untouched(model))
+            stack.enter_context(freeze(model))
             network = Network(model, batch_of(small))
             list(probes(network, small, 1, weights=which == "weights too"))
         else:

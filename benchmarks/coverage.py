@@ -23,7 +23,7 @@ from benchmarks.digits import trained_networks
 from hessrank import rank
 from hessrank.analysis.estimators import ESTIMATORS
 from hessrank.analysis.statistics import Array, Replicates, rank_intervals, summarize
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 AT_ONCE = 500
@@ -164,7 +164,7 @@ def main() -> None:
     seeds, steps = (40, 50) if options.quick else (500, 400)
     rows: list[Row] = []
     for name, model, population in trained_networks(steps):
-        with untouched(model):
+        with freeze(model):
             network = Network(model, batch_of(population[:1]))
             subject = Subject.of(name, network, population)
             rows.extend(with_fixed_probes(subject, seeds))

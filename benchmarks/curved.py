@@ -32,11 +32,11 @@ from hessrank.analysis.sampling.sampler import sample_traces
 from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 
 CHUNK = 16
 COPIES = 8
@@ -59,14 +59,14 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         logits = model(x)
     digit = int(F.cross_entropy(logits, labels, reduction="none").argsort(descending=True)[place])
     one = Batch((x[digit : digit + 1],), target=labels[digit : digit + 1])
-    with untouched(model):
+    with freeze(model):
         network = Network(model, one)
         names = [layer.name for layer in network.layers]
         axes = dict.fromkeys(names, SampleAxis())
         loss = make_loss("cross-entropy")
         everything = Work(network, loss, one, Rademacher(0), range(probes), names, [], axes)
         found: list[Choice] = []
-        facts = first_look(network, one)
+        facts = measure_sizes(network, one)
 
         def pilot(layers: tuple[str, ...]) -> list[object]:
             work = dataclasses.replace(everything, layers=layers, indices=range(PROBES), copies=PROBES)
@@ -77,8 +77,8 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         side_by_side = dataclasses.replace(loop, copies=COPIES)
         loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK
         fast_loop_time = seconds(lambda: _estimates(side_by_side, "hutchinson", CHUNK)) / CHUNK
-        feed = Feed([(x[digit], labels[digit])], model, 1, needs_target=True)
-        inputs = RankingInputs(network, loss, feed, facts, [], logits.shape[1], "", several_sizes=False)
+        batches = SampleBatches([(x[digit], labels[digit])], model, 1, needs_target=True)
+        inputs = RankingInputs(network, loss, batches, facts, [], logits.shape[1], "", several_sizes=False)
         choices = [found[0], *(c for c in found if c.estimator not in ("exact", "gauss-newton"))]
         options = Options("trace", 1, probes, 1e-12, 0, (4,), False, 0, "32")
         runner, journal, ones = ProbeRunner(inputs, 0, COPIES), Journal(lambda *_: None), np.ones((len(names), 1))

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from benchmarks.common import Row, batch_of, parsed, parser, report, seconds, work_for
 from benchmarks.networks import EXAMPLES, QUICK, Example
 from hessrank.analysis.estimators import ESTIMATORS, Estimates
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 CHUNK = 16
@@ -37,7 +37,7 @@ def compare(name: str, example: Example, turns: int, chunks: int) -> Row:
         chunks: chunks of 16 Gauss-Newton probes between two Hutchinson probes.
     """
     model, x = example
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch_of(x))
         slow: list[Estimates] = []
         fast: list[Estimates] = []

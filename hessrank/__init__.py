@@ -1,4 +1,4 @@
-"""Which layers of a network suffer most when you quantize them, and what to do about it.
+"""Rank a network's layers by what quantization costs, and act on the ranking.
 
 ``import hessrank`` is cheap; torch is imported when a name is first used.
 """

@@ -1,8 +1,9 @@
-"""How large a number may be that a user gives, wherever he gives it."""
+"""Checks how large a number may be that a user gives, in any place."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 from hessrank.errors import HessrankError, OptionError
 from hessrank.text import brief
@@ -20,7 +21,7 @@ MOST_RATE = 1e6
 """Of learning rates, decays, coefficients; what is larger overflows in the first steps."""
 
 
-def whole(
+def check_whole(
     name: str, value: object, *, least: int, most: int = MOST_COUNT, why: str = "", error: Refusal = OptionError
 ) -> int:
     """Return a whole number that lies between its bounds.
@@ -45,24 +46,17 @@ def whole(
     raise error(f"{name} is {brief(value)}: it should be a whole number, {least}{why} or more")
 
 
-def number(
+def check_number(
     name: str, value: object, *, least: float = -math.inf, above: float = -math.inf, error: Refusal = OptionError
 ) -> float:
-    """Return a finite number that is at least ``least`` and more than ``above``.
+    """Return a finite number that is at least ``least``, and above ``above``.
 
     Raises:
         HessrankError: (as ``error``) it is none, or too small.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         if least <= value and value > above:
             return float(value)
         wanted = f"{least:g} or more" if least > -math.inf else f"more than {above:g}"
         raise error(f"{name} is {brief(value)}: it should be {wanted}")
     raise error(f"{name} is {brief(value)}: it should be a finite number")
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False

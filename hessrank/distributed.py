@@ -1,4 +1,4 @@
-"""The processes that share one ranking. Each does samples of its own; all of them know what was found.
+"""The processes that share one ranking, each with samples of its own.
 
 All talking goes through torch.distributed. A sample's numbers come from one process and are added to zeros, so that
 what the processes find together is, number for number, what one would have found.
@@ -22,7 +22,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 class Team:
-    """Processes that all do the same, but for the samples; one alone unless there is a group.
+    """Processes that do the same work for different samples; one by default.
 
     Attributes:
         place: which of them this process is, from 0; the first one reads and writes the files.
@@ -36,15 +36,18 @@ class Team:
         self.size = 1 if group is None else dist.get_world_size(group)
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that speaks for all."""
         return self.place == 0
 
     def share(self, samples: int) -> range:
-        """Return which of so many samples this process does: neighbors, so that batches stay together."""
+        """Return the range of samples that this process does.
+
+        They are neighbors, so that batches stay together.
+        """
         return range(samples * self.place // self.size, samples * (self.place + 1) // self.size)
 
-    def gathered(self, table: NDArray[_Number], axis: int) -> NDArray[_Number]:
+    def gather(self, table: NDArray[_Number], axis: int) -> NDArray[_Number]:
         """Return ``table`` with each process's samples from that process.
 
         Args:
@@ -57,36 +60,38 @@ class Team:
         mine = np.zeros_like(table)
         places = (slice(None),) * axis + (slice(own.start, own.stop),)
         mine[places] = table[places]
-        return self._reduced(mine, dist.ReduceOp.SUM)
+        return self._reduce(mine, dist.ReduceOp.SUM)
 
-    def lowest(self, table: NDArray[_Number]) -> NDArray[_Number]:
-        """Return the smallest that any process has of each entry."""
-        return self._reduced(table, dist.ReduceOp.MIN)
+    def reduce_min(self, table: NDArray[_Number]) -> NDArray[_Number]:
+        """Return the smallest value of each entry among all processes."""
+        return self._reduce(table, dist.ReduceOp.MIN)
 
-    def highest(self, table: NDArray[_Number]) -> NDArray[_Number]:
-        """Return the largest that any process has of each entry."""
-        return self._reduced(table, dist.ReduceOp.MAX)
+    def reduce_max(self, table: NDArray[_Number]) -> NDArray[_Number]:
+        """Return the largest value of each entry among all processes."""
+        return self._reduce(table, dist.ReduceOp.MAX)
 
-    def agreed(self, value: T) -> T:
-        """Return what the first process says, whatever the others have."""
+    def broadcast(self, value: T) -> T:
+        """Return the value of the first process to all."""
         if self.size == 1:
             return value
-        said: list[Any] = [value]
-        dist.broadcast_object_list(said, group=self._group, group_src=0)
-        first: T = said[0]
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, group=self._group, group_src=0)
+        first: T = values[0]
         return first
 
-    def everyones(self, value: T) -> list[T]:
-        """Return what each process says."""
+    def gather_values(self, value: T) -> list[T]:
+        """Return the values of all processes, in their order."""
         if self.size == 1:
             return [value]
-        said: list[Any] = [None] * self.size
-        dist.all_gather_object(said, value, group=self._group)
-        return said
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._group)
+        return values
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Let an error of one process end the block for all: nobody goes on to wait for one that is gone.
+    def raise_together(self) -> Iterator[None]:
+        """Raise the error of one process in all, at the end of the block.
+
+        No process goes on to wait for one that is gone.
 
         Raises:
             HessrankError: the first process's that failed, in each of them; what is none of ours stays as it is
@@ -100,23 +105,20 @@ class Team:
             yield
         except Exception as raised:
             error = raised
-        failed = [told for told in self.everyones(_told(error, self.place)) if told is not None]
+        shown = error  # as the others see it
+        if error is not None and not isinstance(error, HessrankError):
+            why = f"({type(error).__name__}: {error}): its traceback is above"
+            shown = HessrankError(f"process {self.place} failed {why}")
+        failed = [failure for failure in self.gather_values(shown) if failure is not None]
         if error is not None and not isinstance(error, HessrankError):
             raise error
         if failed:
             raise failed[0]
 
-    def _reduced(self, table: NDArray[_Number], how: dist.ReduceOp.RedOpType) -> NDArray[_Number]:
+    def _reduce(self, table: NDArray[_Number], how: dist.ReduceOp.RedOpType) -> NDArray[_Number]:
         if self.size == 1:
             return table
         tensor = torch.from_numpy(np.array(table))
         dist.all_reduce(tensor, how, group=self._group)
         found: NDArray[_Number] = tensor.numpy()
         return found
-
-
-def _told(error: Exception | None, place: int) -> HessrankError | None:
-    """Return an error as the others shall see it."""
-    if error is None or isinstance(error, HessrankError):
-        return error
-    return HessrankError(f"process {place} failed ({type(error).__name__}: {error}): its traceback is above")

@@ -1,4 +1,4 @@
-"""Every error that hessrank raises on purpose.
+"""The errors that hessrank raises on purpose.
 
 An error is one line: what is wrong, where, the nearest right name, the remedy. The command line prints
 it and exits with 2; no traceback, unless ``--debug``.
@@ -15,7 +15,7 @@ class HessrankError(Exception):
 
 
 class LoadError(HessrankError):
-    """A model file that cannot be read, is not trusted, or does not fit its architecture."""
+    """A model file that is unreadable, not trusted, or unfit for its network."""
 
 
 class DataError(HessrankError):
@@ -27,7 +27,7 @@ class LossError(HessrankError):
 
 
 class ModelError(HessrankError):
-    """A network that cannot be ranked: NaN weights or activations, nothing to differentiate."""
+    """A network that cannot be ranked: NaN values, nothing to differentiate."""
 
 
 class OutputError(HessrankError):
@@ -35,7 +35,7 @@ class OutputError(HessrankError):
 
 
 class UnknownNameError(HessrankError, LookupError):
-    """A name that is not among those that exist; the message lists them, nearest first."""
+    """A name that does not exist; the message lists those that do."""
 
 
 class OptionError(HessrankError, ValueError):
@@ -43,7 +43,7 @@ class OptionError(HessrankError, ValueError):
 
 
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
-    """Return ``known`` sorted by likeness to ``name``, the most similar first (ties keep their order)."""
+    """Return ``known`` sorted by likeness to ``name``; ties keep their order."""
     target = name.lower()
 
     def likeness(candidate: str) -> float:
@@ -53,7 +53,9 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, at_most: int = 8) -> UnknownNameError:
-    """Build the error for a ``name`` that is none of ``known`` ("no loss named 'mes'; nearest is 'mse'").
+    """Build the error for a ``name`` that is none of ``known``.
+
+    ("no loss named 'mes'; nearest is 'mse'")
 
     Args:
         what: what the name should have named, in the singular ("loss", "estimator", "layer").

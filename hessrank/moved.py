@@ -1,4 +1,4 @@
-"""Modules that have moved: the import paths of release 0.5 work for one more release, with a warning."""
+"""Lets import paths of release 0.5 work for one more release, with a warning."""
 
 from __future__ import annotations
 
@@ -140,6 +140,7 @@ distill.training.trained distill.training.outputs.load_trained
 distill.training.work distill.training.run
 figures drawing.figures
 labels drawing.labels
+sizes text
 wrappers models.wrappers
 quant.allocation quant.bit_choice.allocation
 quant.alternatives quant.bit_choice.alternatives
@@ -218,6 +219,6 @@ class _Alias(Loader):
 
 
 def install() -> None:
-    """Let old places be found; once."""
+    """Let old places be found; a second call does nothing."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, MovedModules())

@@ -1,4 +1,4 @@
-"""What running out of memory looks like, on a GPU and on the CPU, and what to say when nothing helps."""
+"""Recognizes errors that mean a lack of memory, and explains them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _SAID = re.compile(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory ran out; most libraries have no class of their own for it."""
+    """Return whether ``error`` says that memory ran out.
+
+    Most libraries have no class of their own for it.
+    """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     if isinstance(error, HessrankError) or not isinstance(error, Exception):
@@ -29,8 +32,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_errors_explained() -> Iterator[None]:
-    """Turn what the allocators raise inside the block into one line; batches have been made smaller by then.
+def explain_memory_errors() -> Iterator[None]:
+    """Turn an allocator's error inside the block into one line.
+
+    Batches have been made smaller by then.
 
     Raises:
         ModelError: memory did not suffice.

@@ -1,4 +1,4 @@
-"""How to install what an optional part of hessrank needs: the remedy that an error prints.
+"""Tells how to install what an optional part of hessrank needs.
 
 The versions are those of hessrank's own metadata, so the command works wherever hessrank itself came from: a clone,
 a wheel, an index.
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 
 def install_command(*packages: str) -> str:
-    """Return the command that installs ``packages`` beside hessrank, in the versions that it asks for.
+    """Return the command that installs ``packages`` beside hessrank.
 
     Args:
         packages: names of distributions, as an index knows them.
@@ -26,21 +26,20 @@ def install_command(*packages: str) -> str:
         >>> install_command("rawpy").endswith("pip install 'rawpy>=0.24'")
         True
     """
-    return shlex.join([*_pip(), "install", *map(_requirement, packages)])
+    found = shutil.which("pip")  # which may be that of another environment
+    own = found is not None and Path(found).parent == Path(sys.executable).parent
+    pip = ["pip"] if own else [sys.executable, "-m", "pip"]
+    return shlex.join([*pip, "install", *map(_find_requirement, packages)])
 
 
-def _requirement(package: str) -> str:
-    """Return a package with the versions that hessrank's metadata state; its bare name where they state none."""
+def _find_requirement(package: str) -> str:
+    """Return a package with the versions that hessrank's metadata state.
+
+    It is the bare name where they state none.
+    """
     try:
         stated = map(Requirement, requires("hessrank") or ())
     except PackageNotFoundError:  # run from a folder that nobody installed
         return package
-    named = (one for one in stated if canonicalize_name(one.name) == canonicalize_name(package))
-    return next((f"{one.name}{one.specifier}" for one in named), package)
-
-
-def _pip() -> list[str]:
-    """Return the pip of this Python: the one on the path may be that of another environment."""
-    found = shutil.which("pip")
-    own = found is not None and Path(found).parent == Path(sys.executable).parent
-    return ["pip"] if own else [sys.executable, "-m", "pip"]
+    named = (needed for needed in stated if canonicalize_name(needed.name) == canonicalize_name(package))
+    return next((f"{needed.name}{needed.specifier}" for needed in named), package)

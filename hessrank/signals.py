@@ -1,4 +1,4 @@
-"""Signals that stop the work: Ctrl-C, SIGTERM and SIGHUP are one and the same."""
+"""Signals that stop the work: Ctrl-C, SIGTERM and SIGHUP act alike."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ class Stop:
         self._act, self._last = act, -math.inf
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Act."""
+        """Act, unless a signal came just before."""
         before, self._last = self._last, time.monotonic()
         if self._last - before > _TOGETHER:
             self._act()
 
 
-def stops(handler: Any) -> bool:
-    """Return whether a signal with this handler stops the work: Python's own of Ctrl-C does, and ours."""
+def is_stopping(handler: Any) -> bool:
+    """Return whether a handler stops the work: Python's of Ctrl-C, or ours."""
     return handler is signal.default_int_handler or isinstance(handler, Stop)
 
 
 @contextmanager
-def handlers_kept() -> Iterator[bool]:
-    """Set the handlers of :data:`STOPPING` back at the end; give whether this thread may change them."""
+def keep_handlers() -> Iterator[bool]:
+    """Restore the handlers of :data:`STOPPING` at the end of the block.
+
+    It gives whether this thread may change them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield False
         return
@@ -51,17 +54,17 @@ def handlers_kept() -> Iterator[bool]:
 
 @contextmanager
 def stopping_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, until the block is left.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt inside the block.
 
     Who has ignored them, as nohup does, or has a handler of his own, keeps it.
     """
-    with handlers_kept() as may_change:
-        stop = Stop(_interrupt)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with keep_handlers() as may_change:
+        stop = Stop(interrupt)
         for number in STOPPING if may_change else ():
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, stop)
         yield
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt

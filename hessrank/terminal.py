@@ -1,4 +1,4 @@
-"""The one way to the terminal: text from anywhere is shown as text, whatever it holds."""
+"""Prints text to the terminal, which obeys nothing in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Terminal(Console):
 
 
 def plain_text(text: str, style: str = "") -> Text:
-    """Return text from anywhere as a table takes it: no markup, and as wide as it is shown."""
+    """Return text for a table: without markup, as wide as it is shown."""
     return Text(visible(text), style)
 
 

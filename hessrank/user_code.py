@@ -1,4 +1,4 @@
-"""Code of the user's: whatever it raises is said in one line, whatever it changes in the process is put back."""
+"""Runs the user's code: explains its errors, and undoes what it changes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import Any, TextIO
 
 from hessrank.errors import HessrankError, LossError
 from hessrank.out_of_memory import is_out_of_memory
-from hessrank.signals import handlers_kept
+from hessrank.signals import keep_handlers
 from hessrank.text import message_of, one_line, printable
 
 _STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
 
 
 @contextmanager
-def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
-    """Say in one line what code of the user's raises; errors of ours, an interrupt and a lack of memory go through.
+def explain_errors(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
+    """Turn an error of the user's code into one line.
+
+    Errors of ours, an interrupt and a lack of memory go through.
 
     Args:
         what: whose code it is, for the message ("the loss").
@@ -42,12 +44,13 @@ def told(what: str, kind: type[HessrankError] = LossError) -> Iterator[None]:
 
 @contextmanager
 def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
-    """Run code of the user's that is imported or called once; as :func:`told`, and nothing that it changes stays.
+    """Run the user's code with its errors explained, and undo what it changes.
 
-    What is put back: the current folder, the standard streams, signal handlers, filters of warnings, the limit of
-    recursion, and the state of Python's, NumPy's and torch's random numbers; of torch also the default type and
-    device, the number of threads, whether gradients are recorded and whether algorithms have to be deterministic.
-    Outputs go where the user said, and every command computes what it computes without this code.
+    It is for code that is imported or called once; errors are as :func:`explain_errors` has them. Restored are the
+    current folder, the standard streams, signal handlers, filters of warnings, the limit of recursion, and the state
+    of Python's, NumPy's and torch's random numbers; of torch also the default type and device, the number of threads,
+    whether gradients are recorded and whether algorithms have to be deterministic. Outputs go where the user said,
+    and every command computes what it computes without this code.
 
     Args:
         what: whose code it is, for the message ("--arch net.py:make").
@@ -56,23 +59,29 @@ def user_code(what: str, kind: type[HessrankError]) -> Iterator[None]:
     Raises:
         HessrankError: of this ``kind``, saying what ``what`` raised.
     """
-    with told(what, kind), contained():
+    with explain_errors(what, kind), keep_process_state():
         yield
 
 
 @contextmanager
-def contained() -> Iterator[None]:
-    """Put back what the block changes in the process, as :func:`user_code` says; errors are left as they are."""
+def keep_process_state() -> Iterator[None]:
+    """Restore the state of the process that :func:`user_code` lists.
+
+    Errors are left as they are.
+    """
     with ExitStack() as stack:
-        stack.enter_context(handlers_kept())
+        stack.enter_context(keep_handlers())
         stack.enter_context(warnings.catch_warnings())
-        for restore in _restorers():
+        for restore in _make_restorers():
             stack.callback(restore)
         yield
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error's class and message as one line: where a syntax error is, what the first of a group is."""
+    """Return an error's class and message as one line.
+
+    It says where a syntax error is, and what the first of a group is.
+    """
     name = type(error).__name__
     if isinstance(error, BaseExceptionGroup):
         return f"{name} of {describe_error(error.exceptions[0])}"
@@ -81,12 +90,12 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {one_line(error)}" if message_of(error) else name
 
 
-def _restorers() -> Iterator[Callable[[], Any]]:
+def _make_restorers() -> Iterator[Callable[[], Any]]:
     """Yield what puts each part of the process's state back to what it is now."""
-    yield _streams()
+    yield _keep_streams()
     with suppress(OSError):  # the folder may be gone
         folder = os.getcwd()
-        yield lambda: _enter(folder)
+        yield lambda: _enter_folder(folder)
     depth = sys.getrecursionlimit()
     yield lambda: sys.setrecursionlimit(depth)
     state = random.getstate()
@@ -97,10 +106,10 @@ def _restorers() -> Iterator[Callable[[], Any]]:
         yield lambda: numpy.random.set_state(drawn)
     torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_default_device"):
-        yield from _torch_restorers(torch)
+        yield from _make_torch_restorers(torch)
 
 
-def _torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
+def _make_torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
     dtype, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     recorded, state = torch.is_grad_enabled(), torch.get_rng_state()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -120,12 +129,12 @@ def _torch_restorers(torch: Any) -> Iterator[Callable[[], Any]]:
     yield restore
 
 
-def _enter(folder: str) -> None:
+def _enter_folder(folder: str) -> None:
     with suppress(OSError):
         os.chdir(folder)
 
 
-def _streams() -> Callable[[], None]:
+def _keep_streams() -> Callable[[], None]:
     """Return what gives the standard streams back, also those that were closed."""
     kept: dict[str, tuple[TextIO | None, int, int | None]] = {}
     for name, number in _STREAMS:
@@ -137,23 +146,19 @@ def _streams() -> Callable[[], None]:
     def restore() -> None:
         for name, (stream, number, copy) in kept.items():
             if copy is not None:
-                if not _same_file(number, copy):
+                same = False
+                with suppress(OSError):  # closed
+                    same = os.path.sameopenfile(number, copy)
+                if not same:
                     os.dup2(copy, number)
                 os.close(copy)
-            setattr(sys, name, _reopened(stream, number) if copy is not None else stream)
+            setattr(sys, name, _reopen(stream, number) if copy is not None else stream)
 
     return restore
 
 
-def _same_file(one: int, other: int) -> bool:
-    try:
-        return os.path.sameopenfile(one, other)
-    except OSError:  # closed
-        return False
-
-
-def _reopened(stream: TextIO | None, number: int) -> TextIO | None:
-    """Return the stream; one in its place where it is a closed one of the process."""
+def _reopen(stream: TextIO | None, number: int) -> TextIO | None:
+    """Return the stream, or a new one if it is closed."""
     if stream is None or not stream.closed:
         return stream
     raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)

@@ -1,4 +1,4 @@
-"""What others wrote, checked against a model of it: plain values in, the model or one line out."""
+"""Validates what a file holds against a model of it: a value or one line."""
 
 from __future__ import annotations
 
@@ -41,14 +41,17 @@ Name = Annotated[str, Field(min_length=1)]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Told(BaseModel):
-    """Part of a file that hessrank wrote; keys that it does not know are somebody's own, and left alone."""
+class RecordPart(BaseModel):
+    """Part of a file that hessrank wrote.
+
+    Keys that it does not know are somebody's own, and left alone.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-def checked(cls: type[M], data: Any, *, source: str, error: type[HessrankError], remedy: str = "") -> M:
-    """Return ``data`` as a ``cls``.
+def validate(cls: type[M], data: Any, *, source: str, error: type[HessrankError], remedy: str = "") -> M:
+    """Return ``data`` as an object of ``cls``.
 
     Args:
         cls: the model.
@@ -63,27 +66,22 @@ def checked(cls: type[M], data: Any, *, source: str, error: type[HessrankError],
     try:
         return cls.model_validate(data)
     except ValidationError as problem:
-        told: dict[str, Any] = dict(problem.errors(include_url=False)[0])
-        path = printable(".".join(map(str, told["loc"])))
+        details: dict[str, Any] = dict(problem.errors(include_url=False)[0])
+        path = printable(".".join(map(str, details["loc"])))
         place = ": ".join(part for part in (source, path) if part)
-        raise error(f"{place}: {misfit(told)}" + f"; {remedy}" * bool(remedy)) from problem
+        raise error(f"{place}: {describe_misfit(details)}" + f"; {remedy}" * bool(remedy)) from problem
 
 
-def misfit(told: Mapping[str, Any]) -> str:
+def describe_misfit(details: Mapping[str, Any]) -> str:
     """Return in words what pydantic found wrong with a value."""
-    cause = told.get("ctx", {}).get("error")
-    if cause is not None:
-        return str(cause)
-    if told["type"] == "missing":
+    context = details.get("ctx", {})
+    if context.get("error") is not None:
+        return str(context["error"])
+    if details["type"] == "missing":
         return "is missing"
-    if told["type"] == "extra_forbidden":
+    if details["type"] == "extra_forbidden":
         return "there is no such key"
-    return f"{brief(told['input'])} is not {_wanted(told)}"
-
-
-def _wanted(told: Mapping[str, Any]) -> str:
-    bounds = told.get("ctx", {})
-    if bounds.get("ge") == 0:
-        return "zero or more"
-    wanted = _BOUNDS[told["type"]].format(**bounds) if told["type"] in _BOUNDS else ""
-    return wanted or _WANTED.get(told["type"]) or str(told["msg"])
+    wanted = _WANTED.get(details["type"]) or str(details["msg"])
+    if details["type"] in _BOUNDS:
+        wanted = _BOUNDS[details["type"]].format(**context)
+    return f"{brief(details['input'])} is not {'zero or more' if context.get('ge') == 0 else wanted}"

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.analysis.estimators.base import Work
-from hessrank.data.batch import first_line
 from hessrank.errors import ModelError
 from hessrank.network.layer_names import Layer
 from hessrank.network.walks.call import Call
+from hessrank.text import first_line
 
 Hook = Callable[[Tensor], None]
 """Given the gradient at an activation; nothing of it is kept but what the hook takes."""

@@ -15,7 +15,7 @@ from hessrank.data.batch import Batch
 from hessrank.errors import LossError
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.network import Network
-from hessrank.network.outputs import detached, output_tensors
+from hessrank.network.outputs import detach, output_tensors
 from hessrank.network.padding import Padded, real_positions
 from hessrank.network.weights import Weight
 from hessrank.plugins import Registry
@@ -97,7 +97,7 @@ ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 def target_of(loss: Loss, batch: Batch, output: Any) -> Any:
     """Return what ``output`` is compared with: the data's target, or the output itself; and which positions count."""
-    target = batch.target if loss.needs_target else detached(output)
+    target = batch.target if loss.needs_target else detach(output)
     real = real_positions(batch) if getattr(loss, "leaves_out_padding", False) else None
     return target if real is None else Padded(target, real)
 

@@ -13,7 +13,7 @@ from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.network.layer_facts import sample_norms
 from hessrank.network.layer_names import Layer
 from hessrank.network.padding import real_positions, without_padding
-from hessrank.network.precision import sent_back, widened
+from hessrank.network.precision import run_backward, widen
 from hessrank.network.weights import weight_gradients, weight_norms
 
 
@@ -40,7 +40,7 @@ class GradientNorms:
         def send(scaled: list[Tensor], keeping: bool) -> Estimates:
             return self._sent(outputs, roots, scaled, keep=keeping)
 
-        found, factor = sent_back(send, seeds, self._work.precision, Estimates.finite, keep=keep)
+        found, factor = run_backward(send, seeds, self._work.precision, Estimates.finite, keep=keep)
         return found * factor**-2
 
     def _sent(
@@ -65,7 +65,7 @@ class GradientNorms:
         axis, count = self._work.axes[layer.name], len(self._work.batch)
 
         def hook(slope: Tensor) -> None:
-            slope = without_padding(widened(slope), axis, self._real)
+            slope = without_padding(widen(slope), axis, self._real)
             self._layer_norms[place] = sample_norms(slope, axis, count)
 
         return hook
@@ -75,7 +75,7 @@ class GradientNorms:
         shared = len(self._work.weights[place].calls) > 1
 
         def hook(slope: Tensor) -> None:
-            given, slope = widened((kept, slope.movedim(axis.dim, 0)))
+            given, slope = widen((kept, slope.movedim(axis.dim, 0)))
             if not shared:
                 self._weight_norms[place] = weight_norms(module, given, slope, count)
                 return

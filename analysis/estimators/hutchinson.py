@@ -23,13 +23,14 @@ from hessrank.analysis.estimators.base import (
     zeros,
 )
 from hessrank.analysis.estimators.batch_copies import BatchCopies
-from hessrank.data.batch import Batch, first_line, single_samples
+from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import ModelError
-from hessrank.network.double_backward import twice_differentiable
+from hessrank.network.double_backward import allow_double_backward
 from hessrank.network.layer_names import Layer
 from hessrank.network.padding import real_positions, without_padding
 from hessrank.network.walks.call import Call
 from hessrank.network.weights import Weight
+from hessrank.text import first_line
 
 
 @ESTIMATORS.register("hutchinson")
@@ -105,7 +106,7 @@ def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | N
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         activations[layer.name] = value
 
-    with twice_differentiable(), torch.enable_grad():
+    with allow_double_backward(), torch.enable_grad():
         run = work.network.run(work.batch, tap, differentiable=True)
         differentiable_outputs(work.loss, work.batch, run.output)
         loss = work.loss.per_sample(run.output, target_of(work.loss, work.batch, run.output)).sum()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import OptionError
-from hessrank.network.double_backward import twice_differentiable
+from hessrank.network.double_backward import allow_double_backward
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
@@ -56,7 +56,7 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
     def criterion(output: Any, _: Any) -> Tensor:
         return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
 
-    with twice_differentiable(), torch.enable_grad():
+    with allow_double_backward(), torch.enable_grad():
         spectrum = pyhessian.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
         spectrum.device = perturbed.perturbation.device  # of its vectors; its own flag knows one GPU only
         slope = spectrum.gradsH[0]

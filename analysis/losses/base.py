@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hessrank.data.batch import first_line
 from hessrank.errors import LossError
-from hessrank.network.outputs import detached, output_tensors
+from hessrank.network.outputs import detach, output_tensors
 from hessrank.plugins import Registry
+from hessrank.text import first_line
 
 
 class Loss(Protocol):
@@ -56,7 +56,7 @@ def curvature_times(loss: Loss, output: Any, target: Any, w: Sequence[Tensor]) -
         target: what the loss compares it with.
         w: a tensor for each of the output's tensors, :func:`hessrank.network.outputs.output_tensors`.
     """
-    output = detached(output, requires_grad=True)
+    output = detach(output, requires_grad=True)
     z = output_tensors(output)
     with torch.enable_grad():
         total = loss.per_sample(output, target).sum()

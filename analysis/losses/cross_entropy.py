@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hessrank.analysis.losses.base import LOSSES
-from hessrank.analysis.losses.position_weights import shapes_text, softmax_factor
+from hessrank.analysis.losses.position_weights import softmax_factor
 from hessrank.errors import LossError
 from hessrank.network.outputs import output_tensors
 from hessrank.network.padding import Padded, counts_by_position
+from hessrank.text import shapes_text
 
 IGNORED = -100
 """The label that torch leaves out unless it is told another."""

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from hessrank.errors import LossError
 from hessrank.network.outputs import output_tensors
-from hessrank.user_code import told
+from hessrank.user_code import explain_errors
 
 
 class CustomLoss:
@@ -34,7 +34,7 @@ class CustomLoss:
         return None
 
     def _one(self, output: Any, target: Any) -> Tensor:
-        with told(f"loss {self.name!r}"):
+        with explain_errors(f"loss {self.name!r}"):
             value = self._function(output, target) if self.needs_target else self._function(output)
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from hessrank.analysis.losses.position_weights import shapes_text
 from hessrank.errors import LossError
 from hessrank.network.outputs import output_tensors
 from hessrank.network.padding import Padded
+from hessrank.text import shapes_text
 
 
 def pair_tensors(name: str, output: Any, target: Any) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -63,8 +61,3 @@ def softmax_factor(z: Tensor, w: Tensor, positions: Tensor, dim: int | None = No
     root = p.sqrt()
     scale = positions.sqrt().unsqueeze(dim) if positions.ndim else positions.sqrt()
     return (root * w - p * (root * w).sum(dim, keepdim=True)) * scale
-
-
-def shapes_text(tensors: Sequence[Tensor]) -> str:
-    """Return shapes in a few words, ``16×3, 16×8``."""
-    return ", ".join("×".join(map(str, t.shape)) or "a scalar" for t in tensors) or "nothing"

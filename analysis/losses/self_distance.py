@@ -10,8 +10,9 @@ from torch import Tensor
 
 from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
-from hessrank.analysis.losses.position_weights import divergence, position_shares, shapes_text, shares, softmax_factor
+from hessrank.analysis.losses.position_weights import divergence, position_shares, shares, softmax_factor
 from hessrank.network.outputs import class_dim, may_be_logits, named_outputs
+from hessrank.text import shapes_text
 
 
 class Self:

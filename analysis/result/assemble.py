@@ -23,10 +23,10 @@ from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import rank_intervals, summarize
 from hessrank.network.constants import Operands
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import content
+from hessrank.network.sample_batches import tensor_bytes
 from hessrank.network.weights import Weight, without_trace
 
 
@@ -42,7 +42,7 @@ def assemble(
         increases: the predicted increases.
         by: the column to rank by.
     """
-    found = summarize(traces.trace_replicates(), deterministic=traces.exact, of_samples=len(inputs.feed) > 1)
+    found = summarize(traces.trace_replicates(), deterministic=traces.exact, of_samples=len(inputs.batches) > 1)
     low, high = rank_intervals(order.replicates)
     table = _layer_columns(inputs, traces)
     table |= {"trace": found.mean, "sem": found.sem, "ci_low": found.low, "ci_high": found.high}
@@ -78,7 +78,7 @@ def _layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any
     table["estimator"] = [part.choice.estimator for part in parts]
     table["probed_at"] = [part.choice.probed_at or layer.name for part, layer in zip(parts, layers, strict=True)]
     table["num_probes"] = [int(part.layers.num_probes.max()) for part in parts]
-    table["num_samples"] = len(inputs.feed)
+    table["num_samples"] = len(inputs.batches)
     return table
 
 
@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> dict[str, Any]:
+def describe_graph(network: Network, facts: Mapping[str, LayerFacts], weights: Sequence[Weight]) -> dict[str, Any]:
     """Return how the layers hang together, for whoever makes a policy of the ranking.
 
     Args:
@@ -218,6 +218,6 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         if isinstance(value, Tensor):
-            digest.update(content(value))
+            digest.update(tensor_bytes(value))
     count = sum(p.numel() for p in model.parameters())
     return {"class": type(model).__qualname__, "parameters": count, "weights_sha256": digest.hexdigest()}

@@ -21,10 +21,11 @@ from rich.table import Table
 from scipy.stats import kendalltau, rankdata
 
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.result.tables import listed, plain_table, printed, write_csv
+from hessrank.analysis.result.tables import plain_table, printed, write_csv
 from hessrank.analysis.statistics import Array
 from hessrank.errors import ModelError, unknown_name
 from hessrank.terminal import plain_text
+from hessrank.text import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,16 +11,16 @@ from hessrank.analysis.estimators.choose import FIRST_ORDER
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.losses.cross_entropy import IGNORED
 from hessrank.analysis.options import Options
-from hessrank.analysis.result.tables import listed
 from hessrank.analysis.sampling.probe_runner import ProbeRunner
 from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.trace_samples import TraceSamples
 from hessrank.analysis.statistics import Array
 from hessrank.data.batch import Batch
-from hessrank.network.layer_survey import never_run
+from hessrank.network.layer_survey import find_never_run
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.weights import Weight, computed_weights, without_trace
+from hessrank.text import listed
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begins
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
@@ -37,7 +37,7 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         notes.append(
             f"{listed(map(repr, formulas))}: a spreadsheet takes such a name for a formula: import the column as text"
         )
-    if idle := never_run(network):
+    if idle := find_never_run(network):
         notes.append(f"{listed(idle)} never ran on this data: not ranked")
     notes.extend(
         f"{listed(weight.calls)} share one weight: its trace is that of all calls together, "
@@ -69,11 +69,11 @@ def of_choices(traces: TraceSamples) -> list[str]:
     return notes
 
 
-def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
+def of_machines(batches: SampleBatches, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
     """Return what had to be done in smaller portions, and who had nothing to do.
 
     Args:
-        feed: the samples.
+        batches: the samples.
         traces: the traces.
         runner: what ran the estimators.
         copies: how many copies of a sample it began with.
@@ -82,15 +82,15 @@ def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: i
     wide = sorted({p.choice.estimator for p in traces.parts} - set(FIRST_ORDER))
     if runner.precision is not None and wide:
         notes.append(f"half precision is for first-order passes: {listed(wide)} worked in the network's own")
-    left = min(feed.team.everyones(runner.copies))
+    left = min(batches.team.gather_values(runner.copies))
     if left < copies:
         notes.append(f"memory ran out: went on with {left} probes side by side")
-    if any(feed.team.everyones(feed.halved)):
-        size = min(feed.team.everyones(feed.batch_size))
+    if any(batches.team.gather_values(batches.halved)):
+        size = min(batches.team.gather_values(batches.batch_size))
         notes.append(f"memory ran out: went on with batches of {size}")
-    if len(feed) < feed.team.size:
-        notes.append(f"{feed.team.size} processes share {len(feed)} samples: some had nothing to do")
-    if len(feed) == 1:
+    if len(batches) < batches.team.size:
+        notes.append(f"{batches.team.size} processes share {len(batches)} samples: some had nothing to do")
+    if len(batches) == 1:
         notes.append("one sample only: the error bars speak of this sample, not of others")
     return notes
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from hessrank.errors import OutputError
 from hessrank.files.paths import bounded_bytes
 from hessrank.text import brief, one_line
-from hessrank.validation import Checksum, Count, Finite, Name, Told, Whole, checked
+from hessrank.validation import Checksum, Count, Finite, Name, RecordPart, Whole, validate
 
 SCHEMA_VERSION = 4  # 2: the record holds the graph; 3: and its masks; 4: and the table's checksum
 TABLE_SHA256 = "table_sha256"
@@ -41,7 +41,7 @@ Bits = Annotated[int, Field(ge=2, le=16)]
 Range = Annotated[list[Finite], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 
 
-class LayerFacts(BaseModel):
+class LayerRecord(BaseModel):
     """What the graph tells of one layer; :func:`hessrank.analysis.result.assemble.describe_graph` writes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -61,17 +61,17 @@ class LayerFacts(BaseModel):
     mode: str = ""
 
     @model_validator(mode="after")
-    def _whole_weight(self) -> LayerFacts:
+    def _whole_weight(self) -> LayerRecord:
         given = self.model_fields_set & {"weight", "weight_numel", "channels"}
         if given and not {"weight", "weight_numel"} <= given:
             raise ValueError("weight and weight_numel belong together: one is missing")
         return self
 
 
-class GraphFacts(Told):
+class GraphFacts(RecordPart):
     """How the layers hang together."""
 
-    layers: Annotated[dict[Name, LayerFacts], Field(min_length=1)]
+    layers: Annotated[dict[Name, LayerRecord], Field(min_length=1)]
     outputs: list[Name]
     opaque: list[str] = Field(default_factory=list)
     stored: dict[str, Whole] = Field(default_factory=dict)
@@ -98,7 +98,7 @@ class GraphFacts(Told):
         return self
 
 
-class OptionFacts(Told):
+class OptionFacts(RecordPart):
     """What was asked for."""
 
     by: Name
@@ -112,7 +112,7 @@ class OptionFacts(Told):
     precision: str = ""
 
 
-class ModelFacts(Told):
+class ModelFacts(RecordPart):
     """What was ranked; from ``path`` on only where it came from a file."""
 
     class_: str = Field(alias="class")
@@ -127,14 +127,14 @@ class ModelFacts(Told):
     ignored_keys: list[str] = Field(default_factory=list)
 
 
-class DataFacts(Told):
+class DataFacts(RecordPart):
     """What the samples were."""
 
     samples_used: Count
     sha256: Checksum
 
 
-class EstimatorFacts(Told):
+class EstimatorFacts(RecordPart):
     """Which layers one estimator did, and why."""
 
     estimator: str
@@ -145,7 +145,7 @@ class EstimatorFacts(Told):
     why: str
 
 
-class OrderFacts(Told):
+class OrderFacts(RecordPart):
     """How far the order is settled."""
 
     stopped_by: str
@@ -153,7 +153,7 @@ class OrderFacts(Told):
     of_pairs: Whole
 
 
-class FromTrace(Told):
+class FromTrace(RecordPart):
     """Whose increases follow from the traces alone."""
 
     layers: list[str]
@@ -161,7 +161,7 @@ class FromTrace(Told):
     why: str
 
 
-class NotTrusted(Told):
+class NotTrusted(RecordPart):
     """An increase that is not trusted."""
 
     layer: str
@@ -169,7 +169,7 @@ class NotTrusted(Told):
     bits: Bits
 
 
-class IncreaseFacts(Told):
+class IncreaseFacts(RecordPart):
     """How the increases came about."""
 
     method: str
@@ -181,7 +181,7 @@ class IncreaseFacts(Told):
     not_trusted: list[NotTrusted] = Field(default_factory=list)
 
 
-class Record(Told):
+class Record(RecordPart):
     """All that ``ranking.json`` holds."""
 
     schema_version: Count
@@ -250,7 +250,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
             f"{path}: written by a newer hessrank (schema {brief(version)}, this one reads {SCHEMA_VERSION}); "
             "upgrade hessrank"
         )
-    return told, checked(Record, told, source=str(path), error=OutputError, remedy=_REMEDY)
+    return told, validate(Record, told, source=str(path), error=OutputError, remedy=_REMEDY)
 
 
 def check_against(record: Record, layers: list[str], numbers: list[str], path: Path) -> None:

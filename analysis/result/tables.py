@@ -197,12 +197,6 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the first five names, and how many more there are."""
-    ordered = list(names)
-    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
-
-
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
     """Return tables and, below them, notes as plain text, as wide as the terminal, or 120 characters without one."""
     console = terminal(file=io.StringIO(), width=width or terminal_width(), color_system=None)

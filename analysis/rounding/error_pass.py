@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.result.tables import listed
 from hessrank.analysis.rounding.quantize import activation_errors
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_survey import find_ranges, mask_by_fills
 from hessrank.network.network import Network
+from hessrank.text import listed
 
 
 class RoundingErrors:
@@ -27,7 +27,7 @@ class RoundingErrors:
         wiped: share of the elements other than 0 that round to 0, of the same shape.
     """
 
-    def __init__(self, network: Network, facts: Mapping[str, Facts], bits: Sequence[int], samples: int) -> None:
+    def __init__(self, network: Network, facts: Mapping[str, LayerFacts], bits: Sequence[int], samples: int) -> None:
         """Start with nothing; the ranges go into ``facts``."""
         self._network, self._facts, self._bits = network, dict(facts), tuple(bits)
         self.errors = np.zeros((len(network.layers), len(self._bits), samples))
@@ -49,11 +49,11 @@ class RoundingErrors:
         state = self.state()
         self.restore(
             {
-                "errors": team.gathered(self.errors, 2),
-                "wiped": team.gathered(self.wiped, 2),
-                "low": team.lowest(state["low"]),
-                "high": team.highest(state["high"]),
-                "masked": team.highest(state["masked"]),
+                "errors": team.gather(self.errors, 2),
+                "wiped": team.gather(self.wiped, 2),
+                "low": team.reduce_min(state["low"]),
+                "high": team.reduce_max(state["high"]),
+                "masked": team.reduce_max(state["masked"]),
             }
         )
 
@@ -96,8 +96,8 @@ def measure_rounding_errors(inputs: RankingInputs, journal: Journal, bits: Seque
         journal: keeps what is found, as the stage ``ranges``.
         bits: the bit-widths.
     """
-    feed, total = inputs.feed, 2 * len(inputs.feed)
-    found = RoundingErrors(inputs.network, inputs.facts, bits, len(feed))
-    stage = journal.open("ranges", feed, {"errors": found})
+    batches, total = inputs.batches, 2 * len(inputs.batches)
+    found = RoundingErrors(inputs.network, inputs.facts, bits, len(batches))
+    stage = journal.open("ranges", batches, {"errors": found})
     stage.run([found.look, found.measure], lambda share: journal.progress("ranges", int(share * total), total))
     return found

@@ -102,10 +102,10 @@ def _measured(
     found = _Measured(len(doubts), len(samples))
     if not doubts:
         return found.values
-    feed = inputs.feed.some(samples)
+    batches = inputs.batches.select(samples)
     ranges = {name: (fact.low, fact.high) for name, fact in inputs.facts.items()}
     masked = {name: fact.axis.masked for name, fact in inputs.facts.items() if fact.axis.masked is not None}
-    meter = IncreaseMeter(inputs.network, feed, inputs.loss, ranges, masked)
+    meter = IncreaseMeter(inputs.network, batches, inputs.loss, ranges, masked)
 
     def measure(what: QuantizedTensor, number: int, batch: Batch) -> None:
         increase = meter.increase_on(batch, what)
@@ -113,8 +113,8 @@ def _measured(
             increase = (increase + meter.increase_on(batch, what, -1.0)) / 2
         found.values[number, list(batch.samples)] = increase
 
-    total = len(doubts) * len(feed)
-    journal.open(stage, feed, {"values": found}).run(
+    total = len(doubts) * len(batches)
+    journal.open(stage, batches, {"values": found}).run(
         [partial(measure, doubt.what, number) for number, doubt in enumerate(doubts)],
         lambda share: journal.progress(stage, int(share * total), total),
     )
@@ -128,7 +128,7 @@ class _Measured:
         self.values: Array = np.zeros((tensors, samples))
 
     def share(self, team: Team) -> None:
-        self.values = team.gathered(self.values, 1)
+        self.values = team.gather(self.values, 1)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {"values": self.values}

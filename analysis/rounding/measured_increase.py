@@ -20,7 +20,7 @@ from hessrank.data.batch import Batch
 from hessrank.network.layer_names import Layer
 from hessrank.network.masked_scores import without_masked
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.walks.call import Call
 from hessrank.network.weights import Weight, channel_axis, module_of
 
@@ -51,7 +51,7 @@ class IncreaseMeter:
     def __init__(
         self,
         network: Network,
-        feed: Feed,
+        batches: SampleBatches,
         loss: Loss,
         ranges: Mapping[str, tuple[float, float]],
         masked: Mapping[str, float],
@@ -60,12 +60,12 @@ class IncreaseMeter:
 
         Args:
             network: the network.
-            feed: the samples.
+            batches: the samples.
             loss: the loss; without a target it compares with the network's own float output.
             ranges: each activation's, which its grid covers.
             masked: of the activations that hold masked scores, up to where these are.
         """
-        self._network, self._feed, self._loss, self._ranges, self._masked = network, feed, loss, ranges, masked
+        self._network, self._batches, self._loss, self._ranges, self._masked = network, batches, loss, ranges, masked
         self._in_float: dict[tuple[int, ...], tuple[Any, Tensor]] = {}  # by batch: the target and the loss
 
     @cached_property
@@ -122,17 +122,17 @@ class IncreaseMeter:
             self._network.run(batch, tap)
             found.extend(seen)  # not before the run is over: if memory runs out, the batch is done again
 
-        self._feed.each(look)
+        self._batches.for_each(look)
         total = sum(squares for _, squares in found)
         return sum(beyond for beyond, _ in found) / total if total else 0.0
 
     def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
-        found = np.zeros(len(self._feed))
+        found = np.zeros(len(self._batches))
 
         def work(batch: Batch) -> None:
             found[list(batch.samples)] = losses_of(batch).cpu().numpy()
 
-        self._feed.each(work)
+        self._batches.for_each(work)
         return found
 
 

@@ -65,7 +65,7 @@ class RoundingDraws:
 
         most = range(max(self.counts))
         chunks = [most] if self.exact else in_chunks(most)
-        stage = journal.open("increases", inputs.feed, {"draws": self._found})
+        stage = journal.open("increases", inputs.batches, {"draws": self._found})
         runner.copies = stage.facts.get("copies", runner.copies)
         stage.run(
             [partial(add, chunk) for chunk in chunks],

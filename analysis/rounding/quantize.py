@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hessrank.data.batch import Batch
-from hessrank.network.layer_facts import Facts, sample_norms
+from hessrank.network.layer_facts import LayerFacts, sample_norms
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
 from hessrank.network.padding import counted_elements, real_positions
@@ -78,7 +78,7 @@ def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
 
 
 def activation_errors(
-    network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]
+    network: Network, batch: Batch, facts: Mapping[str, LayerFacts], bits: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Return how far rounding moves every layer, and how much of it rounding wipes out.
 

@@ -20,14 +20,14 @@ from hessrank.errors import OptionError, OutputError
 from hessrank.files.atomic_write import check_writable, written_whole
 from hessrank.files.one_writer import one_writer
 from hessrank.files.size_limits import check_archive
-from hessrank.validation import Told, checked
+from hessrank.validation import RecordPart, validate
 
 FORMAT = 1
 _FACTS = "facts"
 _SECONDS_BETWEEN_SAVES = 10.0
 
 
-class _Facts(Told):
+class _Facts(RecordPart):
     """What stands beside the arrays."""
 
     key: dict[str, Any]
@@ -86,7 +86,7 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if kind is None and self._team.first:
+        if kind is None and self._team.is_first:
             self.path.unlink(missing_ok=True)
             self.saved = False
         if self._lock is not None:
@@ -121,12 +121,12 @@ class Checkpoint:
             OptionError: it is another ranking's, or ``resume`` was not asked for.
         """
         self._key, self._team = json.loads(json.dumps(dict(key))), team
-        with team.together():
-            if team.first:
+        with team.raise_together():
+            if team.is_first:
                 self.claim()
                 if self.path.exists():
                     self._read()
-        self._sections = team.agreed(self._sections)
+        self._sections = team.broadcast(self._sections)
 
     def no_ranking(self) -> OutputError:
         """Return the error that the file holds something else than what a ranking keeps."""
@@ -142,7 +142,7 @@ class Checkpoint:
         The arrays may be those at work: they are written now or not at all.
         """
         self._sections[name] = section
-        if self._team.first and time.monotonic() - self._last >= self._seconds:
+        if self._team.is_first and time.monotonic() - self._last >= self._seconds:
             self._write()
             self._last = time.monotonic()
 
@@ -165,7 +165,7 @@ class Checkpoint:
             facts = json.loads(str(arrays.pop(_FACTS)))
             known = facts["format"] == FORMAT
             if known:
-                checked(_Facts, facts, source=str(self.path), error=OutputError)
+                validate(_Facts, facts, source=str(self.path), error=OutputError)
         except (
             OutputError,
             OSError,

@@ -12,7 +12,7 @@ from hessrank.analysis.options import Progress
 from hessrank.analysis.sampling.checkpoint import Checkpoint, Section
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 
 Step = Callable[[Batch], None]
 """Does something on a batch, and adds what it finds to the tables of its pass."""
@@ -41,14 +41,14 @@ class ResumablePass:
     """
 
     def __init__(
-        self, name: str, feed: Feed, tables: Mapping[str, Table], checkpoint: Checkpoint | None = None
+        self, name: str, batches: SampleBatches, tables: Mapping[str, Table], checkpoint: Checkpoint | None = None
     ) -> None:
         """Begin, or find out where a stage of this name was interrupted.
 
         Attributes:
             facts: what was kept beside the tables; empty if it had not begun.
         """
-        self._name, self._feed, self._tables, self._checkpoint = name, feed, tables, checkpoint
+        self._name, self._batches, self._tables, self._checkpoint = name, batches, tables, checkpoint
         self.facts: Mapping[str, Any] = {}
         self._step = self._sample = 0  # where to go on
         section = checkpoint.section(name) if checkpoint else None
@@ -68,21 +68,21 @@ class ResumablePass:
             tell: told the share that is done.
             facts: what else should be kept, asked for whenever that happens.
         """
-        feed, own = self._feed, self._feed.own
+        batches, own = self._batches, self._batches.own
         for number in range(self._step, len(steps)):
 
             def work(batch: Batch, number: int = number) -> None:
                 steps[number](batch)
                 done = batch.samples[-1] + 1
                 tell((number + (done - own.start) / len(own)) / len(steps))
-                if feed.team.size == 1:
+                if batches.team.size == 1:
                     self._keep(number, done, facts())
 
-            with feed.team.together():
-                feed.each(work, start=self._sample)
+            with batches.team.raise_together():
+                batches.for_each(work, start=self._sample)
             self._sample = 0
             for table in self._tables.values():
-                table.share(feed.team)
+                table.share(batches.team)
             self._keep(number + 1, 0, facts())
         self._step = 0
 
@@ -92,8 +92,8 @@ class ResumablePass:
         place = {
             "step": step,
             "sample": sample,
-            "batch_size": self._feed.batch_size,
-            "halved": self._feed.halved,
+            "batch_size": self._batches.batch_size,
+            "halved": self._batches.halved,
         }
         arrays = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
         self._checkpoint.keep(self._name, Section(arrays, {**facts, **place}))
@@ -102,7 +102,7 @@ class ResumablePass:
         self._check(section, checkpoint)
         self.facts = section.facts
         self._step, self._sample = section.facts["step"], section.facts["sample"]
-        self._feed.batch_size, self._feed.halved = section.facts["batch_size"], section.facts["halved"]
+        self._batches.batch_size, self._batches.halved = section.facts["batch_size"], section.facts["halved"]
         for name, table in self._tables.items():
             own = {k.removeprefix(f"{name}."): a for k, a in section.arrays.items() if k.startswith(f"{name}.")}
             table.restore(own)
@@ -129,6 +129,6 @@ class Journal:
     progress: Progress
     checkpoint: Checkpoint | None = None
 
-    def open(self, name: str, feed: Feed, tables: Mapping[str, Table]) -> ResumablePass:
-        """Begin a pass over the samples of ``feed``, or go on with one of this name."""
-        return ResumablePass(name, feed, tables, self.checkpoint)
+    def open(self, name: str, batches: SampleBatches, tables: Mapping[str, Table]) -> ResumablePass:
+        """Begin a pass over the samples of ``batches``, or go on with one of this name."""
+        return ResumablePass(name, batches, tables, self.checkpoint)

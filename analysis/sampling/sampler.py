@@ -95,11 +95,11 @@ def sample_traces(
     Returns:
         the estimates, and the order of the layers.
     """
-    parts = [SamplingPart.of(choice, len(inputs.feed)) for choice in choices]
+    parts = [SamplingPart.of(choice, len(inputs.batches)) for choice in choices]
     traces = TraceSamples(tuple(inputs.layer_names), tuple(part.found for part in parts), factors)
     sampling = _Sampling(inputs, runner, parts)
-    done, goal = 0, min(options.max_probes, max(2, _AT_FIRST // len(inputs.feed)))
-    stage = journal.open("probes", inputs.feed, sampling.tables())
+    done, goal = 0, min(options.max_probes, max(2, _AT_FIRST // len(inputs.batches)))
+    stage = journal.open("probes", inputs.batches, sampling.tables())
     resumed = dict(stage.facts)
     if resumed:
         done, goal = sampling.restore(resumed)
@@ -110,12 +110,12 @@ def sample_traces(
         tell = partial(_tell, journal, range(done, goal), goal if traces.exact else options.max_probes)
         stage.run(sampling.steps(), tell, partial(sampling.facts, done, goal))
         done, goal = goal, min(2 * goal, options.max_probes)
-        if traces.exact and len(inputs.feed) == 1:
+        if traces.exact and len(inputs.batches) == 1:
             order = RankOrder.certain(traces.key_replicates())
         else:
             order = RankOrder.judge(traces.key_replicates(), traces.probe_share(), options.tolerance)
         reason = _reason_to_stop(traces, order, all_spent=done >= options.max_probes)
-        if reason := inputs.feed.team.agreed(reason):
+        if reason := inputs.batches.team.broadcast(reason):
             return traces, replace(order, stopped_by=reason)
 
 
@@ -161,7 +161,7 @@ class _Sampling:
         """Decide how many probes each part takes until others have taken ``goal``."""
         for part in self._parts:
             part.look_ahead(goal)
-        agreed = self._inputs.feed.team.agreed([part.until for part in self._parts])
+        agreed = self._inputs.batches.team.broadcast([part.until for part in self._parts])
         for part, until in zip(self._parts, agreed, strict=True):
             part.until = until
 

@@ -19,16 +19,16 @@ from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor, agree
 from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
 from hessrank.analysis.verify.verification import COLUMNS, Verification
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
 from hessrank.models.wrappers import unwrap
-from hessrank.network.frozen_model import untouched
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.frozen_model import freeze
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.layer_survey import check_weights, find_sample_axes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.weights import Weight, find_weights
-from hessrank.out_of_memory import memory_errors_explained
+from hessrank.out_of_memory import explain_memory_errors
 from hessrank.plugins import from_here
 from hessrank.text import printable
 
@@ -72,22 +72,24 @@ def verify(
     model, widths = unwrap(model), _widths(ranking, bits)
     made = make_loss(recorded_loss(ranking) if loss is None else loss)
     count = int(ranking.to_frame()["num_samples"].max()) if num_samples is None else num_samples
-    with untouched(model), memory_errors_explained():
+    with freeze(model), explain_memory_errors():
         check_weights(model)
-        feed = Feed(as_samples(data, count), model, batch_size, needs_target=made.needs_target)
-        contents = feed.contents()
+        batches = SampleBatches(as_samples(data, count), model, batch_size, needs_target=made.needs_target)
+        contents = batches.read_all()
         same_data = contents.sha256 == ranking.info.get("data", {}).get("sha256")
-        one = feed.batch(0)
+        one = batches.batch(0)
         network = Network(model, one)
         names = _names(network, ranking, layers)
-        if len(set(contents.shapes)) > 1 or len(feed) == 1:
-            feed.batch_size = 1
-        if feed.batch_size > 1 and find_sample_axes(network, one, feed.batch(0, 1), first_look(network, one)):
-            feed.batch_size = 1
+        if len(set(contents.shapes)) > 1 or len(batches) == 1:
+            batches.batch_size = 1
+        if batches.batch_size > 1 and find_sample_axes(
+            network, one, batches.batch(0, 1), measure_sizes(network, one)
+        ):
+            batches.batch_size = 1
         graph = ranking.info["graph"]["layers"]
         ranges = {name: tuple(graph[name]["range"]) for name in names}
         masked = {name: graph[name]["masked"] for name in names if "masked" in graph[name]}
-        meter = IncreaseMeter(network, feed, made, ranges, masked)
+        meter = IncreaseMeter(network, batches, made, ranges, masked)
         held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
         tensors = _tensors(ranking, names, held, widths)
         rows = []

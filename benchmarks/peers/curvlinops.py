@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.peers.adapter import Estimates, Sample
 from benchmarks.peers.cases import Case
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 
@@ -20,7 +20,7 @@ def prepare_activations(case: Case) -> Sample:
     """Make an operator for each module that is called once."""
     library: Any = importlib.import_module("curvlinops")
     experimental: Any = importlib.import_module("curvlinops.experimental.activation_hessian")
-    with untouched(case.model):
+    with freeze(case.model):
         names = [layer.name for layer in Network(case.model, case.batch).layers]
     modules = dict(case.model.named_modules())
     once = [name for name in names if name in modules and f"{name}_dup1" not in names]

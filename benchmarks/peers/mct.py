@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.peers.adapter import Estimates, Sample
 from benchmarks.peers.cases import Case
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 _CORE = "model_compression_toolkit.core"
@@ -76,7 +76,7 @@ def _read(toolkit: Any, implementation: Any, case: Case) -> Any:
 
 def _names(case: Case) -> dict[str, str]:
     """Return hessrank's names by MCT's, which are torch.fx's."""
-    with untouched(case.model):
+    with freeze(case.model):
         network = Network(case.model, case.batch)
     names = {}
     for layer in network.layers:

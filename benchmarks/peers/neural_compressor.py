@@ -19,7 +19,7 @@ import torch
 from benchmarks.peers.adapter import Estimates, Sample
 from benchmarks.peers.cases import Case
 from benchmarks.peers.nncf import loader, only_weights
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 _NEVER = -float("inf")  # no ratio is below this
@@ -42,7 +42,7 @@ def prepare_weights(case: Case) -> Sample:
 
 def prepare_activations(case: Case) -> Sample:
     """Ask for the traces of the layers' inputs."""
-    with untouched(case.model):
+    with freeze(case.model):
         network = Network(case.model, case.batch)
         sizes: dict[str, int] = {}
         network.run(case.batch, lambda layer, call, value: sizes.update({layer.name: value.numel()}))

@@ -17,12 +17,12 @@ from hessrank.analysis.estimators.curvature_propagation.segments import Planned
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor
-from hessrank.data.batch import as_samples
-from hessrank.network.frozen_model import untouched
+from hessrank.data.samples import as_samples
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.network.weights import find_weights
 
 CHUNK = 16  # probes that share a forward pass, as in hessrank.rank
@@ -41,7 +41,7 @@ def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
     work, outputs = work_of(case), case.model(case.x).numel()
     if tensors == "weights":
         work = dataclasses.replace(work, weights=find_weights(work.network, work.batch))
-    facts = first_look(work.network, work.batch)
+    facts = measure_sizes(work.network, work.batch)
 
     def pilot(layers: tuple[str, ...]) -> list[Planned]:
         return run_pilot(
@@ -122,8 +122,8 @@ def prepare_brute_force(case: Case) -> Sample:
     }
 
     def sample(_: int) -> Estimates:
-        feed = Feed(as_samples(data, 1), case.model, 1, needs_target=case.full_hessian)
-        meter = IncreaseMeter(work.network, feed, work.loss, ranges, {})
+        batches = SampleBatches(as_samples(data, 1), case.model, 1, needs_target=case.full_hessian)
+        meter = IncreaseMeter(work.network, batches, work.loss, ranges, {})
         return {
             name: [float(meter.increase(QuantizedTensor(name, BITS))[0]) * factor]
             for name, factor in per_damage.items()
@@ -134,7 +134,7 @@ def prepare_brute_force(case: Case) -> Sample:
 
 def work_of(case: Case) -> Work:
     """Return the work for all layers of a case; its network stays frozen."""
-    _FROZEN.enter_context(untouched(case.model))
+    _FROZEN.enter_context(freeze(case.model))
     batch = case.batch
     network = Network(case.model, batch)
     names = [layer.name for layer in network.layers]

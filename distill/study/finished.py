@@ -13,7 +13,7 @@ from hessrank.distill.training.outputs.result import RESULT
 from hessrank.errors import OutputError
 from hessrank.files.paths import bounded_bytes
 from hessrank.text import one_line
-from hessrank.validation import M, Told, Whole, checked
+from hessrank.validation import M, RecordPart, Whole, validate
 
 _MOST_BYTES = 2**26
 _REMEDY = "remove the folder of this training, and it is run again"
@@ -21,7 +21,7 @@ _REMEDY = "remove the folder of this training, and it is run again"
 Metrics = dict[str, float]
 
 
-class BegunTraining(Told):
+class BegunTraining(RecordPart):
     """What was to be trained."""
 
     policy: str | None
@@ -29,14 +29,14 @@ class BegunTraining(Told):
     identity: dict[str, Any]
 
 
-class MetricsBefore(Told):
+class MetricsBefore(RecordPart):
     """The metrics before the first step, by network."""
 
     float_: Metrics = Field(alias="float")
     quantized: Metrics | None = None
 
 
-class FinishedTraining(Told):
+class FinishedTraining(RecordPart):
     """What came of it."""
 
     best_epoch: Whole
@@ -76,4 +76,4 @@ def _read(path: Path, cls: type[M]) -> M:
         held = from_json(text)
     except ValueError as error:
         raise OutputError(f"{path}: cannot be read as JSON ({one_line(error)}); {_REMEDY}") from error
-    return checked(cls, held, source=str(path), error=OutputError, remedy=_REMEDY)
+    return validate(cls, held, source=str(path), error=OutputError, remedy=_REMEDY)

@@ -15,7 +15,7 @@ from hessrank.distill.teacher.losses import AttentionTransfer, Cosine, LogitsKL,
 from hessrank.errors import LossError, OptionError
 from hessrank.plugins import Registry
 from hessrank.text import shape_text
-from hessrank.user_code import told, user_code
+from hessrank.user_code import explain_errors, user_code
 
 
 class DistillationLoss(Protocol):
@@ -87,7 +87,7 @@ class CustomDistillation:
         Raises:
             LossError: it raises, or does not return one number.
         """
-        with told(f"distillation loss {self.name!r}"):
+        with explain_errors(f"distillation loss {self.name!r}"):
             value: Any = self._function(student, teacher.detach())
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = shape_text(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -14,7 +14,7 @@ from hessrank.data.batch import Batch, bind_fields
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import OneNumber
 from hessrank.errors import ModelError
-from hessrank.user_code import told
+from hessrank.user_code import explain_errors
 
 Network = Callable[..., Any]
 
@@ -41,7 +41,7 @@ def judge(network: Network, task: Task, batches: Any, signature: nn.Module, devi
     metrics = {name: metric.to(device) for name, metric in task.metrics().items()}
     for fields in batches:
         batch = on_device(bind_fields(fields, signature, needs_target=True), device)
-        with told("the network", ModelError):
+        with explain_errors("the network", ModelError):
             output = network(*batch.args, **batch.kwargs)
         update(metrics, output, batch.target)
     return {name: float(metric.compute()) for name, metric in metrics.items()}
@@ -54,7 +54,7 @@ def update(metrics: Mapping[str, Metric], output: Any, target: Any) -> None:
         LossError: one of them does not take it; it is named.
     """
     for name, metric in metrics.items():
-        with told(f"the metric {name!r}"):
+        with explain_errors(f"the metric {name!r}"):
             metric.update(output, target)
 
 
@@ -64,7 +64,7 @@ def task_loss(task: Task, output: Any, target: Any) -> Tensor:
     Raises:
         LossError: it cannot be computed, or is not one number.
     """
-    with told("the loss"):
+    with explain_errors("the loss"):
         return OneNumber(task.loss)(output, target)
 
 

@@ -34,7 +34,7 @@ from hessrank.main_process import is_main_process
 from hessrank.models import LoadedModel, load_model
 from hessrank.models.architecture import Architecture, arch_name, build
 from hessrank.models.model_checkpoint import is_checkpoint
-from hessrank.models.size_check import built_within
+from hessrank.models.size_check import limit_size
 from hessrank.models.wrappers import copy_network
 from hessrank.quant.export import export_onnx, require_onnx
 from hessrank.quant.policy import Policy, PolicyError
@@ -220,7 +220,7 @@ def float_network(run: RunFile, task: Task) -> Float:
         )
     if path is None:
         arguments = wanted | (keys.arch_args or {})
-        with _at(run, "arch", "arch_args"), built_within(None):
+        with _at(run, "arch", "arch_args"), limit_size(None):
             model = build(arch, arguments, source=arch_name(arch))
         task.initialize(model)
         note = "no load_model: the network starts from random weights"

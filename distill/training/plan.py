@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from hessrank.data.batch import Batch, as_samples, make_batch
+from hessrank.data.batch import Batch, make_batch
+from hessrank.data.samples import as_samples
 from hessrank.distill.run_file import Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.teacher.activations import tapped

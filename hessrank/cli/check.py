@@ -72,7 +72,8 @@ def check(
     read = Policy.read(policy, plugins=plugin or ())
 
     from hessrank.cli.load_inputs import read_inputs
-    from hessrank.data.batch import as_samples, make_batch
+    from hessrank.data.batch import make_batch
+    from hessrank.data.samples import as_samples
     from hessrank.quant.policy import check as find
     from hessrank.quant.prepare.tracing import trace
 

@@ -127,7 +127,8 @@ def _calibrated(
 ) -> tuple[QuantizedModel, Batch]:
     """Return the quantized network, calibrated or with a trained state, and a sample."""
     from hessrank.cli.load_inputs import read_inputs
-    from hessrank.data.batch import as_samples, make_batch
+    from hessrank.data.batch import make_batch
+    from hessrank.data.samples import as_samples
     from hessrank.quant.prepare import load_state, prepare
     from hessrank.quant.prepare.prepare import CALIBRATION_SAMPLES
 
@@ -164,7 +165,8 @@ def _trained(
 
     from hessrank.cli.load_inputs import read_json, read_shape
     from hessrank.data import load_data
-    from hessrank.data.batch import as_samples, make_batch
+    from hessrank.data.batch import make_batch
+    from hessrank.data.samples import as_samples
 
     if threads:
         torch.set_num_threads(threads)

@@ -118,7 +118,7 @@ def rank(
     with _kept_beside(out, resume) as checkpoint, joined() as group:
         from hessrank.distributed import Team
 
-        with Team(group).together():
+        with Team(group).raise_together():
             inputs = read_inputs(
                 model,
                 arch=arch,

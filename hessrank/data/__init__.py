@@ -1,4 +1,4 @@
-"""What ``--data`` means: arrays, images, RAW files, a user's own loader or random numbers, by index."""
+"""Data of ``--data``: arrays, images, RAW files, a user's loader, random numbers."""
 
 from hessrank.data.data_source import Data
 from hessrank.data.load import load_data

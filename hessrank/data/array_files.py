@@ -1,4 +1,4 @@
-"""Arrays from ``.npy``, ``.npz``, ``.pt``/``.pth`` and ``.safetensors`` files, none of which can run code."""
+"""Reads ``.npy``, ``.npz``, ``.pt``/``.pth``, ``.safetensors``; none can run code."""
 
 from __future__ import annotations
 
@@ -39,12 +39,15 @@ def _read_npy(path: Path) -> Columns:
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy parses the header as Python, and raises what that raises
-        raise DataError(f"{path}: {_numpy_reason(error)}") from error
+        raise DataError(f"{path}: {_explain_numpy_error(error)}") from error
     return array
 
 
 def _read_npz(path: Path) -> Columns:
-    """Return one array, or several by name; by position where ``numpy.savez`` was given no names (arr_0, …)."""
+    """Return one array, or several by name or by position.
+
+    Position counts where ``numpy.savez`` was given no names (arr_0, …).
+    """
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: this is not a whole NumPy archive; write it with numpy.savez")
     check_archive(path, error=DataError)
@@ -55,18 +58,20 @@ def _read_npz(path: Path) -> Columns:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # of zipfile, zlib and NumPy
-        raise DataError(f"{path}: {_numpy_reason(error)}") from error
+        raise DataError(f"{path}: {_explain_numpy_error(error)}") from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # NumPy gives a member's bytes
             raise DataError(f"{path}: {printable(name)} in it is no array; write the file with numpy.savez")
     positions = [f"arr_{i}" for i in range(len(arrays))]
     if len(arrays) > 1 and sorted(arrays) == sorted(positions):
         return tuple(arrays[name] for name in positions)
-    return _only_or_all(arrays)
+    return _unwrap_single(arrays)
 
 
 def _check_headers(path: Path) -> None:
-    """Refuse members that are shorter than their headers say: NumPy takes the memory first.
+    """Refuse members that are shorter than their headers say.
+
+    NumPy would take the memory first.
 
     Raises:
         DataError: saying which one.
@@ -84,12 +89,15 @@ def _check_headers(path: Path) -> None:
                 raise DataError(f"{path}: the file is cut short or damaged: {name} holds less than its header says")
 
 
-def _only_or_all(arrays: Mapping[str, Column]) -> Columns:
-    """Return the array itself where there is one alone, whose name says nothing that ``forward`` needs."""
+def _unwrap_single(arrays: Mapping[str, Column]) -> Columns:
+    """Return the only array itself; return several arrays by name.
+
+    The name of an only array says nothing that ``forward`` needs.
+    """
     return next(iter(arrays.values())) if len(arrays) == 1 else dict(arrays)
 
 
-def _numpy_reason(error: Exception) -> str:
+def _explain_numpy_error(error: Exception) -> str:
     text = one_line(error)
     if "object" in text.lower():
         return "it holds Python objects, which are not read; store an array of numbers"
@@ -110,10 +118,10 @@ def _read_torch(path: Path) -> Columns:
             raise DataError(f"{path}: {TOO_LARGE}") from error
         raise DataError(f"{path}: the file is cut short, damaged or not written by torch.save") from error
     check_tensors(path, held, error=DataError)
-    return _tensors(held, path)
+    return _check_entries(held, path)
 
 
-def _tensors(held: object, path: Path) -> Columns:
+def _check_entries(held: object, path: Path) -> Columns:
     if isinstance(held, Tensor):
         return held.detach().resolve_neg()
     entries: dict[object, object]
@@ -141,7 +149,7 @@ def _read_safetensors(path: Path) -> Columns:
 
     check_header(path, error=DataError)
     try:
-        return _only_or_all(load_file(path))
+        return _unwrap_single(load_file(path))
     except Exception as error:  # SafetensorError derives from Exception alone
         raise DataError(f"{path}: the file is cut short, damaged or not safetensors: {one_line(error)}") from error
 

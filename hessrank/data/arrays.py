@@ -1,17 +1,16 @@
-"""Arrays whose first dimension counts the samples, as samples."""
+"""Gives the rows of arrays as samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hessrank.data.data_source import Sample
+from hessrank.data.data_source import Sample, fields_of
 from hessrank.errors import DataError
-from hessrank.models.tensors import unusable
+from hessrank.models.tensors import why_unusable
 from hessrank.text import shape_text
 
 Column = np.ndarray[Any, Any] | Tensor
@@ -38,36 +37,36 @@ class ArraySamples:
                 dimensions differ.
         """
         self._columns = columns
-        available = _length(columns, source)
-        self._length = available if num_samples is None else min(num_samples, available)
+        available = _count_samples(columns, source)
+        self._count_samples = available if num_samples is None else min(num_samples, available)
 
     def __len__(self) -> int:
-        return self._length
+        return self._count_samples
 
     def __getitem__(self, index: int) -> Sample:
-        if not -self._length <= index < self._length:
-            raise IndexError(f"sample {index} of {self._length}")
-        position = index % self._length
+        if not -self._count_samples <= index < self._count_samples:
+            raise IndexError(f"sample {index} of {self._count_samples}")
+        position = index % self._count_samples
         if isinstance(self._columns, dict):
-            return {name: _row(column, position) for name, column in self._columns.items()}
+            return {name: _take_row(column, position) for name, column in self._columns.items()}
         if isinstance(self._columns, tuple):
-            return tuple(_row(column, position) for column in self._columns)
-        return _row(self._columns, position)
+            return tuple(_take_row(column, position) for column in self._columns)
+        return _take_row(self._columns, position)
 
 
-def _row(column: Column, index: int) -> Tensor:
+def _take_row(column: Column, index: int) -> Tensor:
     if isinstance(column, Tensor):
         return column[index].clone()
     return torch.from_numpy(np.array(column[index], dtype=column.dtype.newbyteorder("=")))
 
 
-def _length(columns: Columns, source: str) -> int:
+def _count_samples(columns: Columns, source: str) -> int:
     """Return the number of samples, once every array is known to be usable."""
-    named = _named(columns)
+    named: list[tuple[str, Column]] = [(name or "the array", column) for name, column in fields_of(columns)]
     if not named:
         raise DataError(f"{source}: there are no arrays in it")
     for name, column in named:
-        if reason := _unusable(column):
+        if reason := _why_unusable(column):
             raise DataError(f"{source}: {name} {reason}")
     lengths = {name: int(column.shape[0]) for name, column in named}
     if len(set(lengths.values())) > 1:
@@ -79,32 +78,23 @@ def _length(columns: Columns, source: str) -> int:
     return length
 
 
-def _named(columns: Columns) -> list[tuple[str, Column]]:
-    if isinstance(columns, dict):
-        return [(repr(name), column) for name, column in columns.items()]
-    if isinstance(columns, tuple):
-        return [(f"array {i}", column) for i, column in enumerate(columns)]
-    return [("the array", columns)]
-
-
-def _unusable(column: Column) -> str:
+def _why_unusable(column: Column) -> str:
     """Return why an array cannot be used, empty if it can."""
-    check: Callable[[Any], str] = _unusable_tensor if isinstance(column, Tensor) else _unusable_array
-    reason = check(column)
-    if not reason and column.ndim == 0:
+    if reason := _why_type_unusable(column):
+        return reason
+    if column.ndim == 0:
         return "is a scalar; its first dimension has to count the samples"
-    if not reason and column.shape[0] and 0 in column.shape:
+    if column.shape[0] and 0 in column.shape:
         return f"is {shape_text(tuple(column.shape))}, which holds no values"
-    return reason
+    return ""
 
 
-def _unusable_tensor(tensor: Tensor) -> str:
-    return unusable(tensor) or ("holds complex numbers; store real ones" if tensor.is_complex() else "")
-
-
-def _unusable_array(array: np.ndarray[Any, Any]) -> str:
-    if array.dtype.kind == "O":
+def _why_type_unusable(column: Column) -> str:
+    """Return why the type of an array cannot be used; empty if it can."""
+    if isinstance(column, Tensor):
+        return why_unusable(column) or ("holds complex numbers; store real ones" if column.is_complex() else "")
+    if column.dtype.kind == "O":
         return "holds Python objects, which are not read; store an array of numbers"
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        return f"is of type {array.dtype}; store booleans, integers or floats of at most 64 bits"
+    if column.dtype.kind not in "biuf" or column.dtype.itemsize > 8:
+        return f"is of type {column.dtype}; store booleans, integers or floats of at most 64 bits"
     return ""

@@ -21,7 +21,7 @@ def center_crop(frame: Tensor, height: int, width: int, *, step: int = 1) -> Ten
 
 
 def scale_and_crop(image: Tensor, height: int, width: int) -> Tensor:
-    """Return the image scaled until it just covers ``height`` × ``width``, and its middle cut out.
+    """Return the middle of the image, scaled to cover ``height`` × ``width``.
 
     Bilinear with antialiasing, so values stay in the range they had.
 

@@ -1,11 +1,14 @@
-"""What a data source is: samples by index, and a description that says how they were made."""
+"""A data source: samples by index, and a description of how they were made."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from hessrank.text import dtype_text
 
 Sample = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """One sample, without a batch dimension."""
@@ -28,15 +31,30 @@ class Data:
 
 
 def describe_sample(sample: Sample) -> dict[str, Any]:
-    """Return ``shapes`` and ``dtypes`` of a sample: one, a list, or by name, as the sample is."""
-    return {"shapes": _each(sample, lambda t: list(t.shape)), "dtypes": _each(sample, _dtype)}
+    """Return ``shapes`` and ``dtypes`` of a sample, in its own structure.
+
+    That is one value, a list, or values by name.
+    """
+    return {
+        "shapes": _map_tensors(sample, lambda t: list(t.shape)),
+        "dtypes": _map_tensors(sample, lambda t: dtype_text(t.dtype)),
+    }
 
 
-def _each(sample: Sample, of: Any) -> Any:
+def _map_tensors(sample: Sample, of: Callable[[Tensor], Any]) -> Any:
     if isinstance(sample, dict):
         return {name: of(value) for name, value in sample.items()}
     return [of(value) for value in sample] if isinstance(sample, tuple) else of(sample)
 
 
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def fields_of(sample: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of a sample, each with its name.
+
+    The name is empty for a single one, else the position or the key.
+    """
+    if isinstance(sample, Mapping):
+        yield from ((repr(name), value) for name, value in sample.items())
+    elif isinstance(sample, tuple):
+        yield from ((f"array {i}", value) for i, value in enumerate(sample))
+    else:
+        yield "", sample

@@ -1,16 +1,15 @@
-"""A SHA-256 of the content that is used, so that two runs can be known to have seen the same data."""
+"""Computes the SHA-256 of the data, by which two runs are compared."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from hessrank.data.data_source import Sample
+from hessrank.data.data_source import Sample, fields_of
 from hessrank.errors import DataError
 
 
@@ -44,13 +43,3 @@ def digest_files(paths: Iterable[Path]) -> str:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(os.fsencode(f"{path.name}|{content}|"))
     return digest.hexdigest()
-
-
-def fields_of(sample: Sample) -> Iterator[tuple[str, Tensor]]:
-    """Yield a sample's tensors and what to call each: nothing for a single one, else its position or name."""
-    if isinstance(sample, Tensor):
-        yield "", sample
-    elif isinstance(sample, tuple):
-        yield from ((f"array {i}", value) for i, value in enumerate(sample))
-    else:
-        yield from ((repr(name), value) for name, value in sample.items())

@@ -32,8 +32,8 @@ class ImageSamples:
         """
         self._paths = list(paths)
         shapes = {path: image_shape(path) for path in paths}
-        self._shape = _common_shape(shapes) if input_shape is None else _checked(input_shape)
-        self.processing = _processing(list(shapes.values()), self._shape)
+        self._shape = _choose_shape(shapes, input_shape)
+        self.processing = _describe_processing(list(shapes.values()), self._shape)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -41,17 +41,23 @@ class ImageSamples:
     def __getitem__(self, index: int) -> Tensor:
         channels, height, width = self._shape
         image = torch.from_numpy(read_pixels(self._paths[index]))
-        return scale_and_crop(_with_channels(image, channels), height, width)
+        if image.shape[0] < channels:
+            image = image.expand(channels, -1, -1).clone()
+        elif image.shape[0] > channels:
+            image = torch.einsum("c,chw->hw", torch.tensor(_LUMA), image)[None]
+        return scale_and_crop(image, height, width)
 
 
-def _checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise DataError(f"images give 1×H×W or 3×H×W, but --input-shape is {shape_text(shape)}; give arrays instead")
-    return shape[0], shape[1], shape[2]
+def _choose_shape(shapes: dict[Path, tuple[int, int, int]], asked: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """Return the shape that is asked for, or the shape of the images.
 
-
-def _common_shape(shapes: dict[Path, tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Return the images' shape, with 3 channels as soon as one has color."""
+    The images have 3 channels as soon as one has color.
+    """
+    if asked is not None:
+        if len(asked) != 3 or asked[0] not in (1, 3):
+            given = shape_text(asked)
+            raise DataError(f"images give 1×H×W or 3×H×W, but --input-shape is {given}; give arrays instead")
+        return asked[0], asked[1], asked[2]
     first, *others = shapes.items()
     for path, shape in others:
         if shape[1:] != first[1][1:]:
@@ -62,15 +68,7 @@ def _common_shape(shapes: dict[Path, tuple[int, int, int]]) -> tuple[int, int, i
     return max(shape[0] for shape in shapes.values()), first[1][1], first[1][2]
 
 
-def _with_channels(image: Tensor, channels: int) -> Tensor:
-    if image.shape[0] == channels:
-        return image
-    if channels == 3:
-        return image.expand(3, -1, -1).clone()
-    return torch.einsum("c,chw->hw", torch.tensor(_LUMA), image)[None]
-
-
-def _processing(shapes: list[tuple[int, int, int]], target: tuple[int, int, int]) -> list[str]:
+def _describe_processing(shapes: list[tuple[int, int, int]], target: tuple[int, int, int]) -> list[str]:
     """Return what is done to at least one of the images, a sentence each."""
     done = ["values scaled to [0, 1]"]
     if any(shape[0] < target[0] for shape in shapes):

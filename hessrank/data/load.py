@@ -1,19 +1,19 @@
-"""Data from a path or a name."""
+"""Loads data from a path or a name."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hessrank.bounds import MOST_SEED, number, whole
+from hessrank.bounds import MOST_SEED, check_number, check_whole
 from hessrank.data.array_files import READERS, read_columns
 from hessrank.data.arrays import ArraySamples
-from hessrank.data.data_source import Data, describe_sample
-from hessrank.data.fingerprint import digest_files, digest_samples, fields_of
+from hessrank.data.data_source import Data, describe_sample, fields_of
+from hessrank.data.fingerprint import digest_files, digest_samples
 from hessrank.data.images import ImageSamples
 from hessrank.data.loader_plugin import load_plugin
 from hessrank.data.noise import NoiseSamples
@@ -29,6 +29,7 @@ from hessrank.text import shape_text
 RANDOM_SAMPLES = 8
 """How many random samples there are unless the user says."""
 _FLOAT = 4  # bytes
+_FindFrames = Callable[..., tuple[Sequence[Frame], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -72,38 +73,39 @@ def load_data(
         DataError: there is no such data, it cannot be read, or an option does not fit it.
         HessrankError: a ``pkg.mod:loader`` names nothing.
     """
-    request = _checked(os.fspath(spec), input_shape, num_samples, seed, gain)
+    request = _check_request(os.fspath(spec), input_shape, num_samples, seed, gain)
     if request.spec == "random":
-        return _random(request)
+        return _load_random(request)
     if ":" in request.spec and not Path(request.spec).expanduser().exists():
-        return _plugin(request)
+        _refuse_gain(request)
+        return load_plugin(request.spec)
     path = existing_path(request.spec, error=DataError)
     if path.is_dir():
-        return _files(request, *files_of(path))
+        return _load_files(request, *files_of(path))
     readable_file(request.spec, error=DataError)
     if path.suffix.lower() in READERS:
-        return _arrays(request, path)
+        return _load_arrays(request, path)
     kind = kind_of(path)
     if kind is None:
         known = " ".join([*READERS, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)])
         raise DataError(f"{spec}: data of type {path.suffix or 'without a suffix'!r} is not read; known: {known}")
-    return _files(request, kind, [path])
+    return _load_files(request, kind, [path])
 
 
-def _checked(
+def _check_request(
     spec: str, shape: Sequence[int] | None, num_samples: int | None, seed: int, gain: float | None
 ) -> _Request:
     if shape is not None and (not shape or any(size < 1 for size in shape)):
         raise DataError(f"--input-shape {shape_text(tuple(shape))}: give the sizes of one sample, each at least 1")
     if num_samples is not None:
-        whole("num_samples", num_samples, least=1, error=DataError)
+        check_whole("num_samples", num_samples, least=1, error=DataError)
     if gain is not None:
-        number("gain", gain, above=0, error=DataError)
-    whole("seed", seed, least=0, most=MOST_SEED, error=DataError)
+        check_number("gain", gain, above=0, error=DataError)
+    check_whole("seed", seed, least=0, most=MOST_SEED, error=DataError)
     return _Request(spec, None if shape is None else tuple(shape), num_samples, seed, gain)
 
 
-def _random(request: _Request) -> Data:
+def _load_random(request: _Request) -> Data:
     if request.input_shape is None:
         raise DataError("--data random needs --input-shape, the shape of one sample: --input-shape 3,224,224")
     _refuse_gain(request)
@@ -112,18 +114,10 @@ def _random(request: _Request) -> Data:
     check_room(_FLOAT * count * math.prod(request.input_shape), what, error=DataError)
     samples = NoiseSamples(request.input_shape, count, request.seed)
     digest = digest_samples((samples[i] for i in range(len(samples))), source="random")
-    return _data(request, "random", samples, digest, processing=["standard normal"], seed=request.seed)
+    return _make_data(request, "random", samples, digest, processing=["standard normal"], seed=request.seed)
 
 
-def _plugin(request: _Request) -> Data:
-    _refuse_gain(request)
-    dataset = load_plugin(request.spec)
-    kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
-    description = {"kind": "plug-in", "path": request.spec, "sha256": None, "type": kind}
-    return Data(dataset, description)
-
-
-def _arrays(request: _Request, path: Path) -> Data:
+def _load_arrays(request: _Request, path: Path) -> Data:
     _refuse_gain(request)
     samples = ArraySamples(read_columns(path), source=request.spec, num_samples=request.num_samples)
     shapes = [tuple(value.shape) for _, value in fields_of(samples[0])]
@@ -131,10 +125,10 @@ def _arrays(request: _Request, path: Path) -> Data:
     if request.input_shape is not None and request.input_shape not in shapes:
         processing.append(f"used as they are, not cut to {shape_text(request.input_shape)}")
     digest = digest_samples((samples[i] for i in range(len(samples))), source=request.spec)
-    return _data(request, "arrays", samples, digest, processing=processing)
+    return _make_data(request, "arrays", samples, digest, processing=processing)
 
 
-def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
+def _load_files(request: _Request, kind: str, paths: list[Path]) -> Data:
     if kind == IMAGES:
         _refuse_gain(request)
         paths = paths[: request.num_samples]
@@ -142,7 +136,7 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
             what = f"--input-shape {shape_text(request.input_shape)}: one sample"
             check_room(_FLOAT * math.prod(request.input_shape), what, error=DataError)
         images = ImageSamples(paths, request.input_shape)
-        return _data(
+        return _make_data(
             request,
             kind,
             images,
@@ -150,9 +144,10 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
             processing=images.processing,
             files=[path.name for path in paths],
         )
-    frames, notes = _frames(request, kind, paths)
+    find: _FindFrames = mcr_frames if kind == MCR else camera_frames
+    frames, notes = find(paths, gain=request.gain, num_samples=request.num_samples)
     samples = RawSamples(frames, request.input_shape)
-    return _data(
+    return _make_data(
         request,
         kind,
         samples,
@@ -163,16 +158,11 @@ def _files(request: _Request, kind: str, paths: list[Path]) -> Data:
     )
 
 
-def _frames(request: _Request, kind: str, paths: list[Path]) -> tuple[Sequence[Frame], list[str]]:
-    find = mcr_frames if kind == MCR else camera_frames
-    return find(paths, gain=request.gain, num_samples=request.num_samples)
-
-
 def _refuse_gain(request: _Request) -> None:
     if request.gain is not None:
         raise DataError(f"{request.spec}: a gain applies to RAW files only; leave it out")
 
 
-def _data(request: _Request, kind: str, samples: Any, digest: str, **details: Any) -> Data:
+def _make_data(request: _Request, kind: str, samples: Any, digest: str, **details: Any) -> Data:
     description = {"kind": kind, "path": request.spec, "sha256": digest, "num_samples": len(samples)}
     return Data(samples, {**description, **describe_sample(samples[0]), **details})

@@ -1,4 +1,4 @@
-"""Random samples, for a network of which nothing but the input's shape is known."""
+"""Random samples, for a network of which only the input's shape is known."""
 
 from __future__ import annotations
 

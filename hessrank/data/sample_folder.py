@@ -1,4 +1,4 @@
-"""Which files of a folder are samples, and of what kind."""
+"""Finds the files of a folder that are samples, and their kind."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what kind of sample a file is by its suffix; None for a file that is none."""
+    """Return the kind of sample that a file is by its suffix; None for none."""
     return next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
 
 
 def files_of(folder: Path) -> tuple[str, list[Path]]:
-    """Return the kind of the samples in a folder and the files, sorted by name; its sub-folders are not read.
+    """Return the kind and the files of the samples in a folder, sorted by name.
+
+    Sub-folders are not read.
 
     Raises:
         DataError: the folder cannot be listed, holds no sample, samples of several kinds, or what is called like a
@@ -40,14 +42,14 @@ def files_of(folder: Path) -> tuple[str, list[Path]]:
             readable_file(entry, error=DataError)
             by_kind.setdefault(kind, []).append(entry)
     if not by_kind:
-        raise DataError(f"{folder}: {_nothing(entries)}")
+        raise DataError(f"{folder}: {_why_empty(entries)}")
     if len(by_kind) > 1:
         counts = " and ".join(f"{len(files)} {kind}" for kind, files in by_kind.items())
         raise DataError(f"{folder}: the folder holds {counts}; put each kind into a folder of its own")
     return next(iter(by_kind.items()))
 
 
-def _nothing(entries: list[Path]) -> str:
+def _why_empty(entries: list[Path]) -> str:
     if not entries:
         return "the folder is empty"
     if any(entry.is_dir() for entry in entries):

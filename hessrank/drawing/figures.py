@@ -1,4 +1,4 @@
-"""Figures that a notebook shows without pyplot, which would keep each of them until it is closed.
+"""Figures that a notebook shows without pyplot, which keeps them in memory.
 
 IPython looks for ``_repr_png_`` on what stands last in a cell; ``%matplotlib inline`` is not needed, and changes
 nothing.
@@ -37,19 +37,22 @@ class NotebookAxes(Axes):
 
 
 def plain_label(text: str) -> str:
-    """Return text from anywhere as matplotlib shows it as it is: no formula, and not hidden from a legend."""
+    """Return text that matplotlib shows as it is.
+
+    It is no formula, and not hidden from a legend.
+    """
     plain = visible(text).replace("\n", " ").replace("\t", " ").replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
 
 
 def with_limits(ax: Axes) -> None:
-    """Give axes on which nothing was drawn limits; logarithmic ones cannot do without."""
+    """Set limits of axes on which nothing was drawn; a log scale needs them."""
     if not np.isfinite(ax.dataLim.get_points()).all():
         ax.set(xlim=(0.1, 10), ylim=(0.1, 10))
 
 
 def new_figure(width: float, height: float) -> NotebookFigure:
-    """Make an empty figure outside pyplot, of a size in inches, that lays out its own contents."""
+    """Make an empty figure outside pyplot, with a layout of its own."""
     dpi = min(DPI, _MOST_PIXELS / max(width, height))
     return NotebookFigure(figsize=(width, height), layout="constrained", dpi=dpi)
 

@@ -1,4 +1,4 @@
-"""Names in pictures that lie on nothing: neither on each other, nor on the points they are for."""
+"""Draws labels that cover neither each other nor the points they are for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_labels(
     upward: bool = False,
     **style: Any,
 ) -> list[Annotation]:
-    """Write each label beside its point, with a line to it; leave out what has no room.
+    """Write each label beside its point, with a line; skip what has no room.
 
     Args:
         ax: the axes, with all else drawn: limits and size should stay as they are.
@@ -48,7 +48,7 @@ def add_labels(
     style |= {"in_layout": False, "path_effects": [withStroke(linewidth=2, foreground="white")]}
     labels = [(x, y, plain_label(text)) for x, y, text in labels]
     texts = [ax.text(x, y, label, ha="center", **style) for x, y, label in labels]
-    figure = _figure(ax)
+    figure = _get_figure(ax)
     figure.draw_without_rendering()  # sizes and limits are known from here on
     covered = np.array([*points, *((x, y) for x, y, _ in labels)], dtype=np.float64).reshape(-1, 2)
     around = _MARKER / 72 * figure.dpi * np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)])
@@ -87,7 +87,7 @@ def add_labels(
 def number_points(
     ax: Axes, named: Sequence[tuple[float, float, str]], points: Iterable[tuple[float, float]] = ()
 ) -> None:
-    """Number points in the axes, and name them in a legend below, after what else has a label.
+    """Number points in the axes, and name them in a legend below.
 
     Args:
         ax: the axes, with all else drawn.
@@ -110,15 +110,15 @@ def _draw_legend_below(ax: Axes, numbered: Mapping[str, str]) -> None:
     ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=at, fontsize=8, frameon=False)
 
 
-def _figure(ax: Axes) -> Figure:
+def _get_figure(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure
 
 
 def below(ax: Axes, points: float) -> Transform:
-    """Return the shift to ``points`` below where one would be."""
-    return ScaledTranslation(0, -points / 72, _figure(ax).dpi_scale_trans)
+    """Return the transform that moves something ``points`` down."""
+    return ScaledTranslation(0, -points / 72, _get_figure(ax).dpi_scale_trans)
 
 
 def draw_extents(ax: Axes, extents: Iterable[Extent]) -> float:

@@ -1,4 +1,4 @@
-"""What a layer is for, by its kind, and the color of that in pictures."""
+"""Families of layers by their kind, and their colors in pictures."""
 
 from __future__ import annotations
 
@@ -49,29 +49,30 @@ _OTHER_WORDS = {
 }
 
 
-def _bare(kind: str) -> str:
-    """Return what a module's class and its function have in common: LeakyReLU and leaky_relu_, Conv2d and conv1d."""
+def _strip_kind(kind: str) -> str:
+    r"""Return the stem of a layer's kind, equal for a module and its function.
+
+    LeakyReLU and leaky_relu_ have one stem, and so have Conv2d and conv1d.
+    """
     return re.sub(r"[123]d$", "", kind.lower().replace("_", ""))
 
 
-def _families() -> dict[str, str]:
-    named = {_bare(word): family for family, words in _OTHER_WORDS.items() for word in words.split()}
-    for name, value in vars(nn).items():
-        if isinstance(value, type) and (family := _OF_TORCH_MODULE.get(value.__module__.rpartition(".")[2])):
-            named.setdefault(_bare(name), family)
-    return named
-
-
-_FAMILIES = _families()
+_FAMILIES = {
+    _strip_kind(name): family
+    for name, value in vars(nn).items()
+    if isinstance(value, type) and (family := _OF_TORCH_MODULE.get(value.__module__.rpartition(".")[2]))
+} | {_strip_kind(word): family for family, words in _OTHER_WORDS.items() for word in words.split()}
 
 
 def layer_family(kind: str) -> str:
-    """Return the family of a kind of layer, a key of :data:`FAMILY_COLORS`; ``other`` for what torch does not have.
+    """Return the family of a kind of layer, a key of :data:`FAMILY_COLORS`.
+
+    It is ``other`` for what torch does not have.
 
     Example:
         >>> layer_family("ConvTranspose2d"), layer_family("leaky_relu_"), layer_family("MyGate")
         ('convolution', 'activation', 'other')
     """
-    bare = _bare(kind)
+    bare = _strip_kind(kind)
     endings = (ending for ending in ("norm", "activation") if bare.endswith(ending))  # LlamaRMSNorm, GELUActivation
     return _FAMILIES.get(bare) or next(endings, "other")

@@ -1,4 +1,4 @@
-"""Files: named by the user, written whole or not at all, by one process at a time, never larger than they may be."""
+"""Files: checked paths, atomic writes, one writer at a time, limits of size."""
 
 from hessrank.files.atomic_write import check_writable, written_whole
 

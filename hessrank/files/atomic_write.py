@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; flush and rename it at the end, remove it if anything went wrong.
+    """Give a path to write to, and rename it to ``path`` at the end.
+
+    The file is flushed first, and removed if anything went wrong.
 
     A file that is there keeps its mode. A link is replaced; what it points to stays as it is.
 
@@ -42,7 +44,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def _put_in_place(beside: Path, path: Path) -> None:
-    """Rename a file so that after a loss of power either it or the old one is there, whole."""
+    """Rename a file so that a loss of power leaves the old or the new one whole."""
     with contextlib.suppress(FileNotFoundError):
         before = path.lstat()
         if stat.S_ISREG(before.st_mode):

@@ -1,4 +1,4 @@
-"""One process writes at a time, and what a killed one did not finish is known by its name.
+"""Lets one process write at a time, and removes what a killed one left.
 
 A lock file beside what is written says who writes, and lists the temporary files that are not finished. The lock
 itself is the kernel's, and goes with its process: the file of a killed one is taken over, and what it lists, removed.
@@ -61,7 +61,9 @@ class WriterLock:
         return target.parent.resolve().is_relative_to(self.folder)
 
     def make_temporary(self, target: Path) -> Path:
-        """Make an empty file beside ``target`` that nobody could foresee, and list it before it is there.
+        """Make an empty file of a random name beside ``target``, and list it.
+
+        It is listed before it is there.
 
         Raises:
             OSError: it cannot be made.
@@ -77,7 +79,7 @@ class WriterLock:
         return beside
 
     def remove_temporary(self, beside: Path) -> None:
-        """Remove a file that :meth:`make_temporary` made, if it is still there, and strike it from the list."""
+        """Remove a file of :meth:`make_temporary`, and strike it from the list."""
         beside.unlink(missing_ok=True)
         self._pending.discard(beside)
         if not self._pending:
@@ -96,7 +98,7 @@ _active: ContextVar[WriterLock | None] = ContextVar("hessrank_writer_lock", defa
 
 @contextmanager
 def one_writer(target: str | Path) -> Iterator[WriterLock]:
-    """Be the one process that writes to ``target`` until the block is left; remove what a killed one left.
+    """Hold the lock of ``target`` for the block; remove what a killed process left.
 
     Args:
         target: a file, beside which ``….lock`` lies, or a folder, in which ``hessrank.lock`` lies.
@@ -115,7 +117,10 @@ def one_writer(target: str | Path) -> Iterator[WriterLock]:
 
 @contextmanager
 def writer_of(target: Path) -> Iterator[WriterLock]:
-    """Give the lock of the block around this one if it covers ``target``, else be its one writer."""
+    """Give the lock of the block around this one, or a new lock of ``target``.
+
+    The lock around is taken if it covers ``target``.
+    """
     lock = _active.get()
     if lock is not None and lock.covers(target):
         yield lock
@@ -127,15 +132,16 @@ def writer_of(target: Path) -> Iterator[WriterLock]:
 def acquire(target: Path) -> WriterLock:
     """Return the lock of ``target``; otherwise as :func:`one_writer`."""
     try:
-        path = _lock_file(target)
+        folder = target.is_dir()
+        path = target.resolve() / IN_FOLDER if folder else target.parent.resolve() / f"{target.name}.lock"
         with _guard:
             if path in _held:
                 raise OutputError(f"{target}: this very process is writing it already")
             _held.add(path)
         try:
-            descriptor = _opened(path, target)
+            descriptor = _open_locked(path, target)
             try:
-                _remove_unfinished(path, _content(path, descriptor))
+                _remove_unfinished(path, _read_content(path, descriptor))
                 return WriterLock(path, descriptor)
             except BaseException:
                 os.close(descriptor)
@@ -147,13 +153,7 @@ def acquire(target: Path) -> WriterLock:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
-def _lock_file(target: Path) -> Path:
-    if target.is_dir():
-        return target.resolve() / IN_FOLDER
-    return target.parent.resolve() / f"{target.name}.lock"
-
-
-def _opened(path: Path, target: Path) -> int:
+def _open_locked(path: Path, target: Path) -> int:
     """Return the open lock file once the kernel's lock on it is ours."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -176,13 +176,13 @@ def _lock(path: Path, descriptor: int, target: Path) -> None:
             return
     except OSError as error:
         if error.errno not in _NO_KERNEL_LOCKS:
-            raise _busy(path, descriptor, target, "wait for it, or stop it") from error
-    if os.pread(descriptor, 1, 0) and not _is_gone(_owner(_content(path, descriptor))):
-        raise _busy(path, descriptor, target, f"wait for it; if it is gone, remove {path}")
+            raise _make_busy_error(path, descriptor, target, "wait for it, or stop it") from error
+    if os.pread(descriptor, 1, 0) and not _is_gone(_find_owner(_read_content(path, descriptor))):
+        raise _make_busy_error(path, descriptor, target, f"wait for it; if it is gone, remove {path}")
 
 
-def _busy(path: Path, descriptor: int, target: Path, remedy: str) -> OutputError:
-    owner = _owner(_content(path, descriptor))
+def _make_busy_error(path: Path, descriptor: int, target: Path, remedy: str) -> OutputError:
+    owner = _find_owner(_read_content(path, descriptor))
     who = f"process {owner['process']} on {owner['host']}" if owner else "another process"
     return OutputError(f"{target}: {who} is writing it: {remedy}, or give another name to write to")
 
@@ -197,7 +197,10 @@ def _is_in_place(path: Path, descriptor: int) -> bool:
 
 
 def _is_gone(owner: dict[str, Any]) -> bool:
-    """Return whether the owner ran on this machine and does no more; where the kernel keeps no locks."""
+    """Return whether the owner ran on this machine and has ended.
+
+    It is asked where the kernel keeps no locks.
+    """
     if not owner or owner["host"] != socket.gethostname() or fcntl is None:
         return not owner
     try:
@@ -209,8 +212,10 @@ def _is_gone(owner: dict[str, Any]) -> bool:
     return False
 
 
-def _content(path: Path, descriptor: int) -> list[Any]:
-    """Return the owner and the unfinished files that a lock file names; nothing if its owner wrote nothing yet.
+def _read_content(path: Path, descriptor: int) -> list[Any]:
+    """Return the owner and the unfinished files that a lock file names.
+
+    There are none if its owner has written nothing yet.
 
     Raises:
         OutputError: it is some other file.
@@ -227,15 +232,18 @@ def _content(path: Path, descriptor: int) -> list[Any]:
     return found
 
 
-def _owner(content: list[Any]) -> dict[str, Any]:
-    """Return who holds a lock, as it is written in its file; nothing if that is damaged."""
+def _find_owner(content: list[Any]) -> dict[str, Any]:
+    """Return the owner that a lock file names; empty if the file is damaged."""
     owner = content[0] if content else {}
     good = isinstance(owner.get("process"), int) and isinstance(owner.get("host"), str)
     return owner if good else {}
 
 
 def _remove_unfinished(path: Path, content: list[Any]) -> None:
-    """Remove the temporary files that a lock lists: in its folder, of a name that only hessrank gives, no links."""
+    """Remove the temporary files that a lock lists.
+
+    They lie in its folder, have a name that only hessrank gives, and are no links.
+    """
     for entry in content[1:]:
         if not isinstance(entry, str) or not _TEMPORARY.fullmatch(Path(entry).name) or "\0" in entry:
             continue

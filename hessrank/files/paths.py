@@ -1,4 +1,4 @@
-"""Files as the user named them: that they are there and can be read."""
+"""Checks that the paths a user gives exist and can be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hessrank.text import one_line, printable
 
 
 def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
-    """Return ``path`` with ``~`` expanded, once it is known to exist.
+    """Return ``path`` with ``~`` expanded, if something is there.
 
     Args:
         path: a file or a folder.
@@ -32,16 +32,16 @@ def existing_path(path: str | os.PathLike[str], *, error: type[HessrankError]) -
     except FileNotFoundError:
         pass
     except (OSError, RuntimeError, ValueError) as problem:  # no such user as ~name; a name that no file can have
-        raise error(f"{shown}: cannot be looked up: {_reason(problem)}") from problem
+        raise error(f"{shown}: cannot be looked up: {_explain_problem(problem)}") from problem
     if found.is_symlink():
         raise error(f"{shown}: this is a link to what is not there, {shown_path(found.readlink())}")
     if not found.parent.is_dir():
         raise error(f"{shown}: there is no folder {printable(str(found.parent))!r}")
-    raise error(f"{shown}: there is no such file{_nearest(found)}")
+    raise error(f"{shown}: there is no such file{_suggest_nearest(found)}")
 
 
 def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -> Path:
-    """Return ``path`` with ``~`` expanded, once it is known to be a regular file that opens for reading.
+    """Return ``path`` with ``~`` expanded, if it is a regular, readable file.
 
     Args:
         path: the file.
@@ -69,7 +69,7 @@ def readable_file(path: str | os.PathLike[str], *, error: type[HessrankError]) -
 
 
 def bounded_bytes(path: Path, most: int, what: str, *, error: type[HessrankError]) -> bytes:
-    """Return what a file holds that is no larger than it can be.
+    """Return the bytes of a file that is no larger than ``most``.
 
     Args:
         path: the file.
@@ -86,11 +86,14 @@ def bounded_bytes(path: Path, most: int, what: str, *, error: type[HessrankError
             raise error(f"{shown_path(path)}: larger than {most // 2**20} MiB: not {what}")
         return path.read_bytes()
     except OSError as problem:
-        raise error(f"{shown_path(path)}: cannot be read: {_reason(problem)}") from problem
+        raise error(f"{shown_path(path)}: cannot be read: {_explain_problem(problem)}") from problem
 
 
 def resolved(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path without links; where there is none (a circle of links), the path as it is."""
+    """Return the absolute path without links; the path itself if there is none.
+
+    A circle of links has none.
+    """
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError, ValueError):
@@ -98,7 +101,10 @@ def resolved(path: str | os.PathLike[str]) -> Path:
 
 
 def record_of(table: Path) -> Path:
-    """Return where the record of a table lies; of a path without a name, ``.``, somewhere that is nothing."""
+    """Return the path of a table's record.
+
+    Of a path without a name, ``.``, it is a path where nothing is.
+    """
     return table.parent / f"{table.stem}.json"
 
 
@@ -107,7 +113,7 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return printable(os.fspath(path)) or "''"
 
 
-def _nearest(missing: Path) -> str:
+def _suggest_nearest(missing: Path) -> str:
     try:
         siblings = [entry.name for entry in missing.parent.iterdir()]
     except OSError:
@@ -116,7 +122,7 @@ def _nearest(missing: Path) -> str:
     return f"; nearest is {shown_path(missing.with_name(near[0]))!r}" if near else ""
 
 
-def _reason(problem: BaseException) -> str:
+def _explain_problem(problem: BaseException) -> str:
     return getattr(problem, "strerror", None) or one_line(problem)
 
 

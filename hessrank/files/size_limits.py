@@ -1,4 +1,4 @@
-"""How much more than its size a file may claim, and who lifts that limit.
+"""Limits how much memory a file may claim beyond its size.
 
 A few bytes can ask for any amount of memory: an archive that is unpacked, an image of a billion pixels, a tensor that
 repeats one value, a configuration of a billion layers. What is claimed is compared with the file before it is made.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hessrank.errors import HessrankError
 from hessrank.files.paths import shown_path
-from hessrank.sizes import size_text
+from hessrank.text import size_text
 
 MOST_BYTES = 1 << 30
 """What any file may claim, in bytes."""
@@ -98,7 +98,9 @@ def check_modules(count: int, path: Path | None, *, error: type[HessrankError]) 
 
 
 def check_room(claimed: int, what: str, *, error: type[HessrankError]) -> None:
-    """Refuse what would not fit into this machine, where no file has a size to compare with.
+    """Refuse what does not fit into this machine's free memory.
+
+    It is for what has no file to compare with.
 
     Raises:
         HessrankError: (as ``error``) more than the memory that is free.
@@ -109,12 +111,14 @@ def check_room(claimed: int, what: str, *, error: type[HessrankError]) -> None:
 
 
 def check_archive(path: Path, *, error: type[HessrankError]) -> None:
-    """Refuse a zip archive that would grow when it is unpacked; one that is damaged is left to who reads it.
+    """Refuse a zip archive that grows too much when it is unpacked.
+
+    A damaged archive is left to its reader.
 
     Raises:
         HessrankError: (as ``error``) its members claim too much, or there are too many of them.
     """
-    check_contents(path, _length_of_directory(path), error=error)
+    check_contents(path, _read_directory_length(path), error=error)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -127,7 +131,7 @@ def check_archive(path: Path, *, error: type[HessrankError]) -> None:
 
 
 def free_memory() -> int:
-    """Return how many bytes of memory are free on this machine, what the kernel only caches included."""
+    """Return the bytes of free memory, with the kernel's caches."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
@@ -136,8 +140,8 @@ def free_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _length_of_directory(path: Path) -> int:
-    """Return how long the archive's directory says that it is; 0 for what is no archive."""
+def _read_directory_length(path: Path) -> int:
+    """Return the length that the archive's directory states; 0 without one."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))
         tail = file.read()

@@ -1,4 +1,4 @@
-"""Files that are gone when the work is done."""
+"""Makes folders that are removed at the end of the work."""
 
 from __future__ import annotations
 

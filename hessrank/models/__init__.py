@@ -1,4 +1,4 @@
-"""What a model file means: format told by content, weights put into a network, nothing run unasked."""
+"""Loads models: finds a file's format, fills a network, runs no code unasked."""
 
 from hessrank.models.architecture import Architecture
 from hessrank.models.load import LoadedModel, load_model

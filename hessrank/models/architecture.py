@@ -1,4 +1,4 @@
-"""The network's code: what ``--arch pkg.mod:factory`` or ``--arch file.py:factory`` names, called."""
+"""Builds a network by the code that ``--arch`` names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from torch import nn
@@ -26,7 +27,10 @@ _OWN_NETWORKS: set[type[nn.Module]] = set()
 
 
 def own_network(kind: _Network) -> _Network:
-    """Let a checkpoint name a class of hessrank's; its arguments come from the file too, so they are sizes only."""
+    """Let a checkpoint name a class of hessrank's.
+
+    Its arguments come from the file too, so they are sizes only.
+    """
     _OWN_NETWORKS.add(kind)
     return kind
 
@@ -48,19 +52,27 @@ def build(arch: Architecture, arch_args: Mapping[str, Any], *, source: str = "")
     """
     label = source or f"--arch {arch_name(arch)}"
     if not isinstance(arch_args, Mapping):
-        raise OptionError(f'--arch-args: this is {_article(arch_args)}; give names and values, {{"width": 64}}')
+        raise OptionError(f'--arch-args: this is {_describe_type(arch_args)}; give names and values, {{"width": 64}}')
     thing = import_attribute(arch, what="--arch", error=LoadError) if isinstance(arch, str) else arch
     if isinstance(thing, nn.Module):
         if arch_args:
             raise OptionError(f"{label}: this is a module already, so --arch-args has nothing to go to")
-        return _copy(thing, label)
+        try:
+            return copy_network(thing).cpu().eval()
+        except Exception as error:  # a module's attributes may refuse a copy in any way
+            raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
     if not callable(thing):
-        raise LoadError(f"{label}: this is {_article(thing)}; give a function or class that returns an nn.Module")
+        raise LoadError(
+            f"{label}: this is {_describe_type(thing)}; give a function or class that returns an nn.Module"
+        )
     return _call(thing, arch_args, label)
 
 
 def arch_name(arch: Architecture) -> str:
-    """Return what to call ``arch`` in messages and reports: the reference, or ``module:qualified_name``."""
+    """Return the name of ``arch`` for messages and reports.
+
+    It is the reference, or ``module:qualified_name``.
+    """
     if isinstance(arch, str):
         return arch
     named = type(arch) if isinstance(arch, nn.Module) else arch
@@ -68,7 +80,9 @@ def arch_name(arch: Architecture) -> str:
 
 
 def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
-    """Return the class of hessrank that a checkpoint names; nothing else is imported on a file's word.
+    """Return the class of hessrank that a checkpoint names.
+
+    Nothing else is imported on a file's word.
 
     Only a class marked by :func:`own_network` will do: other functions and modules of ours could be given arguments
     that make them import more (a quantizer's observer), and ``hessrank.x:os.system`` is not ours.
@@ -94,13 +108,6 @@ def import_ours(arch: str, *, source: str) -> Callable[..., nn.Module]:
     raise LoadError(f"{source}: {printable(arch)} is not a network of hessrank; {remedy}")
 
 
-def _copy(module: nn.Module, label: str) -> nn.Module:
-    try:
-        return copy_network(module).cpu().eval()
-    except Exception as error:  # a module's attributes may refuse a copy in any way
-        raise LoadError(f"{label}: this module cannot be copied: {one_line(error)}; give a factory") from error
-
-
 def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str) -> nn.Module:
     given = f" with {printable(json.dumps(dict(arch_args), default=repr))}" if arch_args else ""
     try:
@@ -109,23 +116,20 @@ def _call(factory: Callable[..., Any], arch_args: Mapping[str, Any], label: str)
             if isinstance(made, nn.Module):
                 return take_out(made).cpu().eval()
     except LoadError as error:
-        takes = f"; it takes {_signature(factory)}" if isinstance(error.__cause__, TypeError) else ""
+        takes = ""
+        if isinstance(error.__cause__, TypeError):
+            takes = "; it takes (…)"
+            with suppress(TypeError, ValueError):  # some callables have no signature
+                takes = f"; it takes {inspect.signature(factory)}"
         raise LoadError(f"{error}{takes}") from error.__cause__
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise LoadError(f"{label}: out of memory: the network that it makes{given} does not fit") from error
-    raise LoadError(f"{label}: it returned {_article(made)}, not an nn.Module")
+    raise LoadError(f"{label}: it returned {_describe_type(made)}, not an nn.Module")
 
 
-def _signature(factory: Callable[..., Any]) -> str:
-    try:
-        return str(inspect.signature(factory))
-    except (TypeError, ValueError):
-        return "(…)"
-
-
-def _article(thing: object) -> str:
+def _describe_type(thing: object) -> str:
     if thing is None:
         return "None"
     kind = type(thing).__name__

@@ -1,4 +1,4 @@
-"""Programs that ``torch.export.save`` wrote (``.pt2``), as modules that kept their names.
+"""Reads programs that ``torch.export.save`` wrote (``.pt2``), with their names.
 
 Such a file can run code when it is read: ``torch.export.load`` reads some tensors with
 ``weights_only=False``, falls back from ``weights_only=True`` to a full pickle for the sample inputs, and
@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from hessrank.errors import LoadError
 from hessrank.files.size_limits import check_archive
 from hessrank.text import one_line, shape_text
-from hessrank.user_code import contained
+from hessrank.user_code import keep_process_state
 
 
 def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor | None]:
-    """Return the program as a module, and its sample input if that is one tensor (batch first).
+    """Return the program as a module, and its sample input if it is one tensor.
+
+    The input's first dimension counts the samples.
 
     Raises:
         LoadError: the file is not trusted, damaged, or holds no exported program.
@@ -37,30 +39,29 @@ def read_exported(path: Path, *, trust_pickle: bool) -> tuple[nn.Module, Tensor 
         )
     check_archive(path, error=LoadError)
     try:
-        with _quiet(), contained(), path.open("rb") as file:
+        with _silence(), keep_process_state(), path.open("rb") as file:
             program = torch.export.load(file)
             module = torch.export.unflatten(program)
     except Exception as error:  # torch.export raises several kinds here
         raise LoadError(f"{path}: torch.export cannot read this program: {one_line(error)}") from error
-    return module.eval(), _single_tensor(program.example_inputs)
-
-
-def _single_tensor(example: tuple[tuple[Any, ...], dict[str, Any]] | None) -> Tensor | None:
-    args, kwargs = example or ((), {})
-    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor) or args[0].ndim == 0:
-        return None
-    return args[0].detach()
+    example: tuple[Any, Any] = program.example_inputs or ((), {})
+    args, kwargs = example
+    single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and args[0].ndim > 0
+    return module.eval(), args[0].detach() if single else None
 
 
 def exported_note(inputs: Tensor | None) -> str:
-    """Return what a user should know of an exported program: which shapes it takes."""
+    """Return a sentence on the shapes that an exported program takes."""
     shape = f" with an input of {shape_text(tuple(inputs.shape))}" if inputs is not None else ""
     return f"exported{shape}; other shapes run only along dimensions that were exported as dynamic"
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence torch.export's log, which prints the traceback of an error it then raises again."""
+def _silence() -> Iterator[None]:
+    """Silence torch.export's log inside the block.
+
+    It prints the traceback of an error that is then raised again.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""What a model file is, told by its content: the readers' own errors mislead when it is something else."""
+"""Finds the format of a model file by its content."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hessrank.errors import HessrankError, LoadError
 from hessrank.files.size_limits import check_archive, check_contents
+from hessrank.text import DOTS, listed
 
 
 class Format(Enum):
@@ -19,6 +20,7 @@ class Format(Enum):
     EXPORTED = "written by torch.export.save"
 
 
+_LONGEST_HEADER = 100_000_000  # bytes: safetensors' own limit
 _TORCH_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # 0x1950a86a20f9469cfc6c, pickled as a long integer
 _STATE_DICT = "save its state_dict with torch.save and give the architecture with --arch"
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
@@ -44,7 +46,7 @@ _ONNX = re.compile(rb"\x08[\x03-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]")  # ir_vers
 _NO_MODEL = "not a model file that hessrank knows (torch.save, safetensors, torch.export .pt2)"
 
 
-def sniff(path: Path) -> Format:
+def detect_format(path: Path) -> Format:
     """Return the format of the file, whatever its name ends with.
 
     Raises:
@@ -57,10 +59,10 @@ def sniff(path: Path) -> Format:
         raise LoadError(f"{path}: the file is empty; copy or download it again")
     if head.startswith(b"PK\x03\x04"):
         check_archive(path, error=LoadError)
-        return _sniff_zip(path)
+        return _detect_in_zip(path)
     if _TORCH_MAGIC in head[:32]:
         return Format.TORCH
-    if _is_safetensors(head):
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
         return Format.SAFETENSORS
     raise LoadError(f"{path}: this is {_describe(head)}")
 
@@ -75,11 +77,6 @@ def check_header(path: Path, *, error: type[HessrankError]) -> None:
         check_contents(path, min(int.from_bytes(file.read(8), "little"), path.stat().st_size), error=error)
 
 
-def _is_safetensors(head: bytes) -> bool:
-    """Whether the file starts with a header length below safetensors' limit and the header's brace."""
-    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000
-
-
 def _describe(head: bytes) -> str:
     for offset, magic, meaning in _MAGIC:
         if head[offset:].startswith(magic):
@@ -89,20 +86,21 @@ def _describe(head: bytes) -> str:
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "an HTML page, most likely a failed download; download the model again"
-    if b"\0" not in head and _is_text(head):
+    if _is_text(head):
         return f"a text file, {_NO_MODEL}"
     return _NO_MODEL
 
 
 def _is_text(head: bytes) -> bool:
+    """Return whether a file starts as UTF-8 text does, without a NUL."""
     try:
         head[:-4].decode()  # a character may be cut at the end
     except UnicodeDecodeError:
         return False
-    return True
+    return b"\0" not in head
 
 
-def _sniff_zip(path: Path) -> Format:
+def _detect_in_zip(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -126,5 +124,5 @@ def _describe_zip(names: list[str]) -> str:
         return f"a Keras model; hessrank reads PyTorch models: port it, {_STATE_DICT}"
     if names and all(name.endswith(".npy") for name in names):
         return "an archive of NumPy arrays, not a model; give it as --data"
-    listed = ", ".join(repr(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
-    return f"a zip archive that holds {listed or 'nothing'}; unpack it and give the model file inside"
+    held = listed(map(repr, names), 3, DOTS) or "nothing"
+    return f"a zip archive that holds {held}; unpack it and give the model file inside"

@@ -1,4 +1,4 @@
-"""A network from a file, whatever wrote the file."""
+"""Loads a network from a file of any format."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hessrank.errors import LoadError
 from hessrank.files.paths import readable_file, sha256_of
 from hessrank.models.architecture import Architecture, arch_name, build, import_ours
 from hessrank.models.exported import exported_note, read_exported
-from hessrank.models.file_format import Format, check_header, sniff
+from hessrank.models.file_format import Format, check_header, detect_format
 from hessrank.models.match_weights import fits, ignored_notes, load_weights, without_ignored
 from hessrank.models.model_checkpoint import is_checkpoint, parse_checkpoint
 from hessrank.models.pickles import read_pickle
 from hessrank.models.pretrained import folder_sha256, pretrained_folder, read_pretrained
-from hessrank.models.size_check import build_without_memory, built_within
+from hessrank.models.size_check import build_without_memory, limit_size
 from hessrank.models.weight_entries import (
     Entry,
     describe_held,
@@ -92,7 +92,9 @@ def load_model(
     weights_key: str | None = None,
     ignore_keys: Sequence[str] = (),
 ) -> LoadedModel:
-    """Read a network: our checkpoint, a state dict, safetensors, a ``.pt2``, a pickled module, transformers' folder.
+    """Read a network from a file, or from a folder of transformers.
+
+    The file is our checkpoint, a state dict, safetensors, a ``.pt2`` or a pickled module.
 
     No code of the file is run unless ``trust_pickle`` is set. With ``arch``, the weights go into the network
     that ``arch`` makes, also those of a pickled module.
@@ -118,7 +120,7 @@ def load_model(
     if folder is not None:
         return _from_pretrained(_Request(folder, arch, arch_args, trust_pickle, weights_key, patterns))
     file = readable_file(path, error=LoadError)
-    kind = sniff(file)
+    kind = detect_format(file)
     request = _Request(file, arch, arch_args, trust_pickle, weights_key, patterns)
     reader = {
         Format.TORCH: _from_torch,
@@ -146,7 +148,7 @@ def _from_exported(request: _Request) -> LoadedModel:
         raise LoadError(f"{request.path}: a torch.export program holds its own network; leave --arch out")
     request.refuse_choice("a torch.export program")
     model, inputs = read_exported(request.path, trust_pickle=request.trust_pickle)
-    return _loaded(
+    return _make_loaded(
         request,
         model,
         "torch.export program",
@@ -177,14 +179,14 @@ def _from_torch(request: _Request) -> LoadedModel:
     if not entries:
         raise LoadError(f"{request.path}: no network and no state dict in it, but {describe_held(held)}")
     if request.arch is None:
-        for entry in _asked_for(request, entries):
+        for entry in _choose_entries(request, entries):
             if isinstance(entry.content, nn.Module):
                 return _from_module(request, entry, entries)
     return _from_entries(request, entries, "state dict")
 
 
-def _asked_for(request: _Request, entries: list[Entry], model: nn.Module | None = None) -> list[Entry]:
-    """Return the entry that ``weights_key`` names; all of them where nobody says which."""
+def _choose_entries(request: _Request, entries: list[Entry], model: nn.Module | None = None) -> list[Entry]:
+    """Return the entry that ``weights_key`` names; all without a key."""
     if request.weights_key is None:
         return entries
     return [choose_weights(entries, request.weights_key, model, source=str(request.path))]
@@ -193,7 +195,7 @@ def _asked_for(request: _Request, entries: list[Entry], model: nn.Module | None 
 def _from_module(request: _Request, entry: Entry, entries: list[Entry]) -> LoadedModel:
     assert isinstance(entry.content, nn.Module)
     unwrapped = tuple(f"took the network out of {name}" for name in wrappers_of(entry.content))
-    return _loaded(
+    return _make_loaded(
         request,
         take_out(entry.content).cpu().eval(),
         "pickled module",
@@ -206,16 +208,16 @@ def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
     source = str(request.path)
     checkpoint = parse_checkpoint(held, source=source)
     arch_args = checkpoint.arch_args if request.arch_args is None else request.arch_args
-    with built_within(request.path):
+    with limit_size(request.path):
         if request.arch is None:
             ours = import_ours(checkpoint.arch, source=source)
             build_without_memory(ours, arch_args)
             model = build(ours, arch_args, source=f"{source}: its architecture {checkpoint.arch}")
         else:
             model = build(request.arch, arch_args)
-    (entry,) = _asked_for(request, [Entry("model", checkpoint.state)], model)
-    ignored, notes = _put(request, model, entry, source)
-    return _loaded(
+    (entry,) = _choose_entries(request, [Entry("model", checkpoint.state)], model)
+    ignored, notes = _put_weights(request, model, entry, source)
+    return _make_loaded(
         request,
         model,
         "hessrank checkpoint",
@@ -228,25 +230,30 @@ def _from_checkpoint(request: _Request, held: Mapping[str, Any]) -> LoadedModel:
     )
 
 
-def _put(request: _Request, model: nn.Module, entry: Entry, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Put an entry's weights into a network; return the keys that were left out, and notes."""
+def _put_weights(
+    request: _Request, model: nn.Module, entry: Entry, source: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Put an entry's weights into a network; return the ignored keys and notes."""
     state, ignored = without_ignored(model, entry.state_dict(), request.ignore_keys)
     notes = load_weights(model, state, source=source, may_ignore=True)
     return ignored, (*notes, *ignored_notes(ignored, request.ignore_keys))
 
 
 def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> LoadedModel:
-    """Put what was asked for, or the first entry that fits, else the first one, into the network of ``--arch``."""
+    """Put the asked or the first fitting entry into the network of ``--arch``.
+
+    Where none fits, it is the first one, for the message.
+    """
     if request.arch is None:
-        raise LoadError(f"{request.path}: {needs_arch(_asked_for(request, entries)[0])}")
+        raise LoadError(f"{request.path}: {needs_arch(_choose_entries(request, entries)[0])}")
     arch_args = {} if request.arch_args is None else request.arch_args
-    with built_within(request.path):
+    with limit_size(request.path):
         model = build(request.arch, arch_args)
-    asked = _asked_for(request, entries, model)
+    asked = _choose_entries(request, entries, model)
     entry = next((e for e in asked if fits(model, e.state_dict(), request.ignore_keys)), asked[0])
     source = f"{request.path} ({printable(entry.name)})" if entry.name else str(request.path)
     try:
-        ignored, notes = _put(request, model, entry, source)
+        ignored, notes = _put_weights(request, model, entry, source)
     except LoadError as error:
         others = [name for name in fitting_groups(entries, model, request.ignore_keys) if name != entry.name]
         if not others:
@@ -255,7 +262,7 @@ def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> 
         raise LoadError(
             f"{error}; weights that fit are under {listed}: --weights-key {printable(others[0])}"
         ) from error
-    return _loaded(
+    return _make_loaded(
         request,
         model,
         format_name,
@@ -267,5 +274,5 @@ def _from_entries(request: _Request, entries: list[Entry], format_name: str) -> 
     )
 
 
-def _loaded(request: _Request, model: nn.Module, format_name: str, **parts: Any) -> LoadedModel:
+def _make_loaded(request: _Request, model: nn.Module, format_name: str, **parts: Any) -> LoadedModel:
     return LoadedModel(model, format_name, str(request.path), sha256_of(request.path), **parts)

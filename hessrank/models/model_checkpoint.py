@@ -1,4 +1,4 @@
-"""Checkpoints of our own: weights, and how to build the network they belong to."""
+"""Writes and reads hessrank's checkpoints: weights and how to build a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hessrank.errors import LoadError, OutputError
 from hessrank.files.atomic_write import written_whole
 from hessrank.models.pickles import unsafe_names
-from hessrank.models.wrappers import looked_through
+from hessrank.models.wrappers import without_wrappers
 from hessrank.text import one_line
 
 CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1
@@ -24,7 +24,7 @@ CHECKPOINT, CHECKPOINT_VERSION = "hessrank", 1
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ModelCheckpoint:
     """What a checkpoint of ours holds.
 
     Attributes:
@@ -52,7 +52,9 @@ def save_checkpoint(
     inputs: Tensor | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the weights of ``model`` and how to build it; `load_model` reads the file without ``--arch``.
+    """Write the weights of ``model``, and how to build it.
+
+    `load_model` reads the file without ``--arch``.
 
     The file appears whole or not at all, is readable with ``torch.load(weights_only=True)``, and has the same
     bytes for the same content. ``arch`` is imported on loading only if it is a module class inside
@@ -70,8 +72,11 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written, or a value is not plain.
     """
-    with looked_through(model) as network:
-        state = {name: _detached(value) for name, value in network.state_dict().items()}
+    with without_wrappers(model) as network:
+        state = {
+            name: value.detach().cpu() if isinstance(value, Tensor) else value
+            for name, value in network.state_dict().items()
+        }
     content = {
         CHECKPOINT: CHECKPOINT_VERSION,
         "arch": arch,
@@ -84,22 +89,18 @@ def save_checkpoint(
     write_checkpoint(Path(path).expanduser(), content)
 
 
-def _detached(value: Any) -> Any:
-    return value.detach().cpu() if isinstance(value, Tensor) else value
-
-
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a dict of tensors and plain values beside ``path``, check that it can be read safely, and rename.
+    """Write a dict of tensors and plain values, and check that it is safe to read.
 
     Raises:
         OutputError: the file cannot be written, or a value is not plain.
     """
     with written_whole(path) as beside:
         try:
-            with beside.open("wb") as file:
-                torch.save(_canonical(dict(content), {}), file)  # to a file object: no file name gets into the bytes
+            with beside.open("wb") as file:  # to a file object: no file name gets into the bytes
+                torch.save(_make_canonical(dict(content), {}), file)
         except (AttributeError, TypeError, RuntimeError, pickle.PicklingError) as error:
-            raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+            raise OutputError(f"{path}: cannot be written: {_explain_failure(error)}") from error
         if unsafe := unsafe_names(beside):
             raise OutputError(
                 f"{path}: a checkpoint holds tensors and plain values only, not {', '.join(unsafe)}; "
@@ -107,8 +108,8 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             )
 
 
-def _canonical(value: Any, texts: dict[str, str]) -> Any:
-    """Return the same content in containers of its own, equal strings as one object.
+def _make_canonical(value: Any, texts: dict[str, str]) -> Any:
+    """Return the same content in new containers, equal strings as one object.
 
     A pickle says of an object that comes again where it was: which strings are one object, and not only equal,
     depends on where they came from, and would show in the bytes.
@@ -121,17 +122,20 @@ def _canonical(value: Any, texts: dict[str, str]) -> Any:
         return texts.setdefault(value, value)
     if type(value) in (dict, OrderedDict):
         made = type(value)()
-        made |= {_canonical(key, texts): _canonical(one, texts) for key, one in value.items()}
+        made |= {_make_canonical(key, texts): _make_canonical(item, texts) for key, item in value.items()}
         if hasattr(value, "_metadata"):  # versions of a state dict's modules
-            made._metadata = _canonical(value._metadata, texts)
+            made._metadata = _make_canonical(value._metadata, texts)
         return made
     if type(value) in (list, tuple):
-        return type(value)(_canonical(one, texts) for one in value)
+        return type(value)(_make_canonical(item, texts) for item in value)
     return value
 
 
-def _reason(error: BaseException) -> str:
-    """Return why writing failed: torch hides a full disk behind a remark on its own file format."""
+def _explain_failure(error: BaseException) -> str:
+    """Return why writing failed.
+
+    torch hides a full disk behind a remark on its own file format.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -141,11 +145,11 @@ def _reason(error: BaseException) -> str:
 
 
 def is_checkpoint(held: object) -> bool:
-    """Whether what a file holds claims to be a checkpoint of ours."""
+    """Return whether what a file holds claims to be a checkpoint of ours."""
     return isinstance(held, Mapping) and isinstance(held.get(CHECKPOINT), int)
 
 
-def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
+def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> ModelCheckpoint:
     """Return a checkpoint's parts, each of the type it should have.
 
     Args:
@@ -164,21 +168,18 @@ def parse_checkpoint(held: Mapping[str, Any], *, source: str) -> Checkpoint:
     parts = {
         "arch": isinstance(held.get("arch"), str),
         "arch_args": isinstance(held.get("arch_args"), dict),
-        "input_shape": shape is None or _is_shape(shape),
+        "input_shape": shape is None
+        or (isinstance(shape, list | tuple) and all(isinstance(size, int) and size > 0 for size in shape)),
         "inputs": held.get("inputs") is None or isinstance(held.get("inputs"), Tensor),
         "model": isinstance(held.get("model"), Mapping),
     }
     for name, good in parts.items():
         if not good:
             raise LoadError(f"{source}: a hessrank checkpoint whose entry {name!r} is missing or of the wrong type")
-    return Checkpoint(
+    return ModelCheckpoint(
         held["arch"],
         held["arch_args"],
         None if shape is None else tuple(shape),
         held.get("inputs"),
         dict(held["model"]),
     )
-
-
-def _is_shape(shape: object) -> bool:
-    return isinstance(shape, list | tuple) and all(isinstance(size, int) and size > 0 for size in shape)

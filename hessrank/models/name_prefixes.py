@@ -1,4 +1,4 @@
-"""Prefixes that wrappers put before every name (``module.``, ``_orig_mod.``), taken off where that helps."""
+"""Removes prefixes of wrappers (``module.``, ``_orig_mod.``) where that helps."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
         wanted: the names of the network's own state dict.
     """
     best: tuple[dict[str, T], tuple[str, ...]] = (dict(state), ())
-    most = _matches(state, wanted)
+    most = _count_matches(state, wanted)
     level = [best]
     for _ in range(_DEEPEST):
         if most == len(state):
             break
-        level = [shorter for names, notes in level for shorter in _shortened(names, notes)]
+        level = [shorter for names, notes in level for shorter in _remove_each_prefix(names, notes)]
         for names, notes in level:
-            if (matches := _matches(names, wanted)) > most:
+            if (matches := _count_matches(names, wanted)) > most:
                 best, most = (names, notes), matches
     names, notes = best
     if _COUNTER in names and _COUNTER not in wanted and any(WRAPPERS[0] in note for note in notes):
@@ -42,19 +42,20 @@ def strip_prefixes(state: Mapping[str, T], wanted: Collection[str]) -> tuple[dic
     return best
 
 
-def _shortened(names: dict[str, T], notes: tuple[str, ...]) -> Iterator[tuple[dict[str, T], tuple[str, ...]]]:
+def _remove_each_prefix(
+    names: dict[str, T], notes: tuple[str, ...]
+) -> Iterator[tuple[dict[str, T], tuple[str, ...]]]:
     """Yield ``names`` less each prefix that some of them have."""
     for prefix in WRAPPERS + OUTER:
-        shorter = {_without(name, prefix): value for name, value in names.items()}
+        inside = prefix in WRAPPERS  # these may stand around a part of a network too
+        shorter = {
+            name.removeprefix(prefix).replace(f".{prefix}", ".") if inside else name.removeprefix(prefix): value
+            for name, value in names.items()
+        }
         changed = len(names.keys() - shorter.keys())
         if changed and len(shorter) == len(names):
             yield shorter, (*notes, f"removed {prefix!r} from {changed} key{'s' if changed > 1 else ''}")
 
 
-def _without(name: str, prefix: str) -> str:
-    name = name.removeprefix(prefix)
-    return name.replace("." + prefix, ".") if prefix in WRAPPERS else name
-
-
-def _matches(names: Mapping[str, T], wanted: Collection[str]) -> int:
+def _count_matches(names: Mapping[str, T], wanted: Collection[str]) -> int:
     return sum(name in wanted for name in names)

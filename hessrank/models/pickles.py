@@ -1,4 +1,4 @@
-"""What ``torch.save`` wrote, read without running code unless the user says that the file is trusted."""
+"""Reads files of ``torch.save``, without running code unless they are trusted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hessrank.errors import LoadError
 from hessrank.files.size_limits import check_archive
 from hessrank.models.tensors import check_tensors
 from hessrank.out_of_memory import is_out_of_memory
-from hessrank.text import one_line, printable
-from hessrank.user_code import contained
+from hessrank.text import IN_ALL, listed, one_line, printable
+from hessrank.user_code import keep_process_state
 
 _LISTED = 4
 TOO_LARGE = "it does not fit into memory, or is damaged and claims more than it holds"
@@ -42,20 +42,22 @@ def read_pickle(path: Path, *, trust_pickle: bool) -> Any:
         held = load_tensors(path)
     except Exception as error:  # torch raises several kinds here
         if not trust_pickle:
-            raise LoadError(f"{path}: {_refusal(path, error)}") from error
+            raise LoadError(f"{path}: {_explain_refusal(path, error)}") from error
         held = _read_trusted(path)
     check_tensors(path, held, error=LoadError)
     return held
 
 
 def load_tensors(path: Path) -> Any:
-    """Return what ``torch.load`` reads of a file without running code, its tensors on the CPU."""
+    """Read a file of ``torch.save`` without running code, onto the CPU."""
     with warnings.catch_warnings(action="ignore"):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
-    """Return the functions and classes that a pickle would call, beyond those of tensors and containers.
+    """Return the functions and classes that a pickle would call.
+
+    Those of tensors and containers are left out.
 
     Args:
         path: a file that ``torch.save`` wrote.
@@ -69,11 +71,10 @@ def unsafe_names(path: Path, error: BaseException | None = None) -> list[str]:
         return [refused.group(1)] if refused else []
 
 
-def _refusal(path: Path, error: Exception) -> str:
+def _explain_refusal(path: Path, error: Exception) -> str:
     """Return why the file was not read: it needs trust, memory, or a new copy."""
     if needed := unsafe_names(path, error):
-        more = f", … ({len(needed)} in all)" if len(needed) > _LISTED else ""
-        names = ", ".join(map(printable, needed[:_LISTED])) + more
+        names = listed(map(printable, needed), _LISTED, IN_ALL)
         return (
             f"reading this pickle would run code ({names}); if you trust who made it, add --trust-pickle "
             "(trust_pickle=True), else get its state_dict and give the architecture with --arch"
@@ -90,7 +91,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 def _read_trusted(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"), _current_folder_importable(), contained():
+        with warnings.catch_warnings(action="ignore"), _current_folder_importable(), keep_process_state():
             return torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise LoadError(
@@ -104,7 +105,7 @@ def _read_trusted(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """Let a pickle find classes in modules of the current folder, as ``python -m`` does."""
+    """Let a pickle import modules of the current folder, as ``python -m`` does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

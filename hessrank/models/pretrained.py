@@ -1,4 +1,4 @@
-"""A folder that transformers' ``save_pretrained`` wrote: ``config.json`` and weights in ``.safetensors`` files.
+"""Reads a folder of transformers' ``save_pretrained``.
 
 The network is of the class that ``config.json`` names, if transformers has such a class. No code of the folder is
 run, nothing is fetched from anywhere.
@@ -22,9 +22,9 @@ from hessrank.errors import LoadError
 from hessrank.files.paths import readable_file, sha256_of
 from hessrank.files.size_limits import check_claim
 from hessrank.models.file_format import check_header
-from hessrank.models.size_check import built_within
+from hessrank.models.size_check import limit_size
 from hessrank.requirements import install_command
-from hessrank.text import one_line, printable
+from hessrank.text import listed, one_line, printable
 
 _CONFIG = "config.json"
 _ATTENTION = "attn_implementation"
@@ -34,7 +34,7 @@ _A_PART = 100  # bytes: the least that a layer, a class or a row of an embedding
 
 
 def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
-    """Return ``path`` with ``~`` expanded if it is a folder with a ``config.json``; None for anything else."""
+    """Return ``path`` as a folder with a ``config.json``; None for anything else."""
     try:
         folder = Path(path).expanduser()
         return folder if (folder / _CONFIG).is_file() else None
@@ -45,7 +45,7 @@ def pretrained_folder(path: str | os.PathLike[str]) -> Path | None:
 def folder_sha256(folder: Path) -> str:
     """Return one SHA-256 of the configuration and all weights, in hexadecimal."""
     digest = hashlib.sha256()
-    for path in (folder / _CONFIG, *_weight_files(folder)):
+    for path in (folder / _CONFIG, *_list_weight_files(folder)):
         digest.update(os.fsencode(f"{path.name} {sha256_of(path)}\n"))
     return digest.hexdigest()
 
@@ -60,23 +60,17 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     Raises:
         LoadError: transformers is not there or does not know the class, the folder lacks weights or they do not fit.
     """
-    configuration = _json_of(folder / _CONFIG)
-    name, size = _architecture(folder, configuration), _weights_size(folder)
-    for key, number in _numbers(configuration):
+    configuration = _read_json(folder / _CONFIG)
+    name, size = _read_architecture(folder, configuration), _check_weights_size(folder)
+    for key, number in _find_numbers(configuration):
         check_claim(folder / _CONFIG, number * _A_PART, f"{printable(key)}: {number}", error=LoadError, size=size)
-    transformers = _import(folder)
-    kind = getattr(transformers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
-        raise LoadError(
-            f"{folder}: {_CONFIG} names {printable(name)!r}, which transformers {transformers.__version__} "
-            "does not have; give the .safetensors in it with --arch"
-        )
+    transformers, kind = _import_class(folder, name)
     try:
-        with built_within(folder, size=size), _quiet(transformers), torch.random.fork_rng(devices=[]):
+        with limit_size(folder, size=size), _silence(transformers), torch.random.fork_rng(devices=[]):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            _replace(config, values, folder)
+            _replace_values(config, values, folder)
             chosen = {_ATTENTION: values[_ATTENTION]} if _ATTENTION in values else {}
-            model, found = kind.from_pretrained(  # type: ignore[attr-defined]
+            model, found = kind.from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
@@ -90,14 +84,16 @@ def read_pretrained(folder: Path, values: Mapping[str, Any]) -> tuple[nn.Module,
     except Exception as error:  # transformers raises what it meets, of any type
         raise LoadError(f"{folder}: transformers cannot load it: {one_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
-        raise LoadError(f"{folder}: the weights do not fit {name}: missing {_listed(missing)}")
+        raise LoadError(
+            f"{folder}: the weights do not fit {name}: missing {listed(map(printable, missing), _LISTED)}"
+        )
     unused = sorted(found["unexpected_keys"])
-    notes = (f"{name} has no place for {_listed(unused)}: left out",) if unused else ()
+    notes = (f"{name} has no place for {listed(map(printable, unused), _LISTED)}: left out",) if unused else ()
     made: nn.Module = model.eval()
     return made, name, notes
 
 
-def _architecture(folder: Path, held: Mapping[str, Any]) -> str:
+def _read_architecture(folder: Path, held: Mapping[str, Any]) -> str:
     """Return the class that the configuration names."""
     named = held.get("architectures")
     if not (isinstance(named, list) and named and isinstance(named[0], str)):
@@ -105,7 +101,7 @@ def _architecture(folder: Path, held: Mapping[str, Any]) -> str:
     return named[0]
 
 
-def _json_of(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(readable_file(path, error=LoadError).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -115,24 +111,24 @@ def _json_of(path: Path) -> dict[str, Any]:
     return held
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _list_weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _weights_size(folder: Path) -> int:
-    """Return how large the weights are, once each file of them is known to be one that can be read.
+def _check_weights_size(folder: Path) -> int:
+    """Return the size of the weights, after a check of each of their files.
 
     Raises:
         LoadError: there are none, one is no regular file, or the index names what is none of them.
     """
-    files = _weight_files(folder)
+    files = _list_weight_files(folder)
     if not files:
         raise LoadError(f"{folder}: there are no .safetensors in it; write it with model.save_pretrained(folder)")
     for path in files:
         check_header(readable_file(path, error=LoadError), error=LoadError)
     index = folder / _INDEX
     if index.is_file():
-        mapping, known = _json_of(index).get("weight_map"), {path.name for path in files}
+        mapping, known = _read_json(index).get("weight_map"), {path.name for path in files}
         named = mapping.values() if isinstance(mapping, dict) else [mapping]
         strange = [name for name in named if not (isinstance(name, str) and name in known)]
         if strange:
@@ -140,8 +136,8 @@ def _weights_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the numbers of a configuration that may be counts of something, with their names."""
+def _find_numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the numbers of a configuration that may be counts, by name."""
     left = [held]
     while left:
         for key, value in left.pop().items():
@@ -151,15 +147,23 @@ def _numbers(held: dict[str, Any]) -> Iterator[tuple[str, int]]:
                 yield key, value
 
 
-def _import(folder: Path) -> Any:
+def _import_class(folder: Path, name: str) -> tuple[Any, Any]:
+    """Return the module transformers, and the network's class of this name in it."""
     try:
-        return importlib.import_module("transformers")
+        transformers: Any = importlib.import_module("transformers")
     except ImportError as error:
         remedy = install_command("transformers")
         raise LoadError(f"{folder}: a folder of transformers' save_pretrained: {remedy}") from error
+    kind = getattr(transformers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise LoadError(
+            f"{folder}: {_CONFIG} names {printable(name)!r}, which transformers {transformers.__version__} "
+            "does not have; give the .safetensors in it with --arch"
+        )
+    return transformers, kind
 
 
-def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:
+def _replace_values(config: Any, values: Mapping[str, Any], folder: Path) -> None:
     for name, value in values.items():
         if name == _ATTENTION:
             continue
@@ -169,8 +173,11 @@ def _replace(config: Any, values: Mapping[str, Any], folder: Path) -> None:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep transformers' progress bars and reports off the screen: what matters comes as an error or a note."""
+def _silence(transformers: Any) -> Iterator[None]:
+    """Silence transformers' progress bars and reports inside the block.
+
+    What matters comes as an error or a note.
+    """
     logging = transformers.utils.logging
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
@@ -181,8 +188,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(printable(name) for name in names[:_LISTED]) + more

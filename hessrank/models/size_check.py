@@ -1,4 +1,4 @@
-"""A network that is built on a file's word stays as large as the file can fill."""
+"""Keeps a network that a file asks for as large as the file can fill."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from hessrank.files.size_limits import check_claim, check_modules, check_room
 
 
 @contextmanager
-def built_within(path: Path | None, *, size: int | None = None) -> Iterator[None]:
-    """Count what every module in the making registers, and stop it as soon as there is too much.
+def limit_size(path: Path | None, *, size: int | None = None) -> Iterator[None]:
+    """Stop a network in the making as soon as it is too large for its file.
+
+    What every module registers is counted.
 
     It stops a layer of 10⁹ channels before memory is written to, and 10⁹ layers after the first of them.
 
@@ -43,10 +45,12 @@ def built_within(path: Path | None, *, size: int | None = None) -> Iterator[None
 
 
 def build_without_memory(factory: Callable[..., nn.Module], arch_args: Mapping[str, Any]) -> None:
-    """Build a network of ours that takes no memory, for `built_within` to count; errors are left to the real one.
+    """Build a network of ours without memory, for `limit_size` to count.
+
+    Errors are left to the real one.
 
     Raises:
-        LoadError: as `built_within` has it.
+        LoadError: as `limit_size` has it.
     """
     with suppress(AttributeError, RuntimeError, TypeError, ValueError), torch.device("meta"):
         factory(**arch_args)

@@ -1,4 +1,4 @@
-"""Tensors as files hold them: how much memory they claim, and which ones cannot be computed with."""
+"""Checks tensors of files: the memory they claim, the types they have."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from hessrank.errors import HessrankError
 from hessrank.files.size_limits import check_claim
+from hessrank.text import dtype_text
 
 _COMPUTED_WITH = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 def check_tensors(path: Path, held: object, *, error: type[HessrankError]) -> None:
-    """Refuse tensors that have far more elements than the file holds: one value may be repeated at will.
+    """Refuse tensors that have far more elements than the file holds.
+
+    One value may be repeated at will.
 
     Args:
         path: the file.
@@ -25,22 +28,25 @@ def check_tensors(path: Path, held: object, *, error: type[HessrankError]) -> No
     Raises:
         HessrankError: (as ``error``) they claim too much.
     """
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors_in(held))
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in _find_tensors(held))
     check_claim(path, claimed, "the tensors in it", error=error)
 
 
-def unusable(tensor: Tensor) -> str:
-    """Return why a tensor cannot be computed with, ``is …; what to do``; empty if it can."""
+def why_unusable(tensor: Tensor) -> str:
+    """Return why a tensor cannot be computed with; empty if it can.
+
+    The text is ``is …; what to do``.
+    """
     if tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided:
         return "is a sparse, nested or quantized tensor; store a dense one"
     if tensor.is_meta:
         return "is a meta tensor, which holds no values; store it from a device that has them"
     if tensor.is_floating_point() and tensor.dtype not in _COMPUTED_WITH:
-        return f"is of type {str(tensor.dtype).removeprefix('torch.')}; store it as float32 or bfloat16"
+        return f"is of type {dtype_text(tensor.dtype)}; store it as float32 or bfloat16"
     return ""
 
 
-def _tensors_in(held: object) -> Iterator[Tensor]:
+def _find_tensors(held: object) -> Iterator[Tensor]:
     """Yield each dense tensor in a nest of containers once."""
     seen, left = set(), [held]
     while left:

@@ -1,4 +1,4 @@
-"""Where the weights are in what a checkpoint holds: bare, or under 'model', 'state_dict', 'ema' and so on."""
+"""Finds the weights in a checkpoint: bare, or under 'model', 'ema' and so on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hessrank.text import printable
+from hessrank.text import DOTS, listed, printable
 
 USUAL_NAMES = (
     "model",
@@ -28,6 +28,7 @@ USUAL_NAMES = (
     "ema_state_dict",
     "params_ema",
 )
+_ORDER = {name: place for place, name in enumerate(USUAL_NAMES)}
 _DEEPEST = 3
 
 
@@ -51,7 +52,7 @@ class Entry:
 
 
 def find_entries(held: object) -> list[Entry]:
-    """Return every state dict and module in ``held``, in the order of `USUAL_NAMES`, then the others."""
+    """Return every state dict and module in ``held``, usual names first."""
     return list(_walk(held, "", 0, set()))
 
 
@@ -62,12 +63,15 @@ def _walk(held: object, name: str, depth: int, seen: set[int]) -> Iterator[Entry
     if isinstance(held, nn.Module) or _is_state_dict(held):
         yield Entry(name, held)  # type: ignore[arg-type]  # a module, or a mapping by _is_state_dict
     elif isinstance(held, Mapping) and depth < _DEEPEST and all(isinstance(key, str) for key in held):
-        for key in sorted(held, key=_usualness):
+        for key in sorted(held, key=lambda key: _ORDER.get(key, len(_ORDER))):
             yield from _walk(held[key], f"{name}.{key}".lstrip("."), depth + 1, seen)
 
 
 def _is_state_dict(held: object) -> bool:
-    """Whether it maps names to tensors; a few plain values among them (``_extra_state``) do no harm."""
+    """Return whether it maps names to tensors.
+
+    A few plain values among them (``_extra_state``) do no harm.
+    """
     if not isinstance(held, Mapping) or not all(isinstance(key, str) for key in held):
         return False
     values = held.values()
@@ -75,22 +79,20 @@ def _is_state_dict(held: object) -> bool:
     return any(isinstance(value, Tensor) for value in values) and not holds_more
 
 
-def _usualness(key: str) -> int:
-    return USUAL_NAMES.index(key) if key in USUAL_NAMES else len(USUAL_NAMES)
-
-
 def needs_arch(entry: Entry) -> str:
-    """Return the phrase that asks for the network's code, with a few of the entry's keys."""
+    """Return the phrase that asks for the network's code, with a few keys."""
     names = [printable(name) for name in entry.state_dict()]
-    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     return (
-        f"this holds weights only ({len(names)} keys: {listed}); name the code that builds the network, "
-        "--arch pkg.module:factory or --arch file.py:factory, and its --arch-args '{\"width\": 64}' if any"
+        f"this holds weights only ({len(names)} keys: {listed(names, 4, DOTS)}); name the code that builds the "
+        "network, --arch pkg.module:factory or --arch file.py:factory, and its --arch-args '{\"width\": 64}' if any"
     )
 
 
 def taken_note(entry: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return the note that says which of ``entries`` was taken; none where the file is the entry."""
+    """Return the note on which of ``entries`` was taken.
+
+    There is none where the file is the entry.
+    """
     if not entry.name:
         return ()
     others = [repr(printable(other.name)) for other in entries if other is not entry]
@@ -101,8 +103,8 @@ def taken_note(entry: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
 def describe_held(held: object) -> str:
     """Return what a file holds where it holds no weights, as the end of a sentence."""
     if isinstance(held, Mapping):
-        listed = ", ".join(printable(repr(key)) for key in list(held)[:6]) + (", …" if len(held) > 6 else "")
-        return f"a dict of {listed}" if held else "an empty dict"
+        keys = listed((printable(repr(key)) for key in held), 6, DOTS)
+        return f"a dict of {keys}" if held else "an empty dict"
     if isinstance(held, Tensor):
         return "a tensor; give data as --data"
     return f"an object of type {type(held).__name__}"

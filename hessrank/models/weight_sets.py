@@ -1,4 +1,4 @@
-"""Which weights of a file: what ``--weights-key`` names, and which ones fit a network.
+"""Chooses the set of weights that ``--weights-key`` names, or that fits.
 
 A file may hold several sets: entries (``model`` and ``ema``), or one state dict of a training class whose names
 begin with ``model.`` and ``teacher.``. A set is called by the keys that lead to it, joined by dots; the last ones do
@@ -32,11 +32,11 @@ def choose_weights(entries: Sequence[Entry], key: str, model: nn.Module | None, 
         UnknownNameError: there is no such set; those that there are are listed, the nearest first.
         LoadError: several are called so.
     """
-    groups = [group for entry in entries for group in _groups(entry)]
+    groups = [group for entry in entries for group in _group_by_prefix(entry)]
     for known in (entries, groups):
-        found = [one for one in known if one.name == key] or [one for one in known if one.name.endswith(f".{key}")]
+        found = [entry for entry in known if entry.name == key] or [e for e in known if e.name.endswith(f".{key}")]
         if len(found) > 1:
-            listed = ", ".join(repr(printable(one.name)) for one in found)
+            listed = ", ".join(repr(printable(entry.name)) for entry in found)
             raise LoadError(f"{source}: --weights-key {key}: several are called so: {listed}; give one of these")
         if found:
             return found[0]
@@ -46,13 +46,16 @@ def choose_weights(entries: Sequence[Entry], key: str, model: nn.Module | None, 
 
 
 def fitting_groups(entries: Iterable[Entry], model: nn.Module, ignored: Sequence[str] = ()) -> list[str]:
-    """Return the names of the sets inside ``entries``, less those themselves, whose weights fit ``model``."""
+    """Return the names of the sets inside ``entries`` that fit ``model``.
+
+    The entries themselves are left out.
+    """
     least = len(model.state_dict()) // 2  # of tied weights one name may do
-    groups = (group for entry in entries for group in _groups(entry))
+    groups = (group for entry in entries for group in _group_by_prefix(entry))
     return [g.name for g in groups if len(g.state_dict()) >= least and fits(model, g.state_dict(), ignored)]
 
 
-def _groups(entry: Entry) -> list[Entry]:
+def _group_by_prefix(entry: Entry) -> list[Entry]:
     """Return the weights under each prefix of their names, as entries of their own."""
     found: dict[str, dict[str, object]] = {}
     for name, value in ({} if isinstance(entry.content, nn.Module) else entry.content).items():

@@ -1,4 +1,4 @@
-"""Wrappers change how a network runs, not what it computes: they are looked through wherever a network enters.
+"""Looks through wrappers, which change how a network runs, not what it computes.
 
 What is inside keeps its own layer names: ``conv1``, not ``module.conv1`` or ``_orig_mod.conv1``.
 """
@@ -19,37 +19,37 @@ _COMPILED = "_compiled_call_impl"  # set by ``Module.compile()``, which wraps a 
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the network inside ``model``'s wrappers, however many there are; ``model`` itself without any.
+    """Return the network inside all wrappers of ``model``.
 
     Wrappers are ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel``, what ``torch.compile`` returns, and
     activation checkpointing's.
     """
-    while (inner := _inside(model)) is not None:
+    while (inner := _get_wrapped(model)) is not None:
         model = inner
     return model
 
 
 def wrappers_of(model: nn.Module) -> tuple[str, ...]:
-    """Return the class names of the wrappers around ``model``'s network and around its parts, each once."""
-    return tuple(dict.fromkeys(type(part).__name__ for part in model.modules() if _inside(part) is not None))
+    """Return the class names of the wrappers in and around ``model``, each once."""
+    return tuple(dict.fromkeys(type(part).__name__ for part in model.modules() if _get_wrapped(part) is not None))
 
 
 def take_out(model: nn.Module) -> nn.Module:
-    """Return the network inside ``model``'s wrappers, its parts taken out of theirs for good."""
+    """Return the network without wrappers; its parts lose theirs for good."""
     network = unwrap(model)
-    for part, name, wrapper in _wrapped_parts(network):
+    for part, name, wrapper in _find_wrapped_parts(network):
         part._modules[name] = unwrap(wrapper)
     return network
 
 
 @contextmanager
-def looked_through(model: nn.Module) -> Iterator[nn.Module]:
-    """Give the network inside ``model``'s wrappers; its parts are taken out of theirs until the block is left.
+def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
+    """Give the network without wrappers, and put them back at the end.
 
     A network that ``Module.compile()`` compiled is called as it was written.
     """
     network = unwrap(model)
-    parts = _wrapped_parts(network)
+    parts = _find_wrapped_parts(network)
     compiled = [(part, vars(part)[_COMPILED]) for part in network.modules() if vars(part).get(_COMPILED)]
     try:
         take_out(network)
@@ -63,17 +63,17 @@ def looked_through(model: nn.Module) -> Iterator[nn.Module]:
             setattr(part, _COMPILED, call)
 
 
-def _wrapped_parts(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Return every part that is wrapped: what holds it, under which name, and the wrapper."""
+def _find_wrapped_parts(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Return each wrapped part: its holder, its name in it, and the wrapper."""
     return [
         (holder, name, part)
         for holder in network.modules()
         for name, part in holder._modules.items()
-        if part is not None and _inside(part) is not None
+        if part is not None and _get_wrapped(part) is not None
     ]
 
 
-def _inside(module: nn.Module) -> nn.Module | None:
+def _get_wrapped(module: nn.Module) -> nn.Module | None:
     """Return what a wrapper wraps; None for what is no wrapper."""
     if isinstance(module, _BY_CLASS):
         inner: nn.Module = module.module
@@ -87,6 +87,6 @@ def copy_network(model: nn.Module) -> nn.Module:
 
     Of the tensors that it keeps from its last run, the copy has the values without their history.
     """
-    with looked_through(model) as network:
+    with without_wrappers(model) as network:
         kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
         return copy.deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})

@@ -1,1 +1,1 @@
-"""A network seen layer by layer: its names, sizes, inputs, weights, and where it bends."""
+"""A network seen layer by layer: names, sizes, inputs, weights, curvature."""

@@ -1,4 +1,4 @@
-"""What layers read beside other layers: weights, biases, constants, tensors made of whole numbers.
+"""Finds what layers read beside other layers: weights, biases, constants.
 
 The one rule of which weights can be quantized stands here: :data:`QUANTIZABLE`.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_names import REARRANGEMENTS, Layer, node_kind
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight, channel_axis, computed_by
@@ -57,14 +57,14 @@ class _Read:
 
 
 class Operands:
-    """What the layers of a network read beside each other.
+    """The weights, biases and constants that the layers of a network read.
 
     Attributes:
         stored: bytes of every parameter and buffer that some layer reads, but for weights that can be quantized; what
             is floating is counted in float32, which files are exported in.
     """
 
-    def __init__(self, network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> None:
+    def __init__(self, network: Network, facts: Mapping[str, LayerFacts], weights: Sequence[Weight]) -> None:
         """Look at a network that has been run.
 
         Args:
@@ -85,7 +85,7 @@ class Operands:
         return frozenset(nodes[layer.name] for layer in self._network.layers if layer.name in nodes)
 
     def describe(self, layer: Layer) -> dict[str, Any]:
-        """Return what a layer reads, in plain values; keys that would be empty are left out.
+        """Return what a layer reads, in plain values, without empty keys.
 
         Returns:
             ``weight``, ``weight_numel``, ``channels``: name, elements and output channels of a weight that can be
@@ -97,36 +97,38 @@ class Operands:
         node = self._network.nodes.get(layer.name)
         module = self._modules[layer.module] if layer.module is not None else None
         weight = self._weight_of.get(layer.name)
-        told: dict[str, Any] = {}
-        if weight is not None and module is not None and (type(module) in QUANTIZABLE or self._is_inside(layer)):
-            told |= {"weight": self._names[id(weight)], "weight_numel": weight.numel()}
-            told["channels"] = weight.shape[channel_axis(module)]
-        reads = [read for read in self._reads(layer, node) if told.get("weight") != read.name]
+        inside, described = self._network.inside, dict[str, Any]()
+        if weight is not None and module is not None and (type(module) in QUANTIZABLE or layer.name in inside):
+            described |= {"weight": self._names[id(weight)], "weight_numel": weight.numel()}
+            described["channels"] = weight.shape[channel_axis(module)]
+        reads = [read for read in self._find_reads(layer, node) if described.get("weight") != read.name]
         held = [read for read in reads if self._is_weight(layer, read)]
         if held:
-            told |= {"float_weights": [read.name for read in held], "float_owner": held[0].owner}
-            told["why_float"] = self._why_float(layer, held[0])
-        told["reads"] = [read.name for read in reads if read not in held]
-        self.stored |= {read.name: read.tensor.numel() * _size(read.tensor) for read in reads}
-        told["float_inputs"] = self._float_inputs(layer, node)
-        told["mode"] = _mode(node, module)
-        return {key: value for key, value in told.items() if value}
-
-    def _is_inside(self, layer: Layer) -> bool:
-        return layer.name in self._network.inside
+            described |= {"float_weights": [read.name for read in held], "float_owner": held[0].owner}
+            described["why_float"] = self._explain_float(layer, held[0])
+        described["reads"] = [read.name for read in reads if read not in held]
+        for read in reads:
+            size = 4 if read.tensor.is_floating_point() else read.tensor.element_size()
+            self.stored[read.name] = read.tensor.numel() * size
+        described["float_inputs"] = self._find_float_inputs(layer, node)
+        described["mode"] = _find_fill_mode(node, module)
+        return {key: value for key, value in described.items() if value}
 
     def _multiplies(self, layer: Layer) -> bool:
         return self._facts[layer.name].macs > 0 or layer.kind in _LOOKUPS
 
     def _is_weight(self, layer: Layer, read: _Read) -> bool:
-        """Return whether a layer multiplies with a tensor, or looks things up in it, and does not just add it."""
+        """Return whether a layer multiplies with a tensor, or looks things up in it.
+
+        What it only adds is no weight.
+        """
         if not isinstance(read.tensor, nn.Parameter) or read.tensor.ndim < 2:
             return False
         if read.owner:
             return not isinstance(self._modules[read.owner], _ELEMENTWISE)
         return self._multiplies(layer)
 
-    def _why_float(self, layer: Layer, read: _Read) -> str:
+    def _explain_float(self, layer: Layer, read: _Read) -> str:
         """Return why a weight cannot be quantized; the first reason that holds."""
         module = self._modules[read.owner or read.name.rpartition(".")[0]]
         kind, known = type(module).__name__, type(module) in QUANTIZABLE
@@ -146,74 +148,79 @@ class Operands:
         opaque = f"used inside the {kind}, which cannot be looked into"
         return next((why for why, holds in reasons.items() if holds), opaque)
 
-    def _reads(self, layer: Layer, node: fx.Node | None) -> list[_Read]:
-        """Return the parameters and buffers that a layer reads, with no other layer in between."""
+    def _find_reads(self, layer: Layer, node: fx.Node | None) -> list[_Read]:
+        """Return the parameters and buffers that a layer reads directly.
+
+        No other layer lies in between.
+        """
         found: dict[str, _Read] = {}
         if layer.module is not None and (node is None or str(node.target) != layer.module):
-            found |= self._of_module(layer.module)
+            found |= self._find_module_reads(layer.module)
         elif node is not None:
-            for one in self._between(node):
-                if one.op == "call_module":
-                    found |= self._of_module(str(one.target))
-                elif one.op == "get_attr":
-                    tensor = _attribute(self._network.model, str(one.target))
+            for other in self._walk_back(node):
+                if other.op == "call_module":
+                    found |= self._find_module_reads(str(other.target))
+                elif other.op == "get_attr":
+                    tensor = _get_attribute(self._network.model, str(other.target))
                     if isinstance(tensor, Tensor):
-                        name = self._names.get(id(tensor), str(one.target))
+                        name = self._names.get(id(tensor), str(other.target))
                         found.setdefault(name, _Read(name, tensor, ""))
         return list(found.values())
 
-    def _of_module(self, path: str) -> dict[str, _Read]:
+    def _find_module_reads(self, path: str) -> dict[str, _Read]:
         module = self._modules[path]
         tensors = [*module.parameters(), *(b for b in module.buffers() if b.ndim or b.is_floating_point())]
         names = [self._names[id(tensor)] for tensor in tensors]
         return {name: _Read(name, tensor, path) for name, tensor in zip(names, tensors, strict=True)}
 
-    def _between(self, node: fx.Node) -> Iterator[fx.Node]:
+    def _walk_back(self, node: fx.Node) -> Iterator[fx.Node]:
         """Yield a layer's node and all nodes before it up to the next layers."""
         waiting, seen = [node], {node}
         while waiting:
-            one = waiting.pop()
-            yield one
-            before = [n for n in one.all_input_nodes if n not in seen and n not in self._layer_nodes]
+            other = waiting.pop()
+            yield other
+            before = [n for n in other.all_input_nodes if n not in seen and n not in self._layer_nodes]
             seen.update(before)
             waiting += before[::-1]
 
-    def _float_inputs(self, layer: Layer, node: fx.Node | None) -> dict[str, str]:
-        """Return the floating tensors that a kernel reads and that are neither weights nor on the grid of a layer."""
+    def _find_float_inputs(self, layer: Layer, node: fx.Node | None) -> dict[str, str]:
+        """Return the inputs of a kernel that lie on no grid, and why.
+
+        They are floating tensors, neither weights nor layers.
+        """
         if node is None or not (self._multiplies(layer) or layer.name in self._weight_of):
             return {}
         found = {}
-        for one in node.all_input_nodes:
-            source = one
+        for argument in node.all_input_nodes:
+            source = argument
             while source not in self._layer_nodes and node_kind(source) in REARRANGEMENTS and source.all_input_nodes:
                 source = source.all_input_nodes[0]
-            if source in self._layer_nodes or one not in self._network.floating:
+            if source in self._layer_nodes or argument not in self._network.floating:
                 continue
-            if one in self._network.from_data:
-                behind_layer = any(n in self._layer_nodes for b in self._between(one) for n in b.all_input_nodes)
-                found[one.name] = _HIDDEN if behind_layer else _WHOLE
-            elif not any(isinstance(read, nn.Parameter) for read in self._constants(one)):
-                found[one.name] = _CONSTANT
+            if argument in self._network.from_data:
+                behind_layer = any(
+                    n in self._layer_nodes for b in self._walk_back(argument) for n in b.all_input_nodes
+                )
+                found[argument.name] = _HIDDEN if behind_layer else _WHOLE
+            else:
+                read = [str(n.target) for n in self._walk_back(argument) if n.op == "get_attr"]
+                if not any(isinstance(_get_attribute(self._network.model, path), nn.Parameter) for path in read):
+                    found[argument.name] = _CONSTANT
         return found
 
-    def _constants(self, node: fx.Node) -> Iterator[Any]:
-        return (_attribute(self._network.model, str(n.target)) for n in self._between(node) if n.op == "get_attr")
 
-
-def _size(tensor: Tensor) -> int:
-    """Return the bytes of an element in an exported file."""
-    return 4 if tensor.is_floating_point() else tensor.element_size()
-
-
-def _attribute(model: nn.Module, path: str) -> Any:
+def _get_attribute(model: nn.Module, path: str) -> Any:
     value: Any = model
     for step in path.split("."):
         value = getattr(value, step)
     return value
 
 
-def _mode(node: fx.Node | None, module: nn.Module | None) -> str:
-    """Return how a padding or an interpolation fills in: ``reflect``, ``constant 0``, ``nearest``; "" for others."""
+def _find_fill_mode(node: fx.Node | None, module: nn.Module | None) -> str:
+    """Return how a padding or an interpolation fills in; "" for other calls.
+
+    Such as ``reflect``, ``constant 0``, ``nearest``.
+    """
     if isinstance(module, nn.Upsample):
         return module.mode
     if isinstance(module, nn.modules.padding._ConstantPadNd):

@@ -1,4 +1,4 @@
-"""Which layers have something curved between them and the output, read off the autograd graph.
+"""Finds the layers with a curved operation between them and the output.
 
 Where all that follows a layer is piecewise linear, the generalized Gauss-Newton matrix *is* the Hessian of
 the loss at that layer (Schraudolph 2002, section 3). The autograd graph tells what follows, also for
@@ -52,51 +52,54 @@ _PRODUCTS = {
 _CURVED_IN = {"Div": 1, "GridSampler2D": 1, "GridSampler3D": 1, "Lerp": 2}
 
 
-def curved_downstream(outputs: Sequence[Tensor], layers: Mapping[str, Node | None]) -> dict[str, str]:
-    """Find the layers that a curved operation lies behind.
+def find_curved_downstream(outputs: Sequence[Tensor], made_by: Mapping[str, Node | None]) -> dict[str, str]:
+    """Find the layers with a curved operation between them and an output.
 
     Args:
         outputs: the network's outputs, with their autograd graph.
-        layers: by name, the autograd node that made each activation.
+        made_by: the autograd node that made each layer's activation, by the layer's name.
 
     Returns:
         for each layer with a curved operation between it and an output, the name of one (``"Gelu"``).
     """
     behind: dict[Node, str] = {}
-    for node in _consumers_first([t.grad_fn for t in outputs if t.grad_fn is not None]):
-        curved = _operation(node) if is_curved(node) else behind.get(node)
-        for source in _sources(node):
+    for node in _sort_consumers_first([t.grad_fn for t in outputs if t.grad_fn is not None]):
+        curved = _name_operation(node) if is_curved(node) else behind.get(node)
+        for source in _find_sources(node):
             if curved is not None:
                 behind.setdefault(source, curved)
-    return {name: behind[node] for name, node in layers.items() if node is not None and node in behind}
+    return {name: behind[node] for name, node in made_by.items() if node is not None and node in behind}
 
 
-def _operation(node: Node) -> str:
+def _name_operation(node: Node) -> str:
     return re.sub(r"Backwards?\d*$", "", node.name().removeprefix("torch::autograd::"))
 
 
 def is_curved(node: Node) -> bool:
-    """Return whether an operation is no piecewise linear function of those of its arguments that have a gradient."""
-    name = _operation(node)
+    """Return whether an operation is not piecewise linear in its inputs.
+
+    Inputs without a gradient do not count.
+    """
+    name = _name_operation(node)
     if name in _PRODUCTS:
-        return sum(_depends(node, position) for position in _PRODUCTS[name]) > 1
+        return sum(_depends_on(node, position) for position in _PRODUCTS[name]) > 1
     if name in _CURVED_IN:
-        return _depends(node, _CURVED_IN[name])
+        return _depends_on(node, _CURVED_IN[name])
     if name.endswith("BatchNorm"):  # linear on running statistics, curved on the batch's own (instance norm too)
         return bool(getattr(node, "_saved_training", True))
     return name not in _FLAT
 
 
-def _depends(node: Node, position: int) -> bool:
+def _depends_on(node: Node, position: int) -> bool:
     functions = node.next_functions
     return position < len(functions) and functions[position][0] is not None
 
 
-def _sources(node: Node) -> Iterator[Node]:
+def _find_sources(node: Node) -> Iterator[Node]:
     return (source for source, _ in node.next_functions if source is not None)
 
 
-def _consumers_first(starts: Sequence[Node]) -> list[Node]:
+def _sort_consumers_first(starts: Sequence[Node]) -> list[Node]:
     """Return all nodes that ``starts`` depend on, each after everything that uses it."""
     finished: list[Node] = []
     seen: set[Node] = set()
@@ -104,7 +107,7 @@ def _consumers_first(starts: Sequence[Node]) -> list[Node]:
         if start in seen:
             continue
         seen.add(start)
-        path = [(start, _sources(start))]
+        path = [(start, _find_sources(start))]
         while path:
             node, rest = path[-1]
             source = next((s for s in rest if s not in seen), None)
@@ -113,5 +116,5 @@ def _consumers_first(starts: Sequence[Node]) -> list[Node]:
                 path.pop()
             else:
                 seen.add(source)
-                path.append((source, _sources(source)))
+                path.append((source, _find_sources(source)))
     return finished[::-1]

@@ -1,4 +1,4 @@
-"""Makes a forward pass differentiable twice where torch's CPU kernels are only differentiable once."""
+"""Makes forward passes differentiable twice, where torch's kernels are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _SmoothedKernels(TorchFunctionMode):
-    """Hardsigmoid by its definition, relu6(x + 3)/6: its fused backward has no derivative."""
+    """Hardsigmoid as relu6(x + 3)/6; its fused backward has no derivative."""
 
     def __torch_function__(
         self,
@@ -28,7 +28,10 @@ class _SmoothedKernels(TorchFunctionMode):
 
 
 @contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """Run forwards inside the block on kernels that have a second derivative (attention on its math backend)."""
+def allow_double_backward() -> Iterator[None]:
+    """Run forwards in the block on kernels that have a second derivative.
+
+    Attention runs on its math backend.
+    """
     with sdpa_kernel(SDPBackend.MATH), _SmoothedKernels():
         yield

@@ -1,4 +1,4 @@
-"""Leaves the user's model as it was, whatever happens.
+"""Freezes the user's model for a block, and leaves it as it was.
 
 Inside the block the model is in eval mode (dropout off, batch norm on its running statistics) with frozen
 parameters; afterwards modes, ``requires_grad``, buffers and all random states are what they were before.
@@ -9,37 +9,42 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessrank.models.wrappers import looked_through
+from hessrank.models.wrappers import without_wrappers
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Freeze ``model`` for analysis and put everything back at the end, also after an exception.
+def freeze(model: nn.Module) -> Iterator[None]:
+    """Freeze ``model`` inside the block, and restore it at the end.
+
+    It is restored after an exception too.
 
     Args:
         model: a network that is in no wrapper; its parts are looked at without theirs.
     """
     with ExitStack() as stack:
-        stack.enter_context(looked_through(model))
-        stack.enter_context(_attributes_kept(model))
-        stack.enter_context(_gradient_flags_kept(model))
-        stack.enter_context(_values_kept(model))
-        stack.enter_context(_random_states_kept(model))
-        stack.enter_context(_attention_fast_path_off())
+        stack.enter_context(without_wrappers(model))
+        stack.enter_context(_keep_attributes(model))
+        stack.enter_context(_keep_gradient_flags(model))
+        stack.enter_context(_keep_values(model))
+        stack.enter_context(_keep_random_states(model))
+        stack.enter_context(_turn_off_attention_fast_path())
         yield
 
 
 @contextmanager
-def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Modes, and what a forward may assign: counters, caches, buffers, the last attention map."""
-    spaces = [space for module in model.modules() for space in _namespaces(module)]
-    kept = [(space, dict(space)) for space in spaces]
+def _keep_attributes(model: nn.Module) -> Iterator[None]:
+    """Restore modes and attributes that a forward may assign.
+
+    These are counters, caches, buffers, the last attention map.
+    """
+    attributes = [vars(module) for module in model.modules()]
+    spaces = [own[name] for own in attributes for name in ("_buffers", "_parameters", "_modules") if name in own]
+    kept = [(space, dict(space)) for space in (*attributes, *spaces)]
     model.eval()
     try:
         yield
@@ -50,14 +55,8 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
                 del space[name]
 
 
-def _namespaces(module: nn.Module) -> Iterator[dict[str, Any]]:
-    attributes = vars(module)
-    yield attributes
-    yield from (attributes[name] for name in ("_buffers", "_parameters", "_modules") if name in attributes)
-
-
 @contextmanager
-def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
+def _keep_gradient_flags(model: nn.Module) -> Iterator[None]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     for parameter, _ in flags:
         parameter.requires_grad_(False)
@@ -69,8 +68,11 @@ def _gradient_flags_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _values_kept(model: nn.Module) -> Iterator[None]:
-    """A forward may write to tensors even in eval mode (counters, caches, ``max_norm``): put the values back."""
+def _keep_values(model: nn.Module) -> Iterator[None]:
+    """Restore the values of tensors that a forward may write to.
+
+    It does so even in eval mode (counters, caches, ``max_norm``).
+    """
     tensors = [*model.buffers(), *(m.weight for m in model.modules() if getattr(m, "max_norm", None) is not None)]
     kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors if isinstance(tensor, Tensor)]
     try:
@@ -85,7 +87,7 @@ def _values_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_states_kept(model: nn.Module) -> Iterator[None]:
+def _keep_random_states(model: nn.Module) -> Iterator[None]:
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=list(devices)):
@@ -97,8 +99,11 @@ def _random_states_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _attention_fast_path_off() -> Iterator[None]:
-    """torch.nn's transformer layers skip their sub-modules, and our hooks, on the inference fast path."""
+def _turn_off_attention_fast_path() -> Iterator[None]:
+    """Turn torch.nn's fast path of inference off inside the block.
+
+    On it, transformer layers skip their sub-modules, and our hooks.
+    """
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

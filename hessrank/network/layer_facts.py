@@ -1,4 +1,4 @@
-"""What is known of a layer without gradients: its shapes, its size, its range, and where its samples lie."""
+"""What is known of a layer without gradients: shapes, size, range, sample axis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SampleAxis:
-    """Where an activation keeps its samples: sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``.
+    """The dimension of an activation along which its samples lie.
+
+    Sample i holds entries [i·repeat, (i+1)·repeat) of dimension ``dim``.
 
     Along ``positions`` it keeps those of padded sequences. Values up to ``masked`` are masked scores; None where
     there are none.
@@ -35,7 +37,7 @@ class SampleAxis:
 
 
 @dataclass
-class Facts:
+class LayerFacts:
     """What is known of one layer.
 
     Attributes:
@@ -71,7 +73,10 @@ class Facts:
 
 
 def sample_norms(value: Tensor, axis: SampleAxis, batch_size: int) -> Tensor:
-    """Return the 2-norm of each sample's part of ``value``, in its precision, shape (batch_size,)."""
+    """Return the 2-norm of each sample's part of ``value``, (batch_size,).
+
+    It is computed in the precision of ``value``.
+    """
     if batch_size == 1:
         return torch.linalg.vector_norm(value).reshape(1)  # type: ignore[no-any-return]
     return torch.linalg.vector_norm(axis.rows(value, batch_size), dim=1)  # type: ignore[no-any-return]

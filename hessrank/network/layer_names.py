@@ -1,4 +1,4 @@
-"""What a layer is called: the one module that owns layer names.
+"""Names layers; no other module does.
 
 A layer is a node of the torch.fx graph that yields a floating-point tensor. A module call is named by its
 target (``DBF.DBF_conv1.Conv1``), a function or method call by its node (``cat_3``), a module called again
@@ -59,7 +59,10 @@ class Names:
         self._given: set[str] = set()
 
     def for_module(self, path: str) -> str:
-        """Return the name of the next call of the module at ``path``: itself, then ``_dup1``, then ``_dup2``."""
+        """Return the name of the next call of the module at ``path``.
+
+        It is the path, then with ``_dup1``, then with ``_dup2``.
+        """
         name, repeat = path, 0
         while name in self._given or (repeat and name in self._reserved):
             repeat += 1
@@ -68,7 +71,10 @@ class Names:
         return name
 
     def for_node(self, node_name: str) -> str:
-        """Return a name for a function, method or placeholder node: its own unless a module has it."""
+        """Return a name for a function, method or placeholder node.
+
+        It is the node's own unless a module has it.
+        """
         name = node_name
         while name in self._given or name in self._reserved:
             name += "_call"
@@ -76,7 +82,9 @@ class Names:
         return name
 
     def for_function(self, inside: str, word: str) -> str:
-        """Return the name of the next call of a function in a module's ``forward``: ``add``, then ``add_1``.
+        """Return the name of the next call of a function in a ``forward``.
+
+        It is ``add``, then ``add_1``.
 
         Args:
             inside: the module's path; empty for the network itself.

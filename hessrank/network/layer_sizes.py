@@ -1,9 +1,9 @@
-"""Shapes, numbers of elements and multiply-accumulates of every layer, from one forward pass a shape of inputs."""
+"""Measures shapes, elements and multiply-accumulates of every layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,35 +12,30 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hessrank.data.batch import Batch
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
 from hessrank.network.outputs import output_tensors
 from hessrank.network.walks.call import Call
 
 if TYPE_CHECKING:
-    from hessrank.network.sample_batches import Feed
+    from hessrank.network.sample_batches import SampleBatches
 
 
-def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _recurrent_flops(
-    given: Sequence[int], weight: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any
-) -> int:
-    return 2 * given[0] * given[1] * (math.prod(weight) + math.prod(recurrent))
-
-
-_MORE_FLOPS = {  # kernels of the CPU that torch's counter does not know
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+_MORE_FLOPS: dict[Any, Callable[..., int]] = {  # by the shapes of their arguments
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
+        2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    ),
+    torch.ops.aten.mkldnn_rnn_layer: lambda given, weight, recurrent, *_, **__: (
+        2 * given[0] * given[1] * (math.prod(weight) + math.prod(recurrent))
+    ),
 }
+"""Operations of kernels of the CPU that torch's counter does not know."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one sample shows of the sizes in a network.
+class SampleSizes:
+    """Sizes of the layers for one sample.
 
     Attributes:
         shapes: of each layer's activation, without the batch dimension.
@@ -55,58 +50,60 @@ class Look:
     outputs: int
 
 
-def _look_at(network: Network, one: Batch) -> Look:
-    look = Look({}, {}, {}, 0)
+def _measure(network: Network, sample: Batch) -> SampleSizes:
+    sizes = SampleSizes({}, {}, {}, 0)
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     counted = 0
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         nonlocal counted
         total = counter.get_total_flops()
-        look.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
-        look.numels[layer.name], look.macs[layer.name] = value.numel(), (total - counted) // 2
+        sizes.shapes[layer.name] = tuple(value.shape[1:] if value.ndim and value.shape[0] == 1 else value.shape)
+        sizes.numels[layer.name], sizes.macs[layer.name] = value.numel(), (total - counted) // 2
         counted = total
 
     with counter:
-        output = network.run(one, tap).output
-    return replace(look, outputs=sum(t[0].numel() for t in output_tensors(output)))
+        output = network.run(sample, tap).output
+    return replace(sizes, outputs=sum(t[0].numel() for t in output_tensors(output)))
 
 
-def _combined(network: Network, looks: Sequence[Look]) -> dict[str, Facts]:
-    """Return what is known of each layer by one look a sample."""
+def _combine(network: Network, sizes: Sequence[SampleSizes]) -> dict[str, LayerFacts]:
+    """Return what is known of each layer from the sizes for each sample."""
     return {
-        layer.name: Facts(
-            tuple(look.shapes.get(layer.name, ()) for look in looks),
-            tuple(look.numels.get(layer.name, 0) for look in looks),
-            sum(look.macs.get(layer.name, 0) for look in looks) / len(looks),
+        layer.name: LayerFacts(
+            tuple(of_sample.shapes.get(layer.name, ()) for of_sample in sizes),
+            tuple(of_sample.numels.get(layer.name, 0) for of_sample in sizes),
+            sum(of_sample.macs.get(layer.name, 0) for of_sample in sizes) / len(sizes),
         )
         for layer in network.layers
     }
 
 
-def first_look(network: Network, one: Batch) -> dict[str, Facts]:
-    """Return shape, size and MACs of every layer, from one sample.
+def measure_sizes(network: Network, sample: Batch) -> dict[str, LayerFacts]:
+    """Return shape, size and MACs of every layer for one sample.
 
     Args:
         network: the network.
-        one: a batch that holds a single sample.
+        sample: a batch that holds a single sample.
     """
-    return _combined(network, [_look_at(network, one)])
+    return _combine(network, [_measure(network, sample)])
 
 
-def look_at_sizes(
-    network: Network, feed: Feed, shapes: Sequence[tuple[torch.Size, ...]]
-) -> tuple[dict[str, Facts], int]:
-    """Return shape, size and MACs of every layer over all samples, and the most elements that the network returns.
+def measure_all_sizes(
+    network: Network, batches: SampleBatches, shapes: Sequence[tuple[torch.Size, ...]]
+) -> tuple[dict[str, LayerFacts], int]:
+    """Return shapes, sizes and MACs of all layers, and the largest output.
+
+    The output is a number of elements; all are over all samples.
 
     Args:
         network: the network.
-        feed: the samples.
+        batches: the samples.
         shapes: of each sample's inputs; of those of equal shapes one is run.
     """
-    of_shapes: dict[tuple[torch.Size, ...], Look] = {}
+    of_shapes: dict[tuple[torch.Size, ...], SampleSizes] = {}
     for index, shape in enumerate(shapes):
         if shape not in of_shapes:
-            of_shapes[shape] = _look_at(network, feed.batch(index))
-    looks = [of_shapes[shape] for shape in shapes]
-    return _combined(network, looks), max(look.outputs for look in looks)
+            of_shapes[shape] = _measure(network, batches.batch(index))
+    sizes = [of_shapes[shape] for shape in shapes]
+    return _combine(network, sizes), max(of_sample.outputs for of_sample in sizes)

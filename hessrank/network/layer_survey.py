@@ -1,34 +1,30 @@
-"""What forward passes show of the layers: where the samples lie, ranges, broken weights, what never ran."""
+"""Surveys the layers by forward passes: sample axes, ranges, broken weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import ModelError
-from hessrank.network.layer_facts import Facts, SampleAxis, sample_norms
+from hessrank.network.layer_facts import LayerFacts, SampleAxis, sample_norms
 from hessrank.network.layer_names import Layer
-from hessrank.network.masked_scores import LEAST, Judged, ScoreWatch, masking_fills
+from hessrank.network.masked_scores import LEAST, JudgedScores, ScoreWatch, masking_fills
 from hessrank.network.network import Network
 from hessrank.network.padding import counted_elements, real_elements, real_positions
 from hessrank.network.walks.call import Call
 
-if TYPE_CHECKING:
-    pass
 
-
-def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str, Facts]) -> str:
-    """Find out where each layer keeps its samples by comparing one sample alone with a pair.
+def find_sample_axes(network: Network, sample: Batch, pair: Batch, facts: dict[str, LayerFacts]) -> str:
+    """Find each layer's sample axis by comparing one sample with a pair.
 
     Args:
         network: the network.
-        one: sample i alone.
+        sample: sample i alone.
         pair: sample i and another one.
         facts: their ``axis`` is filled in.
 
@@ -46,42 +42,47 @@ def find_sample_axes(network: Network, one: Batch, pair: Batch, facts: dict[str,
     mixed: list[str] = []
 
     def compare(layer: Layer, call: Call, value: Tensor) -> None:
-        axis = _doubled(shapes.get(layer.name, torch.Size()), value.shape)
-        if axis is None or not _close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
+        axis = _find_doubled_axis(shapes.get(layer.name, torch.Size()), value.shape)
+        if axis is None or not _are_close(sample_norms(value, axis, 2).tolist(), norms[layer.name]):
             mixed.append(layer.name)
         else:
             facts[layer.name].axis = replace(facts[layer.name].axis, dim=axis.dim, repeat=axis.repeat)
 
-    for alone in (one, single_samples(pair)[1]):
+    for alone in (sample, single_samples(pair)[1]):
         network.run(alone, look)
     network.run(pair, compare)
     return mixed[0] if mixed else ""
 
 
-def _close(some: list[float], others: list[float]) -> bool:
-    if len(some) != len(others):  # a layer that one of the samples calls more often
+def _are_close(norms: list[float], others: list[float]) -> bool:
+    if len(norms) != len(others):  # a layer that one of the samples calls more often
         return False
-    pairs = zip(some, others, strict=True)
+    pairs = zip(norms, others, strict=True)
     return all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-9) for a, b in pairs)
 
 
-def _doubled(one: torch.Size, two: torch.Size) -> SampleAxis | None:
-    if len(one) != len(two):
+def _find_doubled_axis(single: torch.Size, pair: torch.Size) -> SampleAxis | None:
+    if len(single) != len(pair):
         return None
-    changed = [d for d in range(len(one)) if one[d] != two[d]]
-    if len(changed) != 1 or two[changed[0]] != 2 * one[changed[0]]:
+    changed = [d for d in range(len(single)) if single[d] != pair[d]]
+    if len(changed) != 1 or pair[changed[0]] != 2 * single[changed[0]]:
         return None
-    return SampleAxis(changed[0], one[changed[0]])
+    return SampleAxis(changed[0], single[changed[0]])
 
 
-def mask_by_fills(network: Network, facts: Mapping[str, Facts]) -> None:
-    """Note in ``facts`` which layers set values to a masking number, whether or not any sample shows it."""
+def mask_by_fills(network: Network, facts: Mapping[str, LayerFacts]) -> None:
+    """Note in ``facts`` which layers set values to a masking number.
+
+    It counts whether or not any sample shows it.
+    """
     for name in masking_fills(network):
         facts[name].mask(LEAST)
 
 
-def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None:
-    """Widen each layer's range by what it takes on ``batch``; padding and masked scores do not count.
+def find_ranges(network: Network, batch: Batch, facts: dict[str, LayerFacts]) -> None:
+    """Widen each layer's range by the values that it takes on ``batch``.
+
+    Padding and masked scores do not count.
 
     Args:
         network: the network.
@@ -101,7 +102,7 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
 
     watch = ScoreWatch(network, unpadded)
 
-    def widen(known: Facts, value: Tensor, low: float, high: float) -> None:
+    def widen(known: LayerFacts, value: Tensor, low: float, high: float) -> None:
         if low <= LEAST:
             known.mask(LEAST)
         counted = counted_elements(value, known.axis, positions)
@@ -109,19 +110,19 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
             value = value[counted.expand_as(value)]
             if value.numel() == 0:
                 return
-            low, high = _bounds(value)
+            low, high = _find_bounds(value)
         known.low, known.high = min(known.low, low), max(known.high, high)
 
-    def take(judged: Iterable[Judged]) -> None:
+    def take(judged: Iterable[JudgedScores]) -> None:
         for name, scores, masked in judged:
             if masked is not None:
                 facts[name].mask(masked)
-            widen(facts[name], scores, *_bounds(scores))
+            widen(facts[name], scores, *_find_bounds(scores))
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
         if value.numel() == 0:
             return
-        low, high = _bounds(value)
+        low, high = _find_bounds(value)
         if math.isnan(low) or high == math.inf:
             what = "NaN" if math.isnan(low) else "infinite"
             where = ", ".join(map(str, batch.samples))
@@ -129,15 +130,15 @@ def find_ranges(network: Network, batch: Batch, facts: dict[str, Facts]) -> None
                 f"layer {layer.name!r} ({layer.kind}) is the first that is {what}, in samples {where}: "
                 "look at the data's scale and at the weights before it"
             )
-        take(watch.judged(layer, call, value))
+        take(watch.judge(layer, call, value))
         if not watch.keep(layer, value):
             widen(facts[layer.name], value, low, high)
 
     network.run(batch, tap)
-    take(watch.left())
+    take(watch.take_left())
 
 
-def _bounds(value: Tensor) -> tuple[float, float]:
+def _find_bounds(value: Tensor) -> tuple[float, float]:
     low, high = torch.aminmax(value)
     return float(low), float(high)
 
@@ -156,8 +157,8 @@ def check_weights(model: nn.Module) -> None:
             )
 
 
-def never_run(network: Network) -> list[str]:
-    """Return the paths of modules with parameters of their own that no call reaches."""
+def find_never_run(network: Network) -> list[str]:
+    """Return the paths of modules with own parameters that no call reaches."""
     modules = dict(network.model.named_modules())
     # Attention multiplies with the weights of a module inside it that it does not call.
     whole = tuple(

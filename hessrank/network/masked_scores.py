@@ -1,7 +1,7 @@
-"""Masks: scores that a softmax shall not see, set to -inf, to the least number, to -10 000 or the like.
+"""Finds masked scores, which a softmax shall not see (-inf, -10 000, …).
 
 Such a value is no part of a range, has no rounding error, and lies on no grid: whoever looks at an activation leaves
-it out, by the one number ``masked`` of its :class:`~hessrank.network.layer_survey.SampleAxis`, up to which values are
+it out, by the one number ``masked`` of its :class:`~hessrank.network.layer_facts.SampleAxis`, up to which values are
 masked. A value is masked
 
 - wherever it stands, if it is about the least number there is (:data:`LEAST`);
@@ -45,8 +45,8 @@ _FILLS = frozenset("masked_fill masked_fill_ where".split())
 _MASKING = _FILLS | frozenset("add add_ iadd sub sub_ isub maximum max minimum".split())
 
 
-class Judged(NamedTuple):
-    """A layer's scores after the softmax has spoken.
+class JudgedScores(NamedTuple):
+    """A layer's scores, and which of them the softmax does not see.
 
     Attributes:
         layer: the layer's name.
@@ -60,7 +60,7 @@ class Judged(NamedTuple):
 
 
 class ScoreWatch:
-    """Keeps the scores of one run until what reads them tells which of them it does not see."""
+    """Keeps scores until the layer that reads them tells which are masked."""
 
     def __init__(self, network: Network, without_padding: Callable[[str, Tensor, bool], Tensor]) -> None:
         """Find the layers that lead to nothing but a softmax or the like.
@@ -85,34 +85,34 @@ class ScoreWatch:
         self._kept[layer.name] = value.detach()
         return True
 
-    def judged(self, layer: Layer, call: Call, value: Tensor) -> Iterator[Judged]:
+    def judge(self, layer: Layer, call: Call, value: Tensor) -> Iterator[JudgedScores]:
         """Yield the scores that ``layer`` was made of, once it is there; each once."""
         names = [name for name in self._before.get(layer.name, ()) if name in self._kept]
-        unseen = _unseen(layer.kind, call.input, value) if names and call.input is not None else None
+        unseen = _find_unseen(layer.kind, call.input, value) if names and call.input is not None else None
         for name in names:
-            scores, may_mask = self._kept.pop(name), self._may_mask(name)
+            scores, inputs = self._kept.pop(name), self._inputs[name]
+            applies_mask = self._kind[name] in _MASKING and len(inputs) == 1
+            may_mask = applies_mask or not self._masked.isdisjoint(inputs)  # or hands a masked value on
             counted = self._without_padding(name, scores, may_mask)
             count = int((counted <= FAR).sum())
             if may_mask and unseen is not None and unseen.numel() == scores.numel():
                 count = max(count, int(self._without_padding(name, unseen.reshape(scores.shape), may_mask).sum()))
-            masked = _largest_masked(counted, count)
+            masked = _find_largest_masked(counted, count)
             if masked is not None:
                 self._masked.add(name)
-            yield Judged(name, scores, masked)
+            yield JudgedScores(name, scores, masked)
 
-    def left(self) -> Iterator[Judged]:
+    def take_left(self) -> Iterator[JudgedScores]:
         """Yield the scores that nothing read."""
         for name in tuple(self._kept):
-            yield Judged(name, self._kept.pop(name), None)
-
-    def _may_mask(self, name: str) -> bool:
-        """Return whether a layer applies a mask, or hands a masked value on."""
-        inputs = self._inputs[name]
-        return (self._kind[name] in _MASKING and len(inputs) == 1) or not self._masked.isdisjoint(inputs)
+            yield JudgedScores(name, self._kept.pop(name), None)
 
 
 def score_layers(network: Network) -> dict[str, tuple[str, ...]]:
-    """Return the layers that lead to each softmax, maximum or sigmoid and to nothing else, element by element."""
+    """Return the layers that lead to each softmax, maximum or sigmoid only.
+
+    They lead there element by element, and to nothing else.
+    """
     kind = {layer.name: layer.kind for layer in network.layers}
     readers: dict[str, list[str]] = {name: [] for name in kind}
     for name, sources in network.inputs.items():
@@ -135,7 +135,10 @@ def score_layers(network: Network) -> dict[str, tuple[str, ...]]:
 
 
 def masking_fills(network: Network) -> set[str]:
-    """Return the layers that set values to a masking number, whether or not any sample shows it."""
+    """Return the layers that set values to a masking number.
+
+    It counts whether or not any sample shows it.
+    """
     fills = {n: node for n, node in network.nodes.items() if n not in network.inside and node_kind(node) in _FILLS}
     return {
         name
@@ -154,7 +157,7 @@ def without_masked(value: Tensor, masked: float | None) -> Tensor:
     return value if masked is None else torch.where(value <= masked, 0.0, value)
 
 
-def _unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
+def _find_unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
     """Return which scores have no part in what was made of them."""
     unseen = scores <= FAR
     if kind in _SOFTMAXES:
@@ -164,8 +167,11 @@ def _unseen(kind: str, scores: Tensor, value: Tensor) -> Tensor:
     return unseen
 
 
-def _largest_masked(scores: Tensor, count: int) -> float | None:
-    """Return the ``count``-th smallest score if it lies farther below the next than that lies below the largest."""
+def _find_largest_masked(scores: Tensor, count: int) -> float | None:
+    """Return the ``count``-th smallest score if it is masked; else None.
+
+    It is if it lies farther below the next one than that lies below the largest.
+    """
     if not count:
         return None
     flat = scores.nan_to_num(neginf=torch.finfo(scores.dtype).min)
@@ -176,7 +182,7 @@ def _largest_masked(scores: Tensor, count: int) -> float | None:
 
 
 def _is_far(network: Network, argument: object) -> bool:
-    """Return whether an argument is a number, or a constant number in a tensor, that masks."""
+    """Return whether an argument is a number, or holds one, that masks."""
     if isinstance(argument, fx.Node) and argument.op == "get_attr":
         owner, _, leaf = str(argument.target).rpartition(".")
         argument = getattr(network.model.get_submodule(owner), leaf, None)

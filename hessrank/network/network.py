@@ -1,4 +1,4 @@
-"""A network whose every activation can be watched, replaced and differentiated.
+"""Runs a network so that each activation can be seen, replaced, differentiated.
 
 Everything in hessrank that looks at activations is a *tap*: it is shown each of them when it is made and
 may return what the network shall go on with. Probing, perturbing, calibrating, quantizing one tensor at a
@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._pytree import tree_leaves
 
-from hessrank.data.batch import Batch, describe, first_line, naming_remedy
+from hessrank.data.batch import Batch, describe, naming_remedy
 from hessrank.errors import DataError, HessrankError, ModelError
-from hessrank.network.curved_layers import curved_downstream
-from hessrank.network.layer_inputs import feeding, source_of, wiring
+from hessrank.network.curved_layers import find_curved_downstream
+from hessrank.network.layer_inputs import find_autograd_output, find_inputs, find_output_layers
 from hessrank.network.layer_names import Layer
 from hessrank.network.outputs import output_tensors
-from hessrank.network.precision import autocast, widened
+from hessrank.network.precision import autocast, widen
 from hessrank.network.walks.call import Call, Walk
 from hessrank.network.walks.fx_walk import GraphWalk
 from hessrank.network.walks.hook_walk import HookWalk
 from hessrank.out_of_memory import is_out_of_memory
+from hessrank.text import dtype_text, first_line, shape_text
 
 _TOKENS = "; an embedding takes token numbers: --data tokens.npz, with an array of integers named input_ids"
 
@@ -51,7 +52,7 @@ class Run:
 class Network:
     """A model, the names of its layers, and a way to run it under a tap.
 
-    Use inside :func:`hessrank.network.frozen_model.untouched`, which freezes the parameters.
+    Use inside :func:`hessrank.network.frozen_model.freeze`, which freezes the parameters.
 
     Attributes:
         layers: all layers in the order of execution.
@@ -85,8 +86,11 @@ class Network:
         self._overwritten: frozenset[str] = frozenset()  # activations that something writes to later
         self._stale_inputs: frozenset[str] = frozenset()  # calls whose input something writes to later
         self.left_out: tuple[str, ...] = ()
-        with _noted_calls(model) as called:
-            reference = _call(model, example)
+        with _note_calls(model) as called, torch.no_grad():
+            copy = _copy(example)
+            reference = _explain_refusal(
+                lambda: model(*copy.args, **copy.kwargs), example, naming_remedy(example, model)
+            )
         self.called = frozenset(called)
         _check_output(reference)
         self._walk, self.why_hooks = _choose_walk(model, example, reference)
@@ -134,12 +138,12 @@ class Network:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         with torch.enable_grad() if differentiable else torch.no_grad():
             with autocast(precision, device):
-                output = _explained(lambda: self._walk(_copied(batch), visit), batch)
-            return Run(output if precision is None else widened(output), tuple(roots))
+                output = _explain_refusal(lambda: self._walk(_copy(batch), visit), batch)
+            return Run(output if precision is None else widen(output), tuple(roots))
 
     def _discover(self, example: Batch, reference: Any) -> None:
-        """Find the layers, what is curved behind them and what is overwritten later, in one recorded run."""
-        seen: dict[str, _Seen] = {}
+        """Find layers, curved operations and overwritten tensors in a recorded run."""
+        seen: dict[str, _SeenLayer] = {}
 
         def visit(call: Call, value: Tensor) -> Tensor:
             is_input = call.kind == "input"
@@ -149,29 +153,32 @@ class Network:
                 value = value.detach().requires_grad_().clone()
             layer = Layer(call.name, call.kind, len(seen), call.path)
             given = call.input
-            seen[call.name] = _Seen(
+            seen[call.name] = _SeenLayer(
                 layer, value, value._version, value.grad_fn, given, 0 if given is None else given._version
             )
             return value
 
         with torch.enable_grad():
-            output = _explained(lambda: self._walk(_copied(example), visit), example)
+            output = _explain_refusal(lambda: self._walk(_copy(example), visit), example)
         tensors = output_tensors(output)
         if not any(tensor.requires_grad for tensor in tensors):
             raise ModelError("the network has no activation that depends on its input and reaches its output")
-        self.curved = curved_downstream(tensors, {name: one.made_by for name, one in seen.items()})
-        self._by_name = {name: one.layer for name, one in seen.items()}
-        self._overwritten = frozenset(name for name, one in seen.items() if one.value._version != one.version)
+        self.curved = find_curved_downstream(tensors, {name: s.made_by for name, s in seen.items()})
+        self._by_name = {name: s.layer for name, s in seen.items()}
+        self._overwritten = frozenset(name for name, s in seen.items() if s.value._version != s.version)
         self._stale_inputs = frozenset(
-            name for name, one in seen.items() if one.given is not None and one.given._version != one.given_version
+            name for name, s in seen.items() if s.given is not None and s.given._version != s.given_version
         )
-        self._drop_aliases(example, reference, {name: one.value for name, one in seen.items()})
-        made_by = {name: source_of(seen[name].value, seen[name].made_by) for name in self._by_name}
-        self.inputs, self.outputs = wiring(made_by), feeding(tensors, made_by)
+        self._drop_aliases(example, reference, {name: s.value for name, s in seen.items()})
+        made_by = {name: find_autograd_output(seen[name].value, seen[name].made_by) for name in self._by_name}
+        self.inputs, self.outputs = find_inputs(made_by), find_output_layers(tensors, made_by)
 
     def _drop_aliases(self, example: Batch, reference: Any, values: dict[str, Tensor]) -> None:
-        """Leave out views through which the network writes into something else: a copy would cut the tie."""
-        if _same(self.run(example, lambda *_: None).output, reference):
+        """Leave out views through which the network writes into something else.
+
+        A copy would cut the tie.
+        """
+        if _are_close(self.run(example, lambda *_: None).output, reference):
             return
         written = {id(values[name]) for name in self._overwritten if values[name]._is_view()}
         aliases = {name for name, value in values.items() if id(value) in written}
@@ -179,7 +186,7 @@ class Network:
         kept = [layer for name, layer in self._by_name.items() if name not in aliases]
         self._by_name = {layer.name: replace(layer, execution_index=i) for i, layer in enumerate(kept)}
         self.left_out = tuple(sorted(aliases))
-        if not _same(self.run(example, lambda *_: None).output, reference):
+        if not _are_close(self.run(example, lambda *_: None).output, reference):
             raise ModelError(
                 "the network gives another output when its activations are watched: it draws random numbers, counts "
                 "its calls, or writes in place to a tensor that it reads under two names (y = relu_(x); y += x)"
@@ -187,7 +194,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _SeenLayer:
     layer: Layer
     value: Tensor
     version: int
@@ -197,28 +204,21 @@ class _Seen:
 
 
 def _choose_walk(model: nn.Module, example: Batch, reference: Any) -> tuple[Walk, str]:
-    """Return a graph walk if torch.fx traces the model faithfully, or else hooks and the reason."""
+    """Return a graph walk if torch.fx traces the model; else hooks and why."""
     try:
         walk = GraphWalk(model, example)
         torch.manual_seed(0)
         with torch.no_grad():
-            output = walk(_copied(example), lambda _, value: value)
+            output = walk(_copy(example), lambda _, value: value)
     except Exception as error:  # torch.fx raises anything at all on code that it cannot follow
         return HookWalk(model), f"torch.fx cannot trace it ({first_line(error)})"
-    if not _same(output, reference):
+    if not _are_close(output, reference):
         return HookWalk(model), "its torch.fx graph gives another output"
     return walk, ""
 
 
-def _call(model: nn.Module, batch: Batch) -> Any:
-    torch.manual_seed(0)
-    copy = _copied(batch)
-    with torch.no_grad():
-        return _explained(lambda: model(*copy.args, **copy.kwargs), batch, naming_remedy(batch, model))
-
-
 @contextmanager
-def _noted_calls(model: nn.Module) -> Iterator[set[nn.Module]]:
+def _note_calls(model: nn.Module) -> Iterator[set[nn.Module]]:
     """Collect the modules that are called inside the block."""
     called: set[nn.Module] = set()
     with ExitStack() as stack:
@@ -231,7 +231,12 @@ def _check_output(output: Any) -> None:
     leaves = tree_leaves(output)
     if any(isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim for leaf in leaves):
         return
-    what = sorted({_kind(leaf) for leaf in leaves})
+    what = sorted(
+        {
+            f"{dtype_text(leaf.dtype)} {shape_text(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
+            for leaf in leaves
+        }
+    )
     raise ModelError(
         f"the network returns {', '.join(what) or 'nothing'}: it should return a floating-point tensor "
         "with the samples along its first dimension, or a tuple or dict of such"
@@ -239,7 +244,10 @@ def _check_output(output: Any) -> None:
 
 
 def _check_names(model: nn.Module) -> None:
-    """Refuse what torch refuses too, but for ``setattr``: a dot stands between the steps of a path."""
+    """Refuse module names with a dot, which stands between steps of a path.
+
+    torch refuses them too, but for ``setattr``.
+    """
     for path, module in model.named_modules():
         for name in module._modules:
             if "." in name:
@@ -249,17 +257,11 @@ def _check_names(model: nn.Module) -> None:
                 )
 
 
-def _kind(leaf: Any) -> str:
-    if not isinstance(leaf, Tensor):
-        return type(leaf).__name__
-    return f"{str(leaf.dtype).removeprefix('torch.')} {'×'.join(map(str, leaf.shape)) or 'scalar'}"
-
-
-def _copied(batch: Batch) -> Batch:
+def _copy(batch: Batch) -> Batch:
     return batch.map(lambda tensor: tensor.detach().clone())
 
 
-def _same(one: Any, other: Any) -> bool:
+def _are_close(one: Any, other: Any) -> bool:
     pairs = zip(tree_leaves(one), tree_leaves(other), strict=False)
     tensors = [(a.detach(), b.detach()) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)]
     return bool(tensors) and all(
@@ -267,8 +269,11 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def _explained(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
-    """Turn what a network raises on a batch into one line that names the batch; memory is somebody else's matter."""
+def _explain_refusal(run: Callable[[], Any], batch: Batch, naming: str = "") -> Any:
+    """Turn an error of a network into one line that describes the batch.
+
+    A lack of memory goes through.
+    """
     torch.manual_seed(0)  # a network that draws random numbers draws the same ones every time
     try:
         return run()

@@ -1,4 +1,4 @@
-"""What a network returned, as a loss sees it: the tensors that count, and what each is called.
+"""Picks the tensors of a network's output that a loss compares.
 
 A dict (Hugging Face's ``ModelOutput`` is one) tells what its tensors are. What stands beside the result does not
 count: a loss that the network computed itself, the cache of a text generator, hidden states, attentions.
@@ -19,15 +19,17 @@ _BESIDE_ENDS = ("_hidden_states", "_attentions", "_loss")
 
 
 def named_outputs(output: Any) -> list[tuple[str, Tensor]]:
-    """Return the floating-point tensors that count, in order, with their names in a dict; "" elsewhere.
+    """Return the output tensors that count, with their names in a dict.
+
+    They are floating-point tensors, in order; the name is "" outside a dict.
 
     Bare scalars have no samples and do not count. What usually stands beside the result counts where there is
     nothing else.
     """
     if not (isinstance(output, Mapping) and all(isinstance(name, str) for name in output)):
-        return [("", tensor) for tensor in _floating(output)]
-    found = [(name, tensor) for name, value in output.items() for tensor in _floating(value)]
-    result = [(name, tensor) for name, tensor in found if not _is_beside(name)]
+        return [("", tensor) for tensor in _find_floating(output)]
+    found = [(name, tensor) for name, value in output.items() for tensor in _find_floating(value)]
+    result = [(name, t) for name, t in found if name not in _BESIDE and not name.endswith(_BESIDE_ENDS)]
     return result or found
 
 
@@ -36,8 +38,8 @@ def output_tensors(output: Any) -> list[Tensor]:
     return [tensor for _, tensor in named_outputs(output)]
 
 
-def detached(output: Any, *, requires_grad: bool = False) -> Any:
-    """Return ``output`` cut off from the network's graph, each tensor a new leaf."""
+def detach(output: Any, *, requires_grad: bool = False) -> Any:
+    """Return ``output`` without the network's graph, each tensor a new leaf."""
 
     def cut(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -48,7 +50,9 @@ def detached(output: Any, *, requires_grad: bool = False) -> Any:
 
 
 def may_be_logits(name: str, tensor: Tensor) -> bool:
-    """Return whether an output holds logits: B×C, or of any shape if it is called logits.
+    """Return whether an output may hold logits.
+
+    It is B×C, or of any shape if it is called logits.
 
     Args:
         name: what it is called; "" if it has no name.
@@ -61,14 +65,13 @@ def may_be_logits(name: str, tensor: Tensor) -> bool:
 
 
 def class_dim(logits: Tensor) -> int:
-    """Return where classes lie: along dimension 1, as torch has it; in B×T×C of a language model, last."""
+    """Return the dimension of the classes: 2 in B×T×C, else 1.
+
+    B×T×C is a language model's; 1 is torch's own.
+    """
     return 2 if logits.ndim == 3 else 1
 
 
-def _is_beside(name: str) -> bool:
-    return name in _BESIDE or name.endswith(_BESIDE_ENDS)
-
-
-def _floating(value: Any) -> list[Tensor]:
+def _find_floating(value: Any) -> list[Tensor]:
     leaves = tree_leaves(value)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim]

@@ -1,4 +1,4 @@
-"""Padding: positions of a sequence that are there to make samples equally long, and do not count.
+"""Leaves out padding: positions that only make sequences equally long.
 
 A batch tells them by a field ``attention_mask``, B×T, zero where there is padding. They are left out of
 
@@ -25,8 +25,8 @@ from hessrank.network.network import Network
 from hessrank.network.walks.call import Call
 
 if TYPE_CHECKING:
-    from hessrank.network.layer_facts import Facts, SampleAxis
-    from hessrank.network.sample_batches import Feed
+    from hessrank.network.layer_facts import LayerFacts, SampleAxis
+    from hessrank.network.sample_batches import SampleBatches
 
 FIELD = "attention_mask"
 
@@ -44,13 +44,16 @@ class Padded(NamedTuple):
 
 
 def real_positions(batch: Batch) -> Tensor | None:
-    """Return which positions of a batch are no padding, B×T of bool; None if all are, or nothing tells."""
-    mask = _mask(batch)
+    """Return which positions of a batch are no padding, B×T of bool.
+
+    None means that all count, or that nothing tells.
+    """
+    mask = _find_mask(batch)
     real = None if mask is None else mask != 0
     return None if real is None or bool(real.all()) else real
 
 
-def _mask(batch: Batch) -> Tensor | None:
+def _find_mask(batch: Batch) -> Tensor | None:
     whole = batch.args[0] if len(batch.args) == 1 and isinstance(batch.args[0], Mapping) else {}
     mask = batch.kwargs.get(FIELD, whole.get(FIELD))
     return mask if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[0] == len(batch) else None
@@ -62,7 +65,9 @@ def counts_by_position(output: Tensor, real: Tensor | None) -> bool:
 
 
 def real_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor | None:
-    """Return which elements of an activation are no padding, of a shape that spreads to the activation's.
+    """Return which elements of an activation are no padding.
+
+    The shape spreads to the activation's.
 
     Args:
         value: the activation.
@@ -103,7 +108,7 @@ def without_padding(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Ten
 
 
 def counted_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Tensor | None:
-    """Return which elements of an activation count: no padding, and no masked score.
+    """Return which elements count: neither padding nor masked scores.
 
     Args:
         value: the activation.
@@ -120,26 +125,28 @@ def counted_elements(value: Tensor, axis: SampleAxis, real: Tensor | None) -> Te
     return unmasked if unpadded is None else unmasked & unpadded
 
 
-def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) -> Iterator[str]:
-    """Note in ``facts`` where each layer keeps its positions, and how many elements count, the mean of the samples.
+def leave_out_padding(network: Network, batches: SampleBatches, facts: Mapping[str, LayerFacts]) -> Iterator[str]:
+    """Note in ``facts`` where positions lie, and how many elements count.
+
+    The number is the mean of the samples.
 
     Args:
         network: the network.
-        feed: the samples.
+        batches: the samples.
         facts: their ``axis`` is told the positions, and their ``numel`` set.
 
     Yields:
         what a reader should know, a sentence each; nothing where there is no padding.
     """
-    if _mask(feed.batch(0)) is None:
+    if _find_mask(batches.batch(0)) is None:
         return  # no need to read all samples
-    masks = [_mask(feed.batch(index)) for index in range(len(feed))]
+    masks = [_find_mask(batches.batch(index)) for index in range(len(batches))]
     shares = torch.tensor([1.0 if m is None else float((m != 0).double().mean()) for m in masks], dtype=torch.float64)
     lengths = torch.tensor([0 if m is None else m.shape[1] for m in masks])
     if bool((shares == 1).all()):
         return
     padded = int(shares.argmin())
-    places = find_positions(network, feed.batch(padded), int(lengths[padded]))
+    places = find_positions(network, batches.batch(padded), int(lengths[padded]))
     for name, positions in places.items():
         fact = facts[name]
         fact.axis = replace(fact.axis, positions=positions)
@@ -151,20 +158,20 @@ def leave_out_padding(network: Network, feed: Feed, facts: Mapping[str, Facts]) 
         yield "the network takes no other length: padding counts in ranges, rounding errors and numel"
 
 
-def find_positions(network: Network, one: Batch, length: int) -> dict[str, tuple[int, ...]]:
-    """Find out along which dimensions each layer keeps positions, by running a sample without its last one.
+def find_positions(network: Network, sample: Batch, length: int) -> dict[str, tuple[int, ...]]:
+    """Find the dimensions of positions by running a sample one position shorter.
 
     Args:
         network: the network.
-        one: a single sample.
+        sample: a single sample.
         length: its number of positions.
 
     Returns:
         the dimensions of each layer that has any; nothing if the network does not run on the shorter sample.
     """
-    shorter = one.map(lambda t: t[:, :-1] if t.ndim > 1 and t.shape[1] == length else t)
+    shorter = sample.map(lambda t: t[:, :-1] if t.ndim > 1 and t.shape[1] == length else t)
     shapes: list[dict[str, torch.Size]] = []
-    for batch in (one, shorter):
+    for batch in (sample, shorter):
         seen: dict[str, torch.Size] = {}
 
         def look(layer: Layer, call: Call, value: Tensor, seen: dict[str, torch.Size] = seen) -> None:
@@ -175,11 +182,11 @@ def find_positions(network: Network, one: Batch, length: int) -> dict[str, tuple
         except HessrankError:
             return {}
         shapes.append(seen)
-    found = {name: _shortened(shape, shapes[1].get(name), length) for name, shape in shapes[0].items()}
+    found = {name: _find_shortened_dims(shape, shapes[1].get(name), length) for name, shape in shapes[0].items()}
     return {name: positions for name, positions in found.items() if positions}
 
 
-def _shortened(shape: torch.Size, other: torch.Size | None, length: int) -> tuple[int, ...]:
+def _find_shortened_dims(shape: torch.Size, other: torch.Size | None, length: int) -> tuple[int, ...]:
     if other is None or len(other) != len(shape):
         return ()
     changed = tuple(d for d in range(len(shape)) if shape[d] != other[d])

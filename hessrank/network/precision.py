@@ -1,4 +1,4 @@
-"""Forward and backward passes in half precision (autocast); whatever is summed up is widened to float32 first.
+"""Runs passes in half precision (autocast), and sums in float32.
 
 float16 has no room for small gradients: they are scaled up before the backward pass, and back behind it
 (Micikevicius et al., "Mixed precision training", 2018, section 3.2).
@@ -37,16 +37,16 @@ def read_precision(name: str) -> torch.dtype | None:
 
 
 def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the block in which a forward pass is computed in ``dtype`` where that is safe."""
+    """Return the block in which a forward pass runs in ``dtype`` where safe."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-def widened(value: Any) -> Any:
-    """Return a tensor, or a nest of them, with float32 in the place of half precision."""
+def widen(value: Any) -> Any:
+    """Return a tensor, or a nest of them, with half precision as float32."""
     return tree_map(lambda x: x.float() if isinstance(x, Tensor) and x.dtype in _HALF else x, value)
 
 
-def sent_back(
+def run_backward(
     send: Callable[[list[Tensor], bool], T],
     seeds: Sequence[Tensor],
     dtype: torch.dtype | None,

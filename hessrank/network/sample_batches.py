@@ -1,4 +1,4 @@
-"""Hands the samples out in batches, as the network takes them; in smaller ones when memory runs out."""
+"""Gives out samples in batches, in smaller ones when memory runs out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from hessrank.data.batch import Batch, Samples, make_batch
+from hessrank.data.batch import Batch, make_batch
+from hessrank.data.samples import Samples
 from hessrank.distributed import Team
 from hessrank.errors import DataError
 from hessrank.out_of_memory import is_out_of_memory
 
 
-def content(tensor: Tensor) -> bytes:
+def tensor_bytes(tensor: Tensor) -> bytes:
     """Return a tensor's values as bytes, for a checksum."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
@@ -27,21 +28,21 @@ def check_finite(batch: Batch) -> None:
     Raises:
         DataError: naming the samples of the batch.
     """
-    if not all(bool(leaf.isfinite().all()) for leaf in _tensors(batch)):
+    if not all(bool(leaf.isfinite().all()) for leaf in _find_tensors(batch)):
         which = "sample " if len(batch) == 1 else "one of the samples "
         raise DataError(f"{which}{', '.join(map(str, batch.samples))} of the data holds NaN or infinity")
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
+def _find_tensors(batch: Batch) -> list[Tensor]:
     return [leaf for leaf in tree_leaves((batch.args, batch.kwargs, batch.target)) if isinstance(leaf, Tensor)]
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What all samples are.
+class SampleContents:
+    """Checksum and shapes of all samples.
 
     Attributes:
-        sha256: checksum of them as they are fed, whatever the batch size.
+        sha256: checksum of them as the network gets them, whatever the batch size.
         shapes: of each sample's inputs, with a batch dimension of 1.
     """
 
@@ -49,8 +50,8 @@ class Contents:
     shapes: tuple[tuple[torch.Size, ...], ...]
 
 
-class Feed:
-    """The samples of a ranking.
+class SampleBatches:
+    """The samples of a ranking, given out in batches.
 
     Attributes:
         batch_size: samples a batch; halved for good when memory runs out.
@@ -68,7 +69,7 @@ class Feed:
         needs_target: bool,
         team: Team | None = None,
     ) -> None:
-        """Feed ``samples`` to ``model``, ``batch_size`` at a time; those of this process of ``team``."""
+        """Batch ``samples`` for ``model``; those of this process of ``team``."""
         self.batch_size = batch_size
         self.halved = False
         self.team = team or Team()
@@ -84,15 +85,20 @@ class Feed:
     def batch(self, *indices: int) -> Batch:
         """Return the samples at ``indices`` as one batch."""
         batch = make_batch(self._samples, indices, self._model, needs_target=self._needs_target)
-        return batch.map(self._converted)
+        return batch.map(lambda t: t.to(self._device, self._dtype if t.is_floating_point() else None))
 
-    def some(self, indices: Sequence[int]) -> Feed:
-        """Return a feed of some of the samples, numbered from 0, for the same model and processes."""
+    def select(self, indices: Sequence[int]) -> SampleBatches:
+        """Return some of the samples, numbered from 0, as batches of their own.
+
+        They are for the same model and the same processes.
+        """
         samples = [self._samples[index] for index in indices]
-        return Feed(samples, self._model, self.batch_size, needs_target=self._needs_target, team=self.team)
+        return SampleBatches(samples, self._model, self.batch_size, needs_target=self._needs_target, team=self.team)
 
-    def each(self, work: Callable[[Batch], None], start: int = 0) -> None:
-        """Do ``work`` on every batch of this process in turn; what fails for lack of memory is done again in halves.
+    def for_each(self, work: Callable[[Batch], None], start: int = 0) -> None:
+        """Do ``work`` on every batch of this process.
+
+        What fails for lack of memory is done again in halves.
 
         Args:
             work: is given each batch.
@@ -110,8 +116,8 @@ class Feed:
             else:
                 start = stop
 
-    def contents(self) -> Contents:
-        """Read all samples, one by one.
+    def read_all(self) -> SampleContents:
+        """Read all samples, one by one, and return their checksum and shapes.
 
         Raises:
             DataError: a sample holds NaN or infinity.
@@ -120,10 +126,7 @@ class Feed:
         for index in range(len(self)):
             batch = self.batch(index)
             check_finite(batch)
-            for leaf in _tensors(batch):
-                digest.update(content(leaf))
-            shapes.append(tuple(leaf.shape for leaf in _tensors(replace(batch, target=None))))
-        return Contents(digest.hexdigest(), tuple(shapes))
-
-    def _converted(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
+            for leaf in _find_tensors(batch):
+                digest.update(tensor_bytes(leaf))
+            shapes.append(tuple(leaf.shape for leaf in _find_tensors(replace(batch, target=None))))
+        return SampleContents(digest.hexdigest(), tuple(shapes))

@@ -1,4 +1,4 @@
-"""The sub-networks a network consists of.
+"""Splits a network into the sub-networks between its inputs and outputs.
 
 A tensor that enters or leaves the network is a boundary, also where an output is used further inside. What
 hangs together without crossing a boundary is a sub-network: a two-stage network that returns the first
@@ -15,7 +15,7 @@ from hessrank.network.layer_names import CONCATENATIONS
 
 
 class GraphNode(Protocol):
-    """A layer among the others: name, kind, names of the layers it reads, name of its weight."""
+    """A layer: its name and kind, its inputs' names, its weight's name."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -28,7 +28,7 @@ class GraphNode(Protocol):
 
 
 class LayerGraph(Protocol):
-    """All layers in the order of execution, by name, and the names of those that the network returns."""
+    """All layers by name in the order of execution, and the outputs' names."""
 
     @property
     def nodes(self) -> Mapping[str, GraphNode]: ...  # noqa: D102
@@ -88,19 +88,22 @@ def recorded_sub_networks(graph: Mapping[str, Any] | None, kinds: Mapping[str, s
 
 
 def sub_networks(graph: LayerGraph) -> list[SubNetwork]:
-    """Return the sub-networks in the order of execution; layers that only reshuffle a boundary are in none."""
-    readers = _readers(graph)
+    """Return the sub-networks in the order of execution.
+
+    Layers that only reshuffle a boundary are in none.
+    """
+    readers = _find_readers(graph)
     inputs = [name for name, node in graph.nodes.items() if node.kind == "input"]
-    entries, exits = _entries(graph, readers, [*inputs, *graph.outputs]), _exits(graph)
+    entries, exits = _find_entries(graph, readers, [*inputs, *graph.outputs]), _find_exits(graph)
     behind_exits = {name for name in exits if set(readers[name]) & set(graph.outputs)}  # the cut goes behind them
     found = []
-    for layers in _components(graph, {*inputs, *graph.outputs, *behind_exits}):
+    for layers in _find_components(graph, {*inputs, *graph.outputs, *behind_exits}):
         inside = set(layers)
         weighted = [name for name in layers if graph.nodes[name].weight is not None]
         if weighted:
             found.append(
                 SubNetwork(
-                    _common_prefix(weighted),
+                    _find_common_prefix(weighted),
                     layers,
                     tuple(name for name in entries if name in inside),
                     tuple(name for name in exits if name in inside),
@@ -109,7 +112,7 @@ def sub_networks(graph: LayerGraph) -> list[SubNetwork]:
     return found
 
 
-def _readers(graph: LayerGraph) -> Mapping[str, list[str]]:
+def _find_readers(graph: LayerGraph) -> Mapping[str, list[str]]:
     """Return the names of the layers that read each layer."""
     readers: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for node in graph.nodes.values():
@@ -118,8 +121,11 @@ def _readers(graph: LayerGraph) -> Mapping[str, list[str]]:
     return readers
 
 
-def _entries(graph: LayerGraph, readers: Mapping[str, list[str]], boundaries: list[str]) -> tuple[str, ...]:
-    """Return the weighted layers that read a boundary, with nothing but weightless one-input layers in between."""
+def _find_entries(graph: LayerGraph, readers: Mapping[str, list[str]], boundaries: list[str]) -> tuple[str, ...]:
+    """Return the weighted layers that read a boundary.
+
+    Nothing but layers with one input and no weight lies in between.
+    """
     found: set[str] = set()
     waiting = list(boundaries)
     while waiting:
@@ -131,9 +137,12 @@ def _entries(graph: LayerGraph, readers: Mapping[str, list[str]], boundaries: li
     return tuple(name for name in graph.nodes if name in found)
 
 
-def _exits(graph: LayerGraph) -> tuple[str, ...]:
-    """Return the weighted layers that make the outputs; of an addition or a gate, the latest one counts."""
-    latest = _latest_weighted(graph)
+def _find_exits(graph: LayerGraph) -> tuple[str, ...]:
+    """Return the weighted layers that make the outputs.
+
+    Of an addition or a gate, the latest one counts.
+    """
+    latest = _find_latest_weighted(graph)
     found: set[str] = set()
     seen: set[str] = set()
     waiting = list(graph.outputs)
@@ -152,8 +161,8 @@ def _exits(graph: LayerGraph) -> tuple[str, ...]:
     return tuple(name for name in graph.nodes if name in found)
 
 
-def _latest_weighted(graph: LayerGraph) -> dict[str, int]:
-    """Return when the last weighted layer ran that each layer's tensor came through; -1 without one."""
+def _find_latest_weighted(graph: LayerGraph) -> dict[str, int]:
+    """Return when the last weighted layer before each tensor ran; -1 without one."""
     latest: dict[str, int] = {}
     for place, node in enumerate(graph.nodes.values()):
         before = max((latest[name] for name in node.inputs), default=-1)
@@ -161,8 +170,8 @@ def _latest_weighted(graph: LayerGraph) -> dict[str, int]:
     return latest
 
 
-def _components(graph: LayerGraph, cut: set[str]) -> list[tuple[str, ...]]:
-    """Return what hangs together when nothing flows out of the layers in ``cut``."""
+def _find_components(graph: LayerGraph, cut: set[str]) -> list[tuple[str, ...]]:
+    """Return the connected parts when nothing leaves the layers in ``cut``."""
     part: dict[str, set[str]] = {name: {name} for name in graph.nodes}
     for node in graph.nodes.values():
         for source in node.inputs:
@@ -174,7 +183,7 @@ def _components(graph: LayerGraph, cut: set[str]) -> list[tuple[str, ...]]:
     return [tuple(sorted(members, key=order.index)) for members in groups.values()]
 
 
-def _common_prefix(names: Iterable[str]) -> str:
+def _find_common_prefix(names: Iterable[str]) -> str:
     paths = [name.split(".")[:-1] for name in names]
     common = []
     for parts in zip(*paths, strict=False):

@@ -1,4 +1,4 @@
-"""Squared norms of each sample's weight gradient, taken while the backward pass goes by.
+"""Computes squared norms of each sample's weight gradient in a backward pass.
 
 Autograd's own weight gradients are summed over the samples of a batch and stay in memory; these are
 neither. Where the weight meets the input only once, the norm of a linear layer's gradient G = Σₜ gₜ aₜᵀ comes
@@ -47,7 +47,10 @@ def module_of(network: Network, weight: Weight) -> nn.Module:
 
 
 def own_weight(call: Call) -> nn.Parameter | None:
-    """Return the weight that a call multiplies with: of a convolution, a linear layer or an embedding."""
+    """Return the weight that a call multiplies with; None without one.
+
+    It is that of a convolution, a linear layer or an embedding.
+    """
     module = call.module
     if module is None or call.input is None:
         return None
@@ -68,7 +71,10 @@ _COMPUTED: tuple[tuple[type, str, str], ...] = (
 
 
 def computed_weights(network: Network, weights: Sequence[Weight]) -> dict[str, str]:
-    """Return why weights are no plain ones, and what makes them so, by the paths that :func:`without_trace` gives."""
+    """Return why weights are computed ones, and what makes them plain.
+
+    The paths are those of :func:`without_trace`.
+    """
     found = {path: computed_by(network.model.get_submodule(path)) for path in without_trace(network, weights)}
     return {path: why for path, why in found.items() if why}
 
@@ -102,44 +108,47 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _is_transposed_linear(module: nn.Module) -> bool:
-    """Return whether this is the linear layer of GPT-2 in transformers, whose weight is inputs × outputs."""
+    """Return whether this is GPT-2's linear layer of transformers.
+
+    Its weight is inputs × outputs.
+    """
     kind = type(module)
     return kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.")
 
 
-def weight_gradient(module: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
-    """Return the gradient of one sample with respect to the module's weight, of the weight's shape.
+def weight_gradient(module: nn.Module, inputs: Tensor, slope: Tensor) -> Tensor:
+    """Return the gradient of one sample by the module's weight, in its shape.
 
     Args:
         module: a convolution, a linear layer or an embedding.
-        given: that sample's input to the module, with a batch dimension.
+        inputs: that sample's input to the module, with a batch dimension.
         slope: gradient of the loss with respect to the module's output for that input.
     """
     if isinstance(module, _ConvNd):
-        return _convolution_gradient(module, given, slope)
+        return _compute_convolution_gradient(module, inputs, slope)
     weight = module.weight
     assert isinstance(weight, Tensor)
     if isinstance(module, nn.Embedding):
         rows = slope.reshape(-1, weight.shape[1])
-        gradient = torch.zeros_like(weight).index_add_(0, given.reshape(-1), rows.to(weight.dtype))
+        gradient = torch.zeros_like(weight).index_add_(0, inputs.reshape(-1), rows.to(weight.dtype))
         if module.padding_idx is not None:
             gradient[module.padding_idx] = 0  # never trained, as autograd has it
         return gradient
-    rows, slopes = given.reshape(-1, given.shape[-1]), slope.reshape(-1, slope.shape[-1])
+    rows, slopes = inputs.reshape(-1, inputs.shape[-1]), slope.reshape(-1, slope.shape[-1])
     return rows.T @ slopes if _is_transposed_linear(module) else slopes.T @ rows
 
 
-def _convolution_gradient(module: _ConvNd, given: Tensor, slope: Tensor) -> Tensor:
+def _compute_convolution_gradient(module: _ConvNd, inputs: Tensor, slope: Tensor) -> Tensor:
     padding: Any = module.padding
     if module.padding_mode != "zeros":
-        given = F.pad(given, module._reversed_padding_repeated_twice, mode=module.padding_mode)
+        inputs = F.pad(inputs, module._reversed_padding_repeated_twice, mode=module.padding_mode)
         padding = (0,) * len(module.stride)
     elif isinstance(padding, str):
-        given = F.pad(given, module._reversed_padding_repeated_twice)
+        inputs = F.pad(inputs, module._reversed_padding_repeated_twice)
         padding = (0,) * len(module.stride)
     gradient: Tensor = torch.ops.aten.convolution_backward(
         slope,
-        given,
+        inputs,
         module.weight,
         None,
         module.stride,
@@ -153,63 +162,70 @@ def _convolution_gradient(module: _ConvNd, given: Tensor, slope: Tensor) -> Tens
     return gradient
 
 
-def weight_gradients(module: nn.Module, given: Tensor, slope: Tensor, batch_size: int) -> Iterator[Tensor]:
+def weight_gradients(module: nn.Module, inputs: Tensor, slope: Tensor, batch_size: int) -> Iterator[Tensor]:
     """Yield each sample's weight gradient; arguments as for :func:`weight_norms`."""
-    pairs = zip(given.tensor_split(batch_size), slope.tensor_split(batch_size), strict=True)
+    pairs = zip(inputs.tensor_split(batch_size), slope.tensor_split(batch_size), strict=True)
     return (weight_gradient(module, a, g) for a, g in pairs)
 
 
-def weight_norms(module: nn.Module, given: Tensor, slope: Tensor, batch_size: int) -> Tensor:
+def weight_norms(module: nn.Module, inputs: Tensor, slope: Tensor, batch_size: int) -> Tensor:
     """Return the squared norm of each sample's weight gradient, shape (batch_size,).
 
     Args:
         module: a convolution, a linear layer or an embedding.
-        given: the batch's input to the module, samples along dimension 0.
+        inputs: the batch's input to the module, samples along dimension 0.
         slope: gradient with respect to the module's output, samples along dimension 0.
         batch_size: number of samples; each has the same number of entries along dimension 0.
     """
-    if _has_few_positions(module, given, batch_size):
-        rows, slopes = (t.reshape(batch_size, -1, t.shape[-1]) for t in (given, slope))
+    if _has_few_positions(module, inputs, batch_size):
+        rows, slopes = (t.reshape(batch_size, -1, t.shape[-1]) for t in (inputs, slope))
         return ((rows @ rows.mT) * (slopes @ slopes.mT)).sum((1, 2))
-    gradients = weight_gradients(module, given, slope, batch_size)
+    gradients = weight_gradients(module, inputs, slope, batch_size)
     return torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square()
 
 
-def weight_products(module: nn.Module, given: Tensor, one: Tensor, other: Tensor, batch_size: int) -> Tensor:
-    """Return the inner product of each sample's two weight gradients, shape (batch_size,); may be negative.
+def weight_products(module: nn.Module, inputs: Tensor, one: Tensor, other: Tensor, batch_size: int) -> Tensor:
+    """Return the inner product of each sample's two weight gradients.
+
+    Its shape is (batch_size,); it may be negative.
 
     Args:
         module: as for :func:`weight_norms`.
-        given: as for :func:`weight_norms`.
+        inputs: as for :func:`weight_norms`.
         one: gradient with respect to the module's output, samples along dimension 0.
         other: another one.
         batch_size: number of samples.
     """
-    if _has_few_positions(module, given, batch_size):
-        rows, ones, others = (t.reshape(batch_size, -1, t.shape[-1]) for t in (given, one, other))
+    if _has_few_positions(module, inputs, batch_size):
+        rows, ones, others = (t.reshape(batch_size, -1, t.shape[-1]) for t in (inputs, one, other))
         return ((rows @ rows.mT) * (ones @ others.mT)).sum((1, 2), dtype=torch.float64)
     pairs = zip(
-        weight_gradients(module, given, one, batch_size),
-        weight_gradients(module, given, other, batch_size),
+        weight_gradients(module, inputs, one, batch_size),
+        weight_gradients(module, inputs, other, batch_size),
         strict=True,
     )
     return torch.stack([(a * b).sum(dtype=torch.float64) for a, b in pairs])
 
 
-def _has_few_positions(module: nn.Module, given: Tensor, batch_size: int) -> bool:
-    """Return whether T×T matrices are smaller than the gradient; a linear layer's weight meets a sample T times."""
-    positions = given.numel() // given.shape[-1] // batch_size if _is_linear(module) else 0
+def _has_few_positions(module: nn.Module, inputs: Tensor, batch_size: int) -> bool:
+    """Return whether T×T matrices are smaller than the gradient.
+
+    A linear layer's weight meets a sample T times.
+    """
+    positions = inputs.numel() // inputs.shape[-1] // batch_size if _is_linear(module) else 0
     weight = module.weight
     assert isinstance(weight, Tensor)
     return 0 < positions**2 <= weight.numel()
 
 
-def find_weights(network: Network, one: Batch) -> list[Weight]:
-    """Return the weights that the network's calls multiply with, each once, in the order of first use.
+def find_weights(network: Network, batch: Batch) -> list[Weight]:
+    """Return the weights that calls multiply with, in the order of first use.
+
+    Each is there once.
 
     Args:
         network: the network.
-        one: a batch to run it on.
+        batch: a batch to run it on.
     """
     calls: dict[nn.Parameter, list[str]] = {}
 
@@ -218,12 +234,15 @@ def find_weights(network: Network, one: Batch) -> list[Weight]:
         if weight is not None:
             calls.setdefault(weight, []).append(layer.name)
 
-    network.run(one, tap)
+    network.run(batch, tap)
     return [Weight(weight, tuple(names)) for weight, names in calls.items()]
 
 
 def without_trace(network: Network, weights: Sequence[Weight]) -> list[str]:
-    """Return the paths of modules that run and have a weight matrix which none of ``weights`` is."""
+    """Return the modules that run and have a weight matrix without a trace.
+
+    They are paths; none of ``weights`` is their matrix.
+    """
     known = {id(weight.parameter) for weight in weights}
     return [
         path

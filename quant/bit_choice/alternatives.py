@@ -16,8 +16,8 @@ from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.bit_choice.strategies.budget import DEFAULT_BITS, WidthProgram
 from hessrank.quant.bit_choice.summary import cost_of, settled
 from hessrank.quant.policy import Policy
-from hessrank.sizes import size_text
 from hessrank.terminal import plain_text
+from hessrank.text import size_text
 
 _UNIFORM = 8
 _TOLERANCE = 1e-3  # of the integer program: a fraction of the time that the exact answer takes

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.result.tables import listed
 from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, costs
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.scheme import FLOAT_BITS
-from hessrank.sizes import size_text
+from hessrank.text import listed, size_text
 
 _KINDS = ("weight", "input", "activation")  # how what stays in float begins, in the order in which it is listed
 

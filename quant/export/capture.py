@@ -10,10 +10,10 @@ import torch
 from torch import fx
 from torch.export import Dim, ExportedProgram
 
-from hessrank.data.batch import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.plain_names import HOLDER, OWN_NAMES, own_name
 from hessrank.quant.export.sizes import Axis, Inputs, resized
+from hessrank.text import first_line
 
 
 @dataclass(frozen=True)

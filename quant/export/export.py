@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.files.atomic_write import check_writable, written_whole
 from hessrank.models.wrappers import unwrap
-from hessrank.out_of_memory import memory_errors_explained
+from hessrank.out_of_memory import explain_memory_errors
 from hessrank.quant.export.capture import Captured, capture
 from hessrank.quant.export.check.compare_runs import TOLERANCE, measure, measure_optimized
 from hessrank.quant.export.check.diagnosis import SATURATES_HERE, diagnose, foresee_saturation
@@ -48,7 +48,7 @@ def export_onnx(
         raise ExportError(f"a {type(quantized).__name__} is not prepared: give what hessrank.prepare returned")
     require_onnx()
     check_writable(path)
-    with memory_errors_explained():
+    with explain_memory_errors():
         model = reference(quantized)
         given = named_inputs(model, inputs)
         _check_repeats(model, given)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from hessrank.data.batch import first_line
 from hessrank.quant.export.capture import Captured
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.ops import translations
 from hessrank.quant.export.plain_names import own_name
+from hessrank.text import first_line
 
 OPSET = 21
 """The first opset with 4-bit and 16-bit integers in QuantizeLinear and DequantizeLinear."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hessrank.quant.export.check.steps import Difference
-from hessrank.sizes import size_text
+from hessrank.text import size_text
 
 
 @dataclass(frozen=True)

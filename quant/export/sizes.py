@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessrank.data.batch import first_line
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.prepare.model import QuantizedModel
-from hessrank.text import shape_text
+from hessrank.text import first_line, shape_text
 
 Inputs = Mapping[str, Tensor]
 _SPATIAL = {4: {2: "height", 3: "width"}, 5: {2: "depth", 3: "height", 4: "width"}}

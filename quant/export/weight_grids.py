@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hessrank.analysis.result.tables import listed
 from hessrank.errors import HessrankError
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.prepare.bias_steps import least_weight_steps
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Grid, Quantizer
+from hessrank.text import listed
 
 
 def weight_grids(model: QuantizedModel) -> tuple[dict[Quantizer, Grid], list[str]]:

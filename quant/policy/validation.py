@@ -12,7 +12,7 @@ from hessrank.quant.policy.fields import refuse_unknown
 from hessrank.quant.policy.own_code import NOTHING, Plugins
 from hessrank.quant.policy.positions import Path, Places
 from hessrank.text import brief
-from hessrank.validation import misfit
+from hessrank.validation import describe_misfit
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -70,4 +70,4 @@ def _problem(told: dict[str, Any], steps: Path, cause: object) -> str:
         given = brief(told["input"])
         remedy = f"; if it is one, put quotes around it: '{given}'" if isinstance(told["input"], int | float) else ""
         return f"{key}: {given} is not a name{remedy}"
-    return f"{key}: {misfit(told)}"
+    return f"{key}: {describe_misfit(told)}"

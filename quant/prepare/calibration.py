@@ -14,20 +14,20 @@ from hessrank.data.batch import Batch
 from hessrank.errors import HessrankError, ModelError
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.padding import counted_elements, real_positions
-from hessrank.network.sample_batches import Feed, check_finite
+from hessrank.network.sample_batches import SampleBatches, check_finite
 from hessrank.quant.prepare.bias_steps import raise_weight_steps
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.quantizers import Quantizer
 
 
-def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis]) -> None:
+def calibrate(model: QuantizedModel, batches: SampleBatches, axes: Mapping[str, SampleAxis]) -> None:
     """Show data to a model's observers, give every quantizer its range, and switch the quantizers on.
 
     Observers see the elements that a ranking counts: no padding.
 
     Args:
         model: what was prepared; its quantizers are off.
-        feed: the samples.
+        batches: the samples.
         axes: where each layer keeps its samples and their positions.
 
     Raises:
@@ -41,10 +41,10 @@ def calibrate(model: QuantizedModel, feed: Feed, axes: Mapping[str, SampleAxis])
             with _named(f"{path}.weight"):
                 module.observe_weight()
         size = None
-        while size != feed.batch_size:  # once; anew if memory ran out, as what failed was seen in part
-            size = feed.batch_size
+        while size != batches.batch_size:  # once; anew if memory ran out, as what failed was seen in part
+            size = batches.batch_size
             with _Observation(model, axes) as observation:
-                feed.each(observation.show)
+                batches.for_each(observation.show)
     layers = {one.quantizer: one.layer for one in reversed(model.inserted)}
     for path, quantizer in model.quantizers_by_path():
         with _named(layers[path]):

@@ -9,12 +9,12 @@ from typing import Any, Literal, overload
 import torch
 from torch import fx, nn
 
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
-from hessrank.models.wrappers import looked_through, unwrap
+from hessrank.models.wrappers import unwrap, without_wrappers
 from hessrank.network.layer_survey import check_weights
-from hessrank.network.sample_batches import Feed
-from hessrank.out_of_memory import memory_errors_explained
+from hessrank.network.sample_batches import SampleBatches
+from hessrank.out_of_memory import explain_memory_errors
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion
@@ -84,13 +84,13 @@ def prepare(
     if backend == "mqbench":
         from hessrank.quant.prepare.mqbench.prepare_mqbench import prepare_mqbench  # noqa: PLC0415 - MQBench need not be installed
 
-        with looked_through(model) as network:
+        with without_wrappers(model) as network:
             return prepare_mqbench(
                 network, policy, calibration_data, freeze_bn=freeze_bn, num_samples=num_samples, batch_size=batch_size
             )
-    feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
-    with memory_errors_explained(), torch.random.fork_rng(devices=[]):
-        traced = trace(model, feed.batch(0), feed)
+    batches = SampleBatches(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
+    with explain_memory_errors(), torch.random.fork_rng(devices=[]):
+        traced = trace(model, batches.batch(0), batches)
         idle = require(policy, traced.graph)
         points = policy_points(policy, traced.graph)
         insertion = Insertion(traced, points, resolve(policy, traced.graph, points))
@@ -103,7 +103,7 @@ def prepare(
             "warnings": [*(str(finding) for finding in idle), *traced.notes],
             "freeze_bn": freeze_bn,
         }
-        calibrate(prepared, feed, traced.axes)
+        calibrate(prepared, batches, traced.axes)
     return prepared.train() if model.training and freeze_bn else prepared
 
 

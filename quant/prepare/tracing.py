@@ -13,22 +13,23 @@ import torch
 from torch import Tensor, fx, nn
 
 from hessrank.analysis.result.assemble import describe_graph, shape_span
-from hessrank.data.batch import Batch, first_line
+from hessrank.data.batch import Batch
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network, unwrap
-from hessrank.network.frozen_model import untouched
-from hessrank.network.layer_facts import Facts, SampleAxis
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.frozen_model import freeze
+from hessrank.network.layer_facts import LayerFacts, SampleAxis
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.layer_survey import find_ranges, find_sample_axes, mask_by_fills
 from hessrank.network.network import Network
 from hessrank.network.padding import leave_out_padding
-from hessrank.network.sample_batches import Feed, check_finite
+from hessrank.network.sample_batches import SampleBatches, check_finite
 from hessrank.network.walks.fx_walk import GraphWalk
 from hessrank.network.weights import find_weights
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.prepare.inplace import hand_results_on
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.training_mode import DROPOUTS, training_notes
+from hessrank.text import first_line
 
 HOLDERS = ("quantizers", "dropouts", "at_nodes")
 """What hessrank puts into a graph module: quantizers, functional dropouts; what an export makes of both."""
@@ -54,24 +55,24 @@ class Traced:
     notes: tuple[str, ...]
 
 
-def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
+def trace(model: nn.Module, batch: Batch, batches: SampleBatches | None = None) -> Traced:
     """Trace a copy of ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
 
     Args:
         model: any network; untouched.
         batch: one sample.
-        feed: the samples in which masks and padding are looked for; None looks at ``batch`` alone.
+        batches: the samples in which masks and padding are looked for; None looks at ``batch`` alone.
 
     Raises:
         ModelError: torch.fx cannot follow the model's code; the message names the line and what to do.
         DataError: the model does not take such an input.
     """
     model = copy_network(model)
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
         if network.why_hooks:
             raise _untraceable(model, batch, network.why_hooks)
-        facts = _facts(network, batch, feed)
+        facts = _facts(network, batch, batches)
         graph = _graph(network, batch, facts)
         nodes = {name: network.nodes[name] for name in graph.nodes if name not in network.inside}
         traced = next(iter(nodes.values())).graph
@@ -117,42 +118,42 @@ def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
     return {name: value for name, value in vars(model).items() if name in names and isinstance(value, Tensor)}
 
 
-def graph_of(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Graph:
+def graph_of(model: nn.Module, batch: Batch, batches: SampleBatches | None = None) -> Graph:
     """Return the layers of ``model`` and how they hang together; it need not be traceable.
 
     Args:
         model: any network; untouched.
         batch: one sample.
-        feed: the samples in which masks are looked for; None looks at ``batch`` alone.
+        batches: the samples in which masks are looked for; None looks at ``batch`` alone.
     """
     model = unwrap(model)
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
-        return _graph(network, batch, _facts(network, batch, feed))
+        return _graph(network, batch, _facts(network, batch, batches))
 
 
-def _facts(network: Network, one: Batch, feed: Feed | None) -> dict[str, Facts]:
+def _facts(network: Network, one: Batch, batches: SampleBatches | None) -> dict[str, LayerFacts]:
     """Return what one sample shows of each layer, and of all samples which scores are masked and what is padding."""
-    facts = first_look(network, one)
+    facts = measure_sizes(network, one)
     mask_by_fills(network, facts)
-    if feed is None:
+    if batches is None:
         find_ranges(network, one, facts)
         return facts
-    batched = feed.batch_size > 1 and len(feed) > 1
-    mixed = batched and find_sample_axes(network, one, feed.batch(0, 1), facts)
-    padded = any(leave_out_padding(network, feed, facts))
+    batched = batches.batch_size > 1 and len(batches) > 1
+    mixed = batched and find_sample_axes(network, one, batches.batch(0, 1), facts)
+    padded = any(leave_out_padding(network, batches, facts))
     if mixed and padded:
-        feed.batch_size = 1  # or else nobody could say which positions are whose
+        batches.batch_size = 1  # or else nobody could say which positions are whose
 
     def look(batch: Batch) -> None:
         check_finite(batch)
         find_ranges(network, batch, facts)
 
-    feed.each(look)
+    batches.for_each(look)
     return facts
 
 
-def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
+def _graph(network: Network, one: Batch, facts: Mapping[str, LayerFacts]) -> Graph:
     rows = {
         layer.name: {
             "kind": layer.kind,

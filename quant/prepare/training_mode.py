@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from hessrank.analysis.result.tables import listed
-from hessrank.data.batch import Batch, first_line
-from hessrank.network.frozen_model import untouched
+from hessrank.data.batch import Batch
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_names import node_kind
-from hessrank.network.sample_batches import content
+from hessrank.network.sample_batches import tensor_bytes
 from hessrank.network.walks.fx_walk import GraphWalk
+from hessrank.text import first_line, listed
 
 DROPOUTS: Mapping[Any, type[nn.Module]] = {
     F.dropout: nn.Dropout,
@@ -169,7 +169,7 @@ def _starts(path: str) -> Iterator[str]:
 
 def _form(model: nn.Module, batch: Batch, *, training: bool) -> _Form:
     """Trace ``model`` in one mode."""
-    with untouched(model):
+    with freeze(model):
         model.train(training)
         torch.manual_seed(0)  # a forward that draws numbers draws the same ones in both modes
         random.seed(0)
@@ -177,7 +177,7 @@ def _form(model: nn.Module, batch: Batch, *, training: bool) -> _Form:
         before = set(vars(model))
         graph = GraphWalk(model, batch).graph
         made = {name: value for name, value in vars(model).items() if name not in before}
-    constants = {name: content(value) for name, value in made.items() if isinstance(value, Tensor)}
+    constants = {name: tensor_bytes(value) for name, value in made.items() if isinstance(value, Tensor)}
     steps: dict[fx.Node, _Step] = {}
     for node in graph.nodes:
         constant = constants.get(str(node.target)) if node.op == "get_attr" else None

@@ -13,7 +13,7 @@ from hessrank.quant.quantizers.grids import Grid, range_to_grid
 from hessrank.quant.quantizers.observers import OBSERVERS, Observer
 from hessrank.quant.quantizers.precision import KeepsPrecision
 from hessrank.quant.scheme import Scheme
-from hessrank.user_code import told
+from hessrank.user_code import explain_errors
 
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantization method")
 
@@ -74,7 +74,7 @@ class Quantizer(KeepsPrecision):
                 raise OptionError(f"{name}={value}: a quantizer of {scheme} has one scale and takes no {name}")
         self.scheme, self.axis, self.observer_name = scheme, axis, observer
         watch = OBSERVERS.resolve_or_import(observer)
-        with told(f"making the observer {observer!r}", OptionError):
+        with explain_errors(f"making the observer {observer!r}", OptionError):
             self.observer: Observer = watch(scheme, axis, channels)
         self.observing = self.enabled = False
         self.weight = scheme.per_channel if weight is None else weight
@@ -216,5 +216,5 @@ def make_quantizer(
         OptionError: axis or channels do not go with the scheme.
     """
     kind = QUANTIZERS.resolve_or_import(method)
-    with told(f"making the quantizer {method!r}", OptionError):
+    with explain_errors(f"making the quantizer {method!r}", OptionError):
         return kind(scheme, observer=observer, axis=axis, channels=channels, weight=weight)

@@ -137,7 +137,7 @@ CASES = [
 
 
 @contextmanager
-def twice_differentiable() -> Iterator[None]:
+def allow_double_backward() -> Iterator[None]:
     """Let torch.func differentiate hardsigmoid and attention twice."""
     by_definition = mock.patch("torch.nn.functional.hardsigmoid", lambda t, inplace=False: F.relu6(t + 3) / 6)
     with by_definition, sdpa_kernel(SDPBackend.MATH):
@@ -161,7 +161,7 @@ def exact_traces(
     with torch.no_grad():
         own = [model(x[i : i + 1]) for i in range(len(x))]
     result: dict[str, list[float]] = {}
-    with twice_differentiable():
+    with allow_double_backward():
         for name, path, repeat in calls:
             result[name] = [
                 _one_trace(model, path, repeat, x[i : i + 1], loss, own[i] if target is None else target[i : i + 1])

@@ -13,7 +13,7 @@ from helpers.hand_graphs import U_NET, ranking_of
 from torch import nn
 
 from hessrank.analysis.rank import rank
-from hessrank.bounds import number, whole
+from hessrank.bounds import check_number, check_whole
 from hessrank.cli import main
 from hessrank.distill.run_file import Settings
 from hessrank.errors import HessrankError, OptionError
@@ -27,14 +27,14 @@ HUGE = pytest.param(10**5000, id="5000 digits")
 @pytest.mark.parametrize("value", [-1, LARGE, HUGE, 1.0, "1", None, True, math.nan])
 def test_what_is_no_count_is_refused(value: Any) -> None:
     with pytest.raises(OptionError, match=r"^epochs is .{1,60}: it should be ") as caught:
-        whole("epochs", value, least=0)
+        check_whole("epochs", value, least=0)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [-1, 0, HUGE, math.inf, math.nan, "1", None, False])
 def test_what_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(OptionError, match=r"^gain is .{1,60}: it should be "):
-        number("gain", value, above=0)
+        check_number("gain", value, above=0)
 
 
 @pytest.mark.parametrize(

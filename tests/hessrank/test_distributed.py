@@ -29,12 +29,12 @@ def test_the_shares_are_all_samples_in_order(samples: int, size: int) -> None:
 
 def test_one_alone_has_it_all() -> None:
     team, table = Team(), np.arange(6.0).reshape(2, 3)
-    assert team.first
-    assert team.gathered(table, 1) is table
-    assert team.lowest(table) is table
-    assert team.agreed("plan") == "plan"
-    assert team.everyones(3) == [3]
-    with pytest.raises(DataError), team.together():
+    assert team.is_first
+    assert team.gather(table, 1) is table
+    assert team.reduce_min(table) is table
+    assert team.broadcast("plan") == "plan"
+    assert team.gather_values(3) == [3]
+    with pytest.raises(DataError), team.raise_together():
         raise DataError("as it is")
 
 
@@ -43,22 +43,22 @@ def test_what_the_processes_tell_each_other(tmp_path: Path) -> None:
         team = Team(group)
         own = np.full((2, 7), np.nan)  # nothing of others is read
         own[:, team.share(7)] = np.arange(7.0)[team.share(7)] - 2**0.5
-        assert team.gathered(own, 1).tolist() == [(np.arange(7.0) - 2**0.5).tolist()] * 2
+        assert team.gather(own, 1).tolist() == [(np.arange(7.0) - 2**0.5).tolist()] * 2
         counts = np.zeros(7, dtype=np.int64)
         counts[team.share(7)] = 10 + team.place
-        assert team.gathered(counts, 0).tolist() == [10, 10, 11, 11, 12, 12, 12]
-        assert team.lowest(np.array([team.place, -team.place])).tolist() == [0, -2]
-        assert team.highest(np.array([float(team.place), np.inf])).tolist() == [2, np.inf]
-        assert team.agreed({"says": team.place}) == {"says": 0}
-        assert team.everyones(team.place) == [0, 1, 2]
-        assert team.first == (team.place == 0)
+        assert team.gather(counts, 0).tolist() == [10, 10, 11, 11, 12, 12, 12]
+        assert team.reduce_min(np.array([team.place, -team.place])).tolist() == [0, -2]
+        assert team.reduce_max(np.array([float(team.place), np.inf])).tolist() == [2, np.inf]
+        assert team.broadcast({"says": team.place}) == {"says": 0}
+        assert team.gather_values(team.place) == [0, 1, 2]
+        assert team.is_first == (team.place == 0)
 
     assert in_processes(3, tmp_path, work) == [0, 0, 0], _errors(tmp_path)
 
 
 def test_an_error_of_one_is_raised_by_all(tmp_path: Path) -> None:
     def fail(team: Team, place: int, error: Exception) -> None:
-        with team.together():
+        with team.raise_together():
             if team.place == place:
                 raise error
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 import hessrank
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError, LoadError
 from hessrank.files import size_limits
 from hessrank.models import load_model, save_checkpoint

@@ -20,7 +20,7 @@ import hessrank
 from hessrank.analysis.losses import make_loss
 from hessrank.cli import main
 from hessrank.errors import DataError, HessrankError, LoadError, LossError, OptionError
-from hessrank.user_code import told, user_code
+from hessrank.user_code import explain_errors, user_code
 
 HEAD = "import os, sys, signal, random, warnings\nimport numpy as np\nimport torch\nfrom torch import nn\n"
 NET = "def make():\n    return nn.Linear(2, 2)\n"
@@ -65,7 +65,7 @@ def test_an_interrupt_stays_one(raised: BaseException) -> None:
 
 @pytest.mark.parametrize("raised", [MemoryError(), torch.OutOfMemoryError("much"), LossError("ours")])
 def test_a_lack_of_memory_and_errors_of_ours_go_through(raised: Exception) -> None:
-    with pytest.raises(type(raised)) as caught, told("the loss", DataError):
+    with pytest.raises(type(raised)) as caught, explain_errors("the loss", DataError):
         raise raised
     assert caught.value is raised
 

@@ -19,7 +19,7 @@ from hessrank.analysis.estimators.curvature_propagation.coupled_regions import R
 from hessrank.analysis.estimators.curvature_propagation.layer_functions import LayerFunction, RecordedLayers
 from hessrank.data.batch import Batch
 from hessrank.network.curved_layers import is_curved
-from hessrank.network.double_backward import twice_differentiable
+from hessrank.network.double_backward import allow_double_backward
 from hessrank.network.layer_names import Layer
 from hessrank.network.network import Network
 from hessrank.network.walks.call import Call
@@ -142,7 +142,7 @@ def _run(
             raise _Enough
         return step.leaf
 
-    with twice_differentiable():
+    with allow_double_backward():
         try:
             output = network.run(batch, tap, differentiable=True).output
         except _Enough:

@@ -19,7 +19,7 @@ from hessrank.analysis.estimators.curvature_propagation.segments import (
     best_segments,
 )
 from hessrank.data.batch import Batch
-from hessrank.network.layer_facts import Facts
+from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.network import Network
 
 PROBES = 24
@@ -30,7 +30,7 @@ _PER_ELEMENT = 8.0  # multiply-accumulates that an activation's element is worth
 _PER_CALL = 1e5  # and a call
 
 
-def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[PlannedSegment]:
+def run_pilot(work: Work, facts: Mapping[str, LayerFacts], outputs: int) -> list[PlannedSegment]:
     """Find out how to estimate the traces of the layers of ``work`` at the least cost.
 
     Args:
@@ -112,7 +112,7 @@ def _measure(work: Work, segment: Segment, layout: Layout, outputs: int) -> tupl
     return MeasuredSegment(segment, fixed, propagation.at_output, spread.variance), spread
 
 
-def segment_costs(network: Network, facts: Mapping[str, Facts]) -> SegmentCosts:
+def segment_costs(network: Network, facts: Mapping[str, LayerFacts]) -> SegmentCosts:
     """Return what a backward pass through each layer costs, in multiply-accumulates."""
     numbers = [facts[layer.name] for layer in network.layers]
     return SegmentCosts(np.array([fact.macs + _PER_ELEMENT * fact.numel + _PER_CALL for fact in numbers]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from hessrank.signals import STOPPING, Stop, handlers_kept, stops
+from hessrank.signals import STOPPING, Stop, is_stopping, keep_handlers
 
 
 class Interrupts(Callback):
@@ -30,9 +30,9 @@ class Interrupts(Callback):
 
         Their handlers are then what they were before, whatever Lightning set.
         """
-        with handlers_kept() as may_change:
+        with keep_handlers() as may_change:
             if may_change:
-                self._taken = [number for number in STOPPING if stops(signal.getsignal(number))]
+                self._taken = [number for number in STOPPING if is_stopping(signal.getsignal(number))]
             self._take()
             yield
 

@@ -13,7 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from scipy.ndimage import uniform_filter
 from torch import nn
 
-from hessrank.data.batch import Batch, as_samples, bind_fields, make_batch, single_samples
+from hessrank.data.batch import Batch, bind_fields, make_batch, single_samples
+from hessrank.data.samples import as_samples
 from hessrank.distill.tasks.base import Picture, Task
 from hessrank.distill.training.evaluate import Network, on_device
 from hessrank.distill.training.inputs.loaders import is_dataset

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset
 
 from hessrank.data import Data
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.distill.run_file import Settings
 from hessrank.errors import DataError, OptionError
 

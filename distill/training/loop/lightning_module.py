@@ -22,7 +22,7 @@ from hessrank.distill.training.evaluate import task_loss, update
 from hessrank.distill.training.loop.nonfinite import DivergedError, first_nonfinite, nonfinite_weight
 from hessrank.distill.training.loop.optimizers import make_optimizer
 from hessrank.errors import HessrankError, ModelError
-from hessrank.user_code import told
+from hessrank.user_code import explain_errors
 
 TASK = "task"
 """Name of the task's own term in the loss."""
@@ -110,7 +110,7 @@ class Training(LightningModule):
     def training_step(self, fields: Any, index: int) -> dict[str, Tensor]:
         """Return the loss, and its terms detached."""
         batch = bind_fields(fields, self._networks.signature, needs_target=True)
-        with told("the network", ModelError):
+        with explain_errors("the network", ModelError):
             output, features = self._run(batch)
         terms = {TASK: self._settings.task_coeff * task_loss(self._task, output, batch.target)}
         if self.distillation is not None and self._networks.teacher is not None:
@@ -124,7 +124,7 @@ class Training(LightningModule):
     def validation_step(self, fields: Any, index: int) -> None:
         """Show one batch to the metrics."""
         batch = bind_fields(fields, self._networks.signature, needs_target=True)
-        with told("the network", ModelError):
+        with explain_errors("the network", ModelError):
             output = self.student(*batch.args, **batch.kwargs)
         update(self._metrics, output, batch.target)
 

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from hessrank.validation import Count, Name, Told, Whole
+from hessrank.validation import Count, Name, RecordPart, Whole
 
 FACTS: Final = "hessrank_training"
 """Key of what hessrank itself has to say in a checkpoint: policy, bits, architecture, settings."""
 
 
-class HeldSettings(Told):
+class HeldSettings(RecordPart):
     """Of how it was trained, what loading asks for."""
 
     freeze_bn: bool
@@ -22,7 +22,7 @@ class HeldSettings(Told):
     epochs: Whole
 
 
-class HeldIdentity(Told):
+class HeldIdentity(RecordPart):
     """Of what the training is of, what loading asks for; a training in memory has none of it."""
 
     arch: str | None = None
@@ -31,7 +31,7 @@ class HeldIdentity(Told):
     data: str | None = None
 
 
-class Example(Told):
+class Example(RecordPart):
     """One sample: arguments by position and by name."""
 
     args: list[Any]
@@ -44,7 +44,7 @@ class Example(Told):
         return self
 
 
-class HeldFacts(Told):
+class HeldFacts(RecordPart):
     """What hessrank says in it; see :func:`hessrank.distill.training.outputs.checkpoint_facts.facts_of`."""
 
     version: Count
@@ -60,7 +60,7 @@ class HeldFacts(Told):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
-class HeldState(Told):
+class HeldState(RecordPart):
     """The whole file; ``global_step`` only where a training can go on from it."""
 
     state_dict: dict[Name, Any]

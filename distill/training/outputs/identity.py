@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.distill.run_file import RunFile, Settings
 from hessrank.files.paths import sha256_of
-from hessrank.network.sample_batches import content
+from hessrank.network.sample_batches import tensor_bytes
 
 _DIGITS = 16
 _NOTHING = ("config_file_path", "debug", "gpu_id", "onnx", "out", "pdb_debug", "plugins", "test", "trust_pickle")
@@ -61,5 +61,5 @@ def _digest(tensors: Any) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         if isinstance(tensor, Tensor):
-            digest.update(content(tensor))
+            digest.update(tensor_bytes(tensor))
     return digest.hexdigest()[:_DIGITS]

@@ -17,7 +17,7 @@ from hessrank.models.architecture import Architecture, build, import_ours
 from hessrank.models.match_weights import load_weights
 from hessrank.models.model_checkpoint import CHECKPOINT, CHECKPOINT_VERSION
 from hessrank.models.pickles import read_pickle
-from hessrank.models.size_check import built_within
+from hessrank.models.size_check import limit_size
 from hessrank.plugins import from_here
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.own_code import NOTHING, Plugins
@@ -25,7 +25,7 @@ from hessrank.quant.policy.read import read_text
 from hessrank.quant.prepare import QuantizedModel, prepare
 from hessrank.quant.prepare.model import META
 from hessrank.text import printable
-from hessrank.validation import checked
+from hessrank.validation import validate
 
 if TYPE_CHECKING:
     from hessrank.distill.tasks.base import Task
@@ -89,7 +89,7 @@ def load_trained(
         raise OptionError("give what builds the network (arch), or its task, not both")
     policy = policy_of(facts, path, plugins)
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
-    with built_within(Path(path).expanduser()):
+    with limit_size(Path(path).expanduser()):
         if task is not None:
             network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
         else:
@@ -175,7 +175,7 @@ def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]
     version = facts.get("version")
     if isinstance(version, int) and version > VERSION:
         raise LoadError(f"{path}: written by a newer hessrank; upgrade hessrank")
-    checked(HeldState, held, source=str(path), error=LoadError)
+    validate(HeldState, held, source=str(path), error=LoadError)
     return held, facts
 
 

@@ -1,4 +1,4 @@
-"""RAW files of cameras (.ARW, .DNG, .NEF, …), read by LibRaw through rawpy."""
+"""Reads RAW files of cameras (.ARW, .DNG, .NEF, …) by LibRaw through rawpy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ SID_SONY_LEVELS = (512.0, 16383.0)
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """One frame; `read` gives ``max(raw − black, 0) / (white − black) · gain``, clipped to 1.
+    """One frame of a camera, read by its black and white level.
+
+    `read` gives ``max(raw − black, 0) / (white − black) · gain``, clipped to 1.
 
     Attributes:
         path: the file.
@@ -38,19 +40,19 @@ class CameraFrame:
 
     def read(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return the exposed values H×W, in [0, 1]."""
-        with opened(self.path) as raw:
+        with open_raw(self.path) as raw:
             try:
                 values = np.array(raw.raw_image_visible)
             except Exception as error:  # LibRaw's errors derive from Exception alone
                 raise DataError(f"{self.path}: the RAW file is cut short or damaged: {one_line(error)}") from error
-            black, white = _levels(self.path, raw)
+            black, white = _read_levels(self.path, raw)
         return expose(values, black=black, white=white, gain=self.gain)
 
 
 def camera_frames(
     paths: Sequence[Path], *, gain: float | None, num_samples: int | None = None
 ) -> tuple[list[CameraFrame], list[str]]:
-    """Return the frames that a network takes as input, and what was done, a sentence each.
+    """Return the input frames of a network, and sentences on what was done.
 
     A long exposure that is the reference of a short one among ``paths`` is a target, and left out.
 
@@ -64,8 +66,9 @@ def camera_frames(
     """
     inputs = without_references(paths)
     gains = {path: sid_gain(path) if gain is None else gain for path in inputs[:num_samples]}
-    frames = [_frame(path, 1.0 if known is None else known) for path, known in gains.items()]
-    notes = [_formula(gain), f"mosaic {frames[0].pattern}"]
+    frames = [_read_frame(path, 1.0 if known is None else known) for path, known in gains.items()]
+    factor = "min(long / short exposure, 300)" if gain is None else f"{gain:g}"
+    notes = [f"max(raw − black, 0) / (white − black) · {factor}, clipped to 1", f"mosaic {frames[0].pattern}"]
     if len(inputs) < len(paths):
         notes.append(f"left out {len(paths) - len(inputs)} long exposures, which are targets")
     if unknown := [path.name for path, known in gains.items() if known is None]:
@@ -73,13 +76,8 @@ def camera_frames(
     return frames, notes
 
 
-def _formula(gain: float | None) -> str:
-    factor = "min(long / short exposure, 300)" if gain is None else f"{gain:g}"
-    return f"max(raw − black, 0) / (white − black) · {factor}, clipped to 1"
-
-
-def _frame(path: Path, gain: float) -> CameraFrame:
-    with opened(path) as raw:
+def _read_frame(path: Path, gain: float) -> CameraFrame:
+    with open_raw(path) as raw:
         pattern = raw.raw_pattern
         if pattern is None or pattern.shape != (2, 2):
             raise DataError(f"{path}: this camera has no 2×2 Bayer mosaic; give its images as arrays instead")
@@ -87,7 +85,7 @@ def _frame(path: Path, gain: float) -> CameraFrame:
         return CameraFrame(path, gain, (raw.sizes.height, raw.sizes.width), colors)
 
 
-def _levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
+def _read_levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
     """Return the black level, of each pixel, and the white level."""
     if parse_sid(path) and path.suffix.lower() == ".arw":
         return SID_SONY_LEVELS
@@ -96,7 +94,7 @@ def _levels(path: Path, raw: Any) -> tuple[np.ndarray[Any, Any] | float, float]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_raw(path: Path) -> Iterator[Any]:
     """Open a camera's RAW file with rawpy.
 
     Raises:
@@ -109,13 +107,10 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         raw = rawpy.imread(str(path))
     except (rawpy.LibRawError, OSError) as error:
-        raise DataError(f"{path}: LibRaw cannot read it: {_reason(error)}") from error
+        said = error.args[0] if error.args else ""
+        reason = said.decode(errors="replace") if isinstance(said, bytes) else one_line(error)
+        raise DataError(f"{path}: LibRaw cannot read it: {reason}") from error
     with raw:
         pixels = raw.sizes.raw_height * raw.sizes.raw_width
         check_claim(path, pixels * np.dtype(np.float32).itemsize, "this RAW image", error=DataError)
         yield raw
-
-
-def _reason(error: Exception) -> str:
-    text = error.args[0] if error.args else ""
-    return text.decode(errors="replace") if isinstance(text, bytes) else one_line(error)

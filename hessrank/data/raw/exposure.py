@@ -1,4 +1,4 @@
-"""How much brighter a RAW frame has to become, told by its name, and making it so."""
+"""Brightens RAW frames by the exposure that their names tell."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class McrName:
 
 
 def parse_mcr(path: Path) -> McrName | None:
-    """Return what an MCR name says; None for any other name and for a shutter of zero."""
+    """Return what an MCR name says; None for other names and a shutter of 0."""
     match = _MCR.fullmatch(path.stem)
     if match is None or int(match.group(3), 16) == 0:
         return None
@@ -49,7 +49,10 @@ def parse_mcr(path: Path) -> McrName | None:
 
 
 def parse_sid(path: Path) -> tuple[str, float] | None:
-    """Return the scene and the exposure in seconds of a SID name, ``00001_00_0.1s``; None for any other."""
+    """Return scene and exposure in seconds of a SID name; None for other names.
+
+    A SID name is ``00001_00_0.1s``.
+    """
     match = _SID.fullmatch(path.stem)
     if match is None or float(match.group(3)) == 0:
         return None
@@ -57,7 +60,9 @@ def parse_sid(path: Path) -> tuple[str, float] | None:
 
 
 def long_partner(path: Path) -> Path | None:
-    """Return the longest reference of the same SID scene, in the same folder or in ``../long``; None without one.
+    """Return the longest reference of the same SID scene; None without one.
+
+    It lies in the same folder or in ``../long``.
 
     Args:
         path: a file with or without a SID name; only references exposed for longer than it count.
@@ -73,14 +78,17 @@ def long_partner(path: Path) -> Path | None:
 
 
 def sid_gain(path: Path) -> float | None:
-    """Return the ratio of the exposures of the long partner and of ``path``, at most 300; None without a partner."""
+    """Return how much longer the partner was exposed, at most 300 times.
+
+    It is None without a partner.
+    """
     own, partner = parse_sid(path), long_partner(path)
     long = parse_sid(partner) if partner is not None else None
     return min(long[1] / own[1], MOST_SID_RATIO) if own and long else None
 
 
 def without_references(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that are not the long reference of a shorter exposure among them."""
+    """Return the files that are no long reference of a shorter exposure."""
     names = {path: parse_sid(path) for path in paths}
     short = {name[0] for name in names.values() if name and name[1] <= LEAST_LONG_SECONDS}
     return [path for path, name in names.items() if not (name and name[0] in short and name[1] > LEAST_LONG_SECONDS)]

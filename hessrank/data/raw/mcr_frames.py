@@ -1,4 +1,4 @@
-"""Frames of the MCR data set: bytes, 1024 rows of 1280, RGGB, the exposure in the file's name."""
+"""Reads MCR frames: 1024×1280 bytes, RGGB, the exposure in the file's name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class McrFrame:
 def mcr_frames(
     paths: Sequence[Path], *, gain: float | None, num_samples: int | None = None
 ) -> tuple[list[McrFrame], list[str]]:
-    """Return the frames that a network takes as input, and what was done, a sentence each.
+    """Return the input frames of a network, and sentences on what was done.
 
     Frames of the monochrome camera (``M…``) are left out: the network is to predict them.
 
@@ -48,28 +48,17 @@ def mcr_frames(
     color = [path for path, name in names.items() if name is None or name.color]
     if not color:
         raise DataError(f"{paths[0]}: only frames of the monochrome camera (M…); the network's input is a C… file")
-    frames = [McrFrame(path, _gain(path, gain)) for path in color[:num_samples]]
+    known = {path: 1.0 if name is None else name.gain for path, name in names.items()}
+    frames = [McrFrame(path, known[path] if gain is None else gain) for path in color[:num_samples]]
     for frame in frames:
         check_frame_size(frame.path)
-    notes = [_formula(gain)]
+    notes = [f"raw / 255 · {'gt_shutter / shutter' if gain is None else f'{gain:g}'}, clipped to 1"]
     if len(color) < len(paths):
         notes.append(f"left out {len(paths) - len(color)} frames of the monochrome camera")
     unknown = [frame.path.name for frame in frames if gain is None and names[frame.path] is None]
     if unknown:
         notes.append(f"no shutter in the name of {', '.join(unknown[:4])}: gain 1 for {len(unknown)} of them")
     return frames, notes
-
-
-def _gain(path: Path, gain: float | None) -> float:
-    if gain is not None:
-        return gain
-    name = parse_mcr(path)
-    return 1.0 if name is None else name.gain
-
-
-def _formula(gain: float | None) -> str:
-    factor = "gt_shutter / shutter" if gain is None else f"{gain:g}"
-    return f"raw / 255 · {factor}, clipped to 1"
 
 
 def check_frame_size(path: Path) -> None:

@@ -35,7 +35,10 @@ class Frame(Protocol):
 
 
 class RawSamples:
-    """Frames of one size, read when they are asked for, cut at even offsets so that the mosaic stays in phase."""
+    """Frames of one size, read when they are asked for.
+
+    They are cut at even offsets, so that the mosaic stays in phase.
+    """
 
     def __init__(self, frames: Sequence[Frame], input_shape: tuple[int, ...] | None) -> None:
         """Compare the frames' sizes with each other and with ``input_shape``.
@@ -49,7 +52,7 @@ class RawSamples:
                 frames differ in size.
         """
         self._frames = list(frames)
-        self._size = _common_size(frames) if input_shape is None else _checked(input_shape, frames)
+        self._size = _find_common_size(frames) if input_shape is None else _check_size(input_shape, frames)
         cropped = any(frame.shape != self._size for frame in frames)
         self.processing = [f"center-cropped to {shape_text(self._size)} at even offsets"] if cropped else []
 
@@ -61,7 +64,7 @@ class RawSamples:
         return center_crop(mosaic, *self._size, step=2).contiguous()
 
 
-def _checked(shape: tuple[int, ...], frames: Sequence[Frame]) -> tuple[int, int]:
+def _check_size(shape: tuple[int, ...], frames: Sequence[Frame]) -> tuple[int, int]:
     if len(shape) != 3 or shape[0] != 1:
         raise DataError(f"RAW files give 1×H×W, but --input-shape is {shape_text(shape)}; give arrays instead")
     for frame in frames:
@@ -72,7 +75,7 @@ def _checked(shape: tuple[int, ...], frames: Sequence[Frame]) -> tuple[int, int]
     return shape[1], shape[2]
 
 
-def _common_size(frames: Sequence[Frame]) -> tuple[int, int]:
+def _find_common_size(frames: Sequence[Frame]) -> tuple[int, int]:
     first, *others = frames
     for frame in others:
         if frame.shape != first.shape:

@@ -1,1 +1,1 @@
-"""Two walks through a network: along its torch.fx graph, and by hooks where torch.fx cannot trace."""
+"""Two walks through a network: along a torch.fx graph, and by hooks."""

@@ -20,7 +20,7 @@ class Tracer(fx.Tracer):
     """A tracer as torch.fx's own, whose graphs may go through modules of any name."""
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        """Trace ``root``; of the arguments in ``concrete_args`` with these values."""
+        """Trace ``root`` with fixed values for ``concrete_args``."""
         graph = super().trace(root, concrete_args)
         graph.set_codegen(AnyNames())
         for node in graph.nodes:
@@ -30,10 +30,10 @@ class Tracer(fx.Tracer):
 
 
 class AnyNames(CodeGen):
-    """Writes a graph down as Python in which every name is what it was."""
+    """Writes a graph as Python code in which every name is the original."""
 
     def _gen_python_code(self, nodes: Any, root_module: str, *args: Any, **kwargs: Any) -> PythonCode:
-        """Let torch.fx write a word in place of each name that is no Python, then write the name itself."""
+        """Write code with a word for each name that is no Python, then the name."""
         names = {node: str(node.target) for node in nodes if node.op in ("call_module", "get_attr")}
         odd = [node for node, name in names.items() if not all(map(is_plain, name.split(".")))]
         stem = "named"
@@ -47,20 +47,22 @@ class AnyNames(CodeGen):
             for node in odd:
                 node.target = names[node]
         written = re.sub(
-            rf"\b{root_module}\.{stem}(\d+)\b", lambda word: _written(root_module, names[odd[int(word[1])]]), code.src
+            rf"\b{root_module}\.{stem}(\d+)\b",
+            lambda word: _write_path(root_module, names[odd[int(word[1])]]),
+            code.src,
         )
         return replace(code, src=written)
 
 
 def is_plain(name: str) -> bool:
-    """Return whether torch.fx itself writes this name, one step of a path, down right.
+    """Return whether torch.fx writes this name, one step of a path, correctly.
 
     Python reads identifiers beyond ASCII as other ones that look alike, and torch.fx puts quotes around a number.
     """
     return name.isascii() and (name.isdecimal() or (name.isidentifier() and not keyword.iskeyword(name)))
 
 
-def _written(root: str, path: str) -> str:
+def _write_path(root: str, path: str) -> str:
     for name in path.split("."):
         root = f"{root}.{name}" if name.isidentifier() and is_plain(name) else f"getattr({root}, {name!r})"
     return root

@@ -1,6 +1,6 @@
-"""What a walk through a network shows on its way: one call, its name and its value.
+"""A call on a walk through a network: its name, its input, its value.
 
-There are two walks, through a torch.fx graph (:mod:`graph_walk`) and by module hooks (:mod:`hook_walk`).
+There are two walks, through a torch.fx graph (:mod:`fx_walk`) and by module hooks (:mod:`hook_walk`).
 Both visit every floating-point tensor that a call yields, in the order of execution, and go on with what
 the visitor returns.
 """
@@ -52,7 +52,7 @@ class Walk(Protocol):
 
 
 def visit_tensor(call: Call, value: Any, visit: Visit) -> Any:
-    """Show ``value`` to ``visit`` if it is a floating-point tensor; return what to go on with."""
+    """Show a floating-point tensor to ``visit``; return what to go on with."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return visit(call, value)
     return value
@@ -66,17 +66,23 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None
 
 
 def visit_nest(value: Any, call_at: Callable[[str], Call], visit: Visit) -> Any:
-    """Visit the floating-point tensors in any nest of tuples and dicts; return the nest with what they became."""
+    """Visit the floating-point tensors in nested tuples and dicts.
+
+    It returns the nest with what they became.
+    """
     values, spec = tree_flatten(value)
     floating = [i for i, leaf in enumerate(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    places = _places(value, len(values)) if len(floating) > 1 else [""] * len(values)
+    places = _name_places(value, len(values)) if len(floating) > 1 else [""] * len(values)
     for i in floating:
         values[i] = visit(call_at(places[i]), values[i])
     return tree_unflatten(values, spec) if floating else value
 
 
-def _places(value: Any, count: int) -> list[str]:
-    """Return where each leaf lies: ``[0]``, ``['logits']``; by number in a class that cannot tell."""
+def _name_places(value: Any, count: int) -> list[str]:
+    """Return the place of each leaf: ``[0]``, ``['logits']``.
+
+    It is a number in a class that cannot tell.
+    """
     try:
         return [keystr(path) for path, _ in tree_flatten_with_path(value)[0]]
     except ValueError:

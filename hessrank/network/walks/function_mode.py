@@ -1,4 +1,4 @@
-"""What plain functions compute between the modules of a network that torch.fx cannot trace.
+"""Watches functions between the modules of a network torch.fx cannot trace.
 
 A hook sees a module's output and nothing of ``x + y``, ``torch.matmul`` or ``F.scaled_dot_product_attention`` in its
 ``forward``. A ``TorchFunctionMode`` sees them all. A call is named by the module whose ``forward`` makes it and by
@@ -29,7 +29,9 @@ _WORDS = {"rsub": "sub", "rdiv": "truediv", "rtruediv": "truediv", "rpow": "pow"
 
 
 class FunctionCalls(TorchFunctionMode):
-    """Shows the floating-point tensors that functions make; those that only move or select values are not shown.
+    """Shows the floating-point tensors that functions compute.
+
+    Functions that only move or select values are not shown.
 
     Neither are calls under ``torch.no_grad`` (where the network itself sets it), calls that return a tensor they were
     given (dropout in evaluation), and what autograd cannot follow (``zeros_like``). They do take part in the
@@ -46,7 +48,8 @@ class FunctionCalls(TorchFunctionMode):
             data: the network's inputs, of any type.
         """
         super().__init__()
-        self._looked_into = {path for path, module in modules.items() if _is_looked_into(path, module)}
+        own = {p: m for p, m in modules.items() if not f"{type(m).__module__}.".startswith("torch.nn.")}
+        self._looked_into = {path for path, module in own.items() if path == "" or _holds_modules(module)}
         self._names, self._visit = names, visit
         self._within: list[str] = []  # paths of the modules that are running
         self._aside = False  # whether those who are shown a value are at work: their own calls are not the network's
@@ -70,12 +73,13 @@ class FunctionCalls(TorchFunctionMode):
             return func(*args, **kwargs)
         given = {leaf: leaf._version for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         value = func(*args, **kwargs)
-        word, made = _word(func), _tensors(value)
+        word = _find_word(func)
+        made = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         if word == "setitem":
             made = [args[0]]
         elif any(given.get(tensor) == tensor._version for tensor in made):
             return value  # handed on
-        from_data, from_weights = self._origin(given)
+        from_data, from_weights = self._find_origin(given)
         self._origins.update({t: (from_data, from_weights and t.is_floating_point()) for t in made})
         if word in REARRANGEMENTS:
             if any(tensor in self._shown or tensor in self._moved for tensor in given):
@@ -92,7 +96,10 @@ class FunctionCalls(TorchFunctionMode):
         return visit_nest(value, lambda place: replace(call, name=name + place), self._show)
 
     def show_module(self, call: Call, value: Tensor) -> Tensor:
-        """Show what a module returned, unless it handed that on, or holds modules that made it but for a reshape."""
+        """Show the value that a module returned, unless it was shown before.
+
+        It was if the module handed it on, or holds modules that made it but for a reshape.
+        """
         moves_nothing = value is call.input or (call.module is not None and _holds_modules(call.module))
         known = (self._shown, self._moved) if moves_nothing else (self._shown,)
         if any(value in tensors and tensors[value] == value._version for tensors in known):
@@ -107,7 +114,7 @@ class FunctionCalls(TorchFunctionMode):
 
     @contextmanager
     def following(self, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Know which of ``modules`` is running, and be shown what functions do, until the block is left."""
+        """Follow which of ``modules`` is running, and watch its functions."""
 
         def enter(path: str) -> Callable[..., None]:
             return lambda *_: self._within.append(path)
@@ -136,8 +143,8 @@ class FunctionCalls(TorchFunctionMode):
         self._origins[value] = (call.from_data, call.from_weights)
         return value
 
-    def _origin(self, tensors: Collection[Tensor]) -> tuple[bool, bool]:
-        """Return whether the data, and whether weights, have a part in any of ``tensors``."""
+    def _find_origin(self, tensors: Collection[Tensor]) -> tuple[bool, bool]:
+        """Return whether data, and whether weights, have a part in ``tensors``."""
         known = [self._origins.get(tensor, (False, False)) for tensor in tensors]
         from_data = any(data for data, _ in known) or any(tensor.requires_grad for tensor in tensors)
         from_weights = any(weights for _, weights in known) or any(isinstance(t, nn.Parameter) for t in tensors)
@@ -148,17 +155,8 @@ def _holds_modules(module: nn.Module) -> bool:
     return next(module.children(), None) is not None
 
 
-def _is_looked_into(path: str, module: nn.Module) -> bool:
-    own = not f"{type(module).__module__}.".startswith("torch.nn.")
-    return own and (path == "" or _holds_modules(module))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def _word(func: Callable[..., Any]) -> str:
-    """Return what a function does, in the word that torch.fx has for it: ``add``, ``truediv``, ``softmax``."""
+def _find_word(func: Callable[..., Any]) -> str:
+    """Return torch.fx's word for a function: ``add``, ``truediv``, ``softmax``."""
     if func is Tensor.div:  # what `x / y` calls
         return "truediv"
     name = str(getattr(func, "__name__", func)).partition(".")[0]  # ``add.Tensor`` of torch.ops

@@ -1,4 +1,4 @@
-"""A walk along a torch.fx graph: node by node, with the names that MQBench gives too."""
+"""Walks along a torch.fx graph, with the layer names that MQBench gives too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from hessrank.network.walks.hook_walk import hooked
 
 
 class GraphWalk(fx.Interpreter):
-    """Walks node by node through a torch.fx graph of the model; the model itself is not copied.
+    """Walks node by node through a torch.fx graph of the model.
+
+    The model itself is not copied.
 
     Attributes:
         graph: the graph.
@@ -29,7 +31,7 @@ class GraphWalk(fx.Interpreter):
     """
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
-        """Trace ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
+        """Trace ``model`` with the arguments of ``batch``; others keep their defaults.
 
         Raises:
             Exception: whatever torch.fx raises on control flow it cannot follow.
@@ -38,9 +40,7 @@ class GraphWalk(fx.Interpreter):
         self.extra_traceback = False  # or else torch.fx adds lines to the message of whatever is raised
         names = Names(module_paths(model))
         self.names = {
-            node: names.for_module(str(node.target)) if node.op == "call_module" else names.for_node(_own_name(node))
-            for node in self.graph.nodes
-            if node.op not in ("get_attr", "output")
+            node: _give_name(node, names) for node in self.graph.nodes if node.op not in ("get_attr", "output")
         }
         self.handed_on: dict[str, fx.Node] = {}
         self._model = model
@@ -59,12 +59,15 @@ class GraphWalk(fx.Interpreter):
 
     def __call__(self, batch: Batch, visit: Visit) -> Any:
         """Run the graph on ``batch``."""
-        self._arguments = _bound(self._model, batch)
+        self._arguments = _bind_arguments(self._model, batch)
         self._visit = visit
         self.floating.clear()
         self.from_data.clear()
         self._from_weights.clear()
-        with hooked(_inner_modules(self._model, self.graph), visit) as self._shown_inside:
+        called = tuple({f"{node.target}." for node in self.graph.nodes if node.op == "call_module"})
+        # what lies inside the graph's leaf modules: torch.nn.TransformerEncoder and the like
+        inner = {path: module for path, module in self._model.named_modules() if path.startswith(called)}
+        with hooked(inner, visit) as self._shown_inside:
             try:
                 return self.run(enable_io_processing=False)
             finally:
@@ -93,7 +96,7 @@ class GraphWalk(fx.Interpreter):
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         call = Call(
             self.names[n],
-            self._kind(n),
+            self._find_kind(n),
             str(n.target) if module is not None else None,
             module,
             first_tensor(args, kwargs),
@@ -102,14 +105,20 @@ class GraphWalk(fx.Interpreter):
         )
         return visit_tensor(call, value, self._visit)
 
-    def _kind(self, node: fx.Node) -> str:
-        """Return what a node does; what takes a tensor out of a tuple is of the kind of what made the tuple."""
+    def _find_kind(self, node: fx.Node) -> str:
+        """Return what a node does.
+
+        What takes a tensor out of a tuple is of the kind of what made the tuple.
+        """
         while node_kind(node) == "getitem" and node in self._from_tuples:
             node = node.all_input_nodes[0]
         return type(self.fetch_attr(str(node.target))).__name__ if node.op == "call_module" else node_kind(node)
 
     def _was_shown(self, node: fx.Node, value: Any) -> bool:
-        """Return whether a node only hands on what was shown; who writes in place yields something new."""
+        """Return whether a node only hands on a tensor that was shown.
+
+        A node that writes in place yields something new.
+        """
         hands_on = node.op == "call_module" or node_kind(node) in ("getitem", "get")
         if not (hands_on and isinstance(value, Tensor) and value in self._shown_inside):
             return False
@@ -117,7 +126,10 @@ class GraphWalk(fx.Interpreter):
         return True
 
     def _show_argument(self, node: fx.Node, value: Any) -> Any:
-        """Show the tensors of an argument; what the graph then takes out of a tuple or dict is not shown again."""
+        """Show the tensors of an argument, each once.
+
+        What the graph then takes out of a tuple or dict is not shown again.
+        """
 
         def show(call: Call, tensor: Tensor) -> Tensor:
             tensor = self._visit(call, tensor)
@@ -128,7 +140,10 @@ class GraphWalk(fx.Interpreter):
         return visit_nest(value, lambda place: Call(name + place, "input", None, None, None), show)
 
     def _trace_origin(self, node: fx.Node, value: Any) -> None:
-        """Note whether a node's tensors come from the data and from weights (sizes carry neither on)."""
+        """Note whether a node's tensors come from the data and from weights.
+
+        Sizes carry neither on.
+        """
         if not isinstance(value, Tensor) and not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
             return
         if isinstance(value, Tensor) and value.is_floating_point():
@@ -144,24 +159,21 @@ class GraphWalk(fx.Interpreter):
             self._from_weights.add(node)
 
 
-def _own_name(node: fx.Node) -> str:
+def _give_name(node: fx.Node, names: Names) -> str:
+    """Return the layer name of a node; that of ``*args`` is the parameter's own."""
     target = str(node.target)
-    return target.lstrip("*") if target.startswith("*") else node.name
+    if node.op == "call_module":
+        return names.for_module(target)
+    return names.for_node(target.lstrip("*") if target.startswith("*") else node.name)
 
 
 def _trace(model: nn.Module, batch: Batch) -> fx.Graph:
-    given = _bound(model, batch)
+    given = _bind_arguments(model, batch)
     parameters = inspect.signature(model.forward).parameters.values()
     fixed = {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}
     fixed |= {name: value for name, value in given.items() if isinstance(value, bool)}
     return Tracer().trace(model, concrete_args=fixed)
 
 
-def _bound(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
+def _bind_arguments(model: nn.Module, batch: Batch) -> Mapping[str, Any]:
     return inspect.signature(model.forward).bind(*batch.args, **batch.kwargs).arguments
-
-
-def _inner_modules(model: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
-    """Return what lies inside the graph's leaf modules (torch.nn.TransformerEncoder and the like)."""
-    called = tuple({f"{node.target}." for node in graph.nodes if node.op == "call_module"})
-    return {path: module for path, module in model.named_modules() if path.startswith(called)}

@@ -1,7 +1,7 @@
-"""A walk by forward hooks, module by module, for what torch.fx cannot trace.
+"""Walks by forward hooks through a network that torch.fx cannot trace.
 
 Module calls have the names they would have in a graph. What happens between modules in plain functions is shown by
-:mod:`function_calls`. A module that hands on what was shown already (dropout in evaluation, a block that ends in an
+:mod:`function_mode`. A module that hands on what was shown already (dropout in evaluation, a block that ends in an
 addition) is not shown again.
 """
 
@@ -25,7 +25,7 @@ OUTPUT = "output"  # what the whole network returns, where no module inside it r
 
 
 class HookWalk:
-    """Calls the model itself, with hooks on all its modules for as long as the call lasts."""
+    """Calls the model itself, with hooks on all its modules during the call."""
 
     def __init__(self, model: nn.Module) -> None:
         """Remember the modules; hooks come and go with each call."""
@@ -53,7 +53,7 @@ class HookWalk:
 def hooked(
     modules: Mapping[str, nn.Module], visit: Visit, names: Names | None = None
 ) -> Iterator[WeakIdKeyDictionary]:
-    """Show the output of every call of ``modules`` (by path) to ``visit``, until the block is left.
+    """Show the output of every call of ``modules`` to ``visit``, in the block.
 
     A module that returns just what a module inside it returned is not shown again. Of several tensors in
     one output each is shown, named by its place (``lstm[0]``); a single one has the module's bare name.

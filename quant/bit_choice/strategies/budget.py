@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hessrank.bounds import number
+from hessrank.bounds import check_number
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.allocation.allocate import Allocation, BudgetError, Limit, allocate
 from hessrank.quant.bit_choice.allocation.costs import (
@@ -78,7 +78,7 @@ class WidthProgram:
         given = {"size_mib": size_mib, "bops": bops, "mean_bits": mean_bits, "latency": latency}
         for name, most in given.items():
             if most is not None and most != math.inf:  # which leaves everything open, as a frontier does
-                number(f"budget_{name}", most, least=0)
+                check_number(f"budget_{name}", most, least=0)
         if size_mib is not None:
             found.append(size_limit(graph, points, bits, size_mib, other_parameters=self.problem.other_parameters))
         if bops is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hessrank.bounds import number
+from hessrank.bounds import check_number
 from hessrank.errors import OptionError
 from hessrank.quant.bit_choice.allocation import Bits, costs
 from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
@@ -37,7 +37,7 @@ def middle(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, budget_
     """
     if budget_bops is None:
         raise OptionError("middle needs --budget-bops, the BOPs of the policy that it is to be compared with")
-    number("budget_bops", budget_bops, least=0)
+    check_number("budget_bops", budget_bops, least=0)
     points = problem.points
 
     def bops(choice: Choice) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hessrank.bounds import whole
+from hessrank.bounds import check_whole
 from hessrank.errors import OptionError
 from hessrank.network.sub_networks import SubNetwork
 from hessrank.plugins import Registry
@@ -82,7 +82,7 @@ def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str
         OptionError: ``count`` is less than 1.
     """
     if count is not None:
-        whole("distill_count", count, least=1)
+        check_whole("distill_count", count, least=1)
     choose = DISTILLATIONS.resolve_or_import(strategy)
     with user_code(f"the strategy {strategy!r} of distillation", OptionError):
         return choose(problem, count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hessrank.bounds import number, whole
+from hessrank.bounds import check_number, check_whole
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
 from hessrank.quant.layer_graph.integer_kernels import Kernel
@@ -28,7 +28,7 @@ def top_k(
     Raises:
         OptionError: ``count`` is less than 1.
     """
-    whole("count", count, least=1)
+    check_whole("count", count, least=1)
     values = _measured(problem, by, base_bits)
     ordered = sorted(values, key=lambda name: -values[name])[:count]
     return raised(problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits)
@@ -54,7 +54,7 @@ def threshold(
     if above is None:
         top = max(values.values(), default=0.0)
         raise OptionError(f"threshold needs --above; by {by} the kernels reach up to {top:.3g}")
-    number("above", above)
+    check_number("above", above)
     chosen = {name: f"{by} {value:.2g} > {above:g}" for name, value in values.items() if value > above}
     return raised(problem, chosen, high_bits, base_bits)
 

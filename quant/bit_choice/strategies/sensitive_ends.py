@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from statistics import fmean
 
-from hessrank.bounds import number
+from hessrank.bounds import check_number
 from hessrank.errors import OptionError
 from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
 from hessrank.quant.bit_choice.strategies.selection import raised
@@ -30,7 +30,7 @@ def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8,
     Raises:
         OptionError: ``falloff`` is out of range, or bits that the ranking does not predict.
     """
-    if not 0 < number("falloff", falloff) <= 1:
+    if not 0 < check_number("falloff", falloff) <= 1:
         raise OptionError(f"falloff is {falloff}: it should lie between 0 and 1, as 0.25")
     kernels = problem.kernels.by_name
     increases = {name: problem.increase(kernel, base_bits) for name, kernel in kernels.items()}

@@ -19,7 +19,6 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hessrank.analysis.result.tables import listed
 from hessrank.quant.export.check.compare_runs import TOLERANCE, layer_differences
 from hessrank.quant.export.check.runtime import execute
 from hessrank.quant.export.check.saturation import with_saturation
@@ -28,6 +27,7 @@ from hessrank.quant.export.int32_arithmetic import overflowing_biases, with_int3
 from hessrank.quant.export.onnx_model import OnnxModel
 from hessrank.quant.export.sizes import Inputs
 from hessrank.quant.prepare.model import QuantizedModel
+from hessrank.text import listed
 
 Differences = Mapping[str, Difference]
 WITHOUT_SATURATION = {"session.x64quantprecision": "1"}

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hessrank.data.batch import first_line
 from hessrank.files.temporary_folder import temporary_folder
 from hessrank.quant.export.errors import ExportError
 from hessrank.quant.export.sizes import Inputs
+from hessrank.text import first_line
 
 
 def execute(

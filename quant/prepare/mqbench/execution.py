@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from hessrank.data.batch import Batch, first_line
+from hessrank.data.batch import Batch
 from hessrank.errors import ModelError
 from hessrank.models.wrappers import copy_network
 from hessrank.network.layer_names import module_paths
@@ -33,6 +33,7 @@ from hessrank.quant.prepare.mqbench.graph import (
 )
 from hessrank.quant.prepare.mqbench.library import Library
 from hessrank.quant.prepare.mqbench.quantizers import make_fake_quantizer
+from hessrank.text import first_line
 
 _REPLACED_LATER: dict[str, Any] = {
     "w_qscheme": {"bit": 8, "symmetry": False, "per_channel": False, "pot_scale": False},

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import nn
 
-from hessrank.data.batch import first_line
 from hessrank.errors import HessrankError, unknown_name
+from hessrank.text import first_line
 
 INSTALL = "git clone https://github.com/ModelTC/MQBench && pip install ./MQBench"
 _MOVED = "torch.onnx._internal.torchscript_exporter._type_utils"

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from torch import fx, nn
 
-from hessrank.data.batch import as_samples
-from hessrank.network.sample_batches import Feed
-from hessrank.out_of_memory import memory_errors_explained
+from hessrank.data.samples import as_samples
+from hessrank.network.sample_batches import SampleBatches
+from hessrank.out_of_memory import explain_memory_errors
 from hessrank.quant.policy import Policy, policy_points, require, resolve
 from hessrank.quant.prepare.model import META, Inserted
 from hessrank.quant.prepare.mqbench.execution import Execution
@@ -60,26 +60,26 @@ def prepare_mqbench(
         HessrankError: the model cannot be traced, the policy does not fit it, or the data does not work.
     """
     library = load_mqbench()
-    feed = Feed(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
-    with memory_errors_explained():
-        one = feed.batch(0)
-        graph = graph_of(model, one, feed)
+    batches = SampleBatches(as_samples(calibration_data, num_samples), model, batch_size, needs_target=False)
+    with explain_memory_errors():
+        one = batches.batch(0)
+        graph = graph_of(model, one, batches)
         idle = require(policy, graph)
         points = policy_points(policy, graph)
         execution = Execution(library, model, one, graph, points, resolve(policy, graph, points), platform)
         module = execution.run(freeze_bn=freeze_bn)
         module.meta[META]["warnings"] = [str(finding) for finding in idle] + execution.warnings
-        calibrate(library, module, feed)
+        calibrate(library, module, batches)
     return module.train(model.training)
 
 
-def calibrate(library: Library, module: fx.GraphModule, feed: Feed) -> None:
+def calibrate(library: Library, module: fx.GraphModule, batches: SampleBatches) -> None:
     """Show data to MQBench's observers with quantization off, then switch quantization on.
 
     Args:
         library: MQBench.
         module: what it prepared; its mode is kept.
-        feed: the samples.
+        batches: the samples.
     """
     training = module.training
     with library.quiet(), torch.no_grad():
@@ -88,7 +88,7 @@ def calibrate(library: Library, module: fx.GraphModule, feed: Feed) -> None:
         for part in module.modules():
             if isinstance(part, library.base):
                 part.train()  # a DSQFakeQuantize observes in training mode only
-        feed.each(lambda batch: module(*batch.args, **batch.kwargs))
+        batches.for_each(lambda batch: module(*batch.args, **batch.kwargs))
         library.state.enable_quantization(module)
         for part in module.modules():
             if isinstance(part, library.fake_quantizers["PACTFakeQuantize"]):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.small_networks import CASES, Case, Gate, TwoOutputs, exact_traces, twice_differentiable
+from helpers.small_networks import CASES, Case, Gate, TwoOutputs, allow_double_backward, exact_traces
 from torch import Tensor, nn
 
 from hessrank.analysis.estimators import ESTIMATORS, Weight, Work
@@ -14,7 +14,7 @@ from hessrank.analysis.estimators.probes import Hadamard, Probes, Rademacher
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.network import Network
 
@@ -51,7 +51,7 @@ def mean_estimates(
     copies: int = 1,
 ) -> dict[str, np.ndarray]:
     """Return the mean over ``count`` probes for each layer (and weight, as ``weight of …``) and sample."""
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
         names = [layer.name for layer in network.layers]
         held = _weights(network, batch) if weights else []
@@ -158,7 +158,7 @@ def test_weight_traces_are_exact(case: Case) -> None:
             return self_kl(torch.func.functional_call(model, {name: w}, (x[i : i + 1],)), own[i : i + 1])
 
         for i in range(2):
-            with twice_differentiable():
+            with allow_double_backward():
                 hessian = torch.func.jacrev(torch.func.jacrev(lambda w, i=i: value(w, i=i)))(weight.detach())
             trace = float(hessian.detach().reshape(weight.numel(), -1).trace())
             found_trace = found[f"weight of {name.removesuffix('.weight')}"][i]
@@ -231,7 +231,7 @@ def test_one_and_two_backward_passes_agree() -> None:
         def factor(self, output: Tensor, target: Tensor, w: Any) -> None:
             return None
 
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
         names = [layer.name for layer in network.layers]
         work = Work(network, Unfactored(), batch, Hadamard(), range(4), names, [], dict.fromkeys(names, SampleAxis()))

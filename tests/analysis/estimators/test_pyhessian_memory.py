@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmarks.common import batch_of, work_for
 from hessrank.analysis.estimators import ESTIMATORS
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 
@@ -19,7 +19,7 @@ def live_tensors() -> int:
 def test_no_tensor_outlives_a_call() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)).eval(), torch.randn(1, 3)
-    with untouched(model):
+    with freeze(model):
         work = work_for(Network(model, batch_of(x)), batch_of(x), range(2))
         counts = []
         for _ in range(3):

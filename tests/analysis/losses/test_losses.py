@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hessrank.analysis.losses import LOSSES, curvature_times, make_loss
 from hessrank.errors import HessrankError, LossError, UnknownNameError
-from hessrank.network.outputs import detached, output_tensors
+from hessrank.network.outputs import detach, output_tensors
 
 torch.manual_seed(0)
 LOGITS, OTHER = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
@@ -50,14 +50,14 @@ def test_factor_is_a_root_of_the_curvature(name: str, output: Any, target: Any) 
         flat[index] = 1
         w = [part.reshape(t.shape) for part, t in zip(flat.split([t.numel() for t in shapes]), shapes, strict=True)]
         probe = [torch.zeros_like(part, requires_grad=True) for part in w]
-        mapped = loss.factor(detached(output), target, probe)
+        mapped = loss.factor(detach(output), target, probe)
         assert mapped is not None
         transposed = [torch.zeros_like(part) for part in w]
         for m, part in zip(mapped, w, strict=True):
             if m.requires_grad:
                 found_part = torch.autograd.grad(m, probe, part, allow_unused=True, retain_graph=True)
                 transposed = [t if f is None else t + f for t, f in zip(transposed, found_part, strict=True)]
-        found = loss.factor(detached(output), target, transposed)
+        found = loss.factor(detach(output), target, transposed)
         assert found is not None
         for a, b in zip(found, curvature_times(loss, output, target, w), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.small_networks import CASES, Case, TwoOutputs, module_calls, twice_differentiable
+from helpers.small_networks import CASES, Case, TwoOutputs, allow_double_backward, module_calls
 from torch import Tensor, nn
 
 from hessrank.analysis.estimators import Work
@@ -16,9 +16,9 @@ from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rounding.quadratic_form import Grids, rounding_increase
 from hessrank.analysis.rounding.quantize import quantize, quantize_weight
 from hessrank.data.batch import Batch, single_samples
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.layer_survey import find_ranges
 from hessrank.network.network import Network
 from hessrank.network.weights import channel_axis, find_weights
@@ -44,10 +44,10 @@ def drawn(
     copies: int = 1,
 ) -> tuple[Found, Ranges]:
     """Return each draw by layer and weight (``weight of …``), shape (draws, bits, samples), and the ranges."""
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
         names = [layer.name for layer in network.layers]
-        facts = first_look(network, batch)
+        facts = measure_sizes(network, batch)
         find_ranges(network, batch, facts)
         held = find_weights(network, batch)
         paths = {layer.name: str(layer.module) for layer in network.layers}
@@ -64,7 +64,7 @@ def drawn(
 
 def half_second_derivative(value: Callable[[Tensor], Tensor]) -> float:
     """Return ½ d²/dt² at 0 of a function of a number: ½ eᵀHe along t e."""
-    with twice_differentiable():
+    with allow_double_backward():
         zero = torch.zeros((), dtype=torch.float64)
         return 0.5 * float(torch.func.jacrev(torch.func.jacrev(value))(zero).detach())
 

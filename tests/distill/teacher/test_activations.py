@@ -15,13 +15,14 @@ from helpers.zoo import ZOO, changes, state
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from hessrank.data.batch import Batch, as_samples
+from hessrank.data.batch import Batch
+from hessrank.data.samples import as_samples
 from hessrank.distill.teacher.activations import tapped
 from hessrank.distill.teacher.teacher import Teacher, as_graph
 from hessrank.errors import ModelError, UnknownNameError
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import prepare
 
@@ -35,13 +36,13 @@ def build(name: str) -> tuple[nn.Module, Any]:
 
 def batch_of(model: nn.Module, data: Any) -> Batch:
     samples = as_samples(data)
-    return Feed(samples, model, len(samples), needs_target=False).batch(*range(len(samples)))
+    return SampleBatches(samples, model, len(samples), needs_target=False).batch(*range(len(samples)))
 
 
 def activations(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Return what the analysis sees of every layer, each copied before anything can write to it."""
     seen: dict[str, Tensor] = {}
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
         network.run(batch, lambda layer, call, value: seen.__setitem__(layer.name, value.clone()))
     return {name: value for name, value in seen.items() if name not in network.inside}

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hessrank.data import load_data
-from hessrank.data.batch import as_samples
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 
 VALUES = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
 TENSOR = torch.from_numpy(VALUES)
@@ -241,5 +241,5 @@ def test_token_numbers_stay_integers_up_to_the_network(tmp_path: Path, dtype: st
             return self.words(ids)
 
     samples = as_samples(load_data(tmp_path / "tokens.npz"))
-    batch = Feed(samples, Takes(), 2, needs_target=False).batch(0, 1)
+    batch = SampleBatches(samples, Takes(), 2, needs_target=False).batch(0, 1)
     assert {str(value.dtype) for value in batch.kwargs.values()} == {f"torch.{dtype}"}

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import hessrank
 from hessrank.data.batch import Batch
-from hessrank.models.wrappers import copy_network, looked_through, take_out, unwrap, wrappers_of
+from hessrank.models.wrappers import copy_network, take_out, unwrap, without_wrappers, wrappers_of
 from hessrank.quant.bit_choice.make_policy import make_policy
 from hessrank.quant.prepare import graph_of
 
@@ -147,7 +147,7 @@ def test_parts_are_put_back_after_an_error() -> None:
     model = part_wrapped(nn.DataParallel)
 
     def look() -> None:
-        with looked_through(model) as inner:
+        with without_wrappers(model) as inner:
             assert inner is model
             assert isinstance(inner[0], nn.Sequential)
             raise KeyError

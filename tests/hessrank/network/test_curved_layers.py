@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessrank.data.batch import Batch
-from hessrank.network.curved_layers import curved_downstream
-from hessrank.network.frozen_model import untouched
+from hessrank.network.curved_layers import find_curved_downstream
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 
@@ -137,7 +137,7 @@ def _second_difference(function: Any, x: Tensor) -> float:
 def _curved(function: Any) -> dict[str, str]:
     x = noise(2, 4, 4, 4, seed=7, dtype=torch.float64).requires_grad_()
     activation = x * 1
-    return curved_downstream([function(activation)], {"x": activation.grad_fn})
+    return find_curved_downstream([function(activation)], {"x": activation.grad_fn})
 
 
 @pytest.mark.parametrize("name", FLAT)
@@ -180,7 +180,7 @@ def test_attention_is_curved(backend):
 
 
 def _network(model: nn.Module, data: Tensor) -> Network:
-    with untouched(model):
+    with freeze(model):
         return Network(model, Batch((data,)))
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hessrank.analysis.rank import rank
 from hessrank.errors import LossError
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 
 RANKED = [name for name, animal in ZOO.items() if animal.error is None]
 SOME = [
@@ -202,7 +202,7 @@ def test_inside_everything_is_frozen_and_in_eval_mode():
 def test_the_block_alone():
     model = ZOO["remembers"].build()
     before = state(model)
-    with suppress(BreaksError), untouched(model):
+    with suppress(BreaksError), freeze(model):
         assert not model.training
         assert not any(p.requires_grad for p in model.parameters())
         model(vectors())

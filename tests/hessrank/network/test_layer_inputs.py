@@ -8,7 +8,7 @@ from helpers.zoo import noise
 from torch import Tensor, nn
 
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 
@@ -95,7 +95,7 @@ def test_inputs_and_outputs_of_every_layer(case: str) -> None:
     make, shape, inputs, outputs = CASES[case]
     torch.manual_seed(0)
     model = make()
-    with untouched(model):
+    with freeze(model):
         network = Network(model, Batch((noise(*shape, seed=1),), samples=(0,)))
     found = {name: found for name, found in network.inputs.items() if name in inputs}
     assert found == inputs
@@ -104,7 +104,7 @@ def test_inputs_and_outputs_of_every_layer(case: str) -> None:
 
 def test_what_takes_a_tensor_out_of_a_tuple_is_of_the_kind_of_its_maker() -> None:
     model = Tuples()
-    with untouched(model):
+    with freeze(model):
         layers = {layer.name: layer.kind for layer in Network(model, Batch((noise(1, 3, 4, seed=1),))).layers}
     assert layers["getitem"] == "LSTM"
     assert layers["getitem_4"] == "chunk"
@@ -112,7 +112,7 @@ def test_what_takes_a_tensor_out_of_a_tuple_is_of_the_kind_of_its_maker() -> Non
 
 def test_layers_inside_a_leaf_module_are_told_apart() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 1, 8, batch_first=True))
-    with untouched(model):
+    with freeze(model):
         network = Network(model, Batch((noise(1, 3, 4, seed=1),)))
     names = {layer.name for layer in network.layers}
     assert "1.linear1" in network.inside

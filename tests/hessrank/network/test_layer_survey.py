@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
 from hessrank.errors import ModelError
-from hessrank.network.frozen_model import untouched
-from hessrank.network.layer_facts import Facts, SampleAxis, sample_norms
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.frozen_model import freeze
+from hessrank.network.layer_facts import LayerFacts, SampleAxis, sample_norms
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.layer_survey import check_weights, find_ranges, find_sample_axes
 from hessrank.network.network import Network
 
@@ -42,10 +42,10 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(x, x, x)
 
 
-def _facts(model: nn.Module, *inputs: Tensor) -> dict[str, Facts]:
-    with untouched(model):
+def _facts(model: nn.Module, *inputs: Tensor) -> dict[str, LayerFacts]:
+    with freeze(model):
         batch = Batch(inputs)
-        return first_look(Network(model, batch), batch)
+        return measure_sizes(Network(model, batch), batch)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_shapes(name, shapes):
 
 
 def _ranges(model: nn.Module, *batches: Tensor) -> tuple[dict[str, tuple[float, float]], set[str]]:
-    with untouched(model):
+    with freeze(model):
         first = Batch((batches[0],))
         network = Network(model, first)
-        facts = first_look(network, first)
+        facts = measure_sizes(network, first)
         for number, batch in enumerate(batches):
             find_ranges(network, Batch((batch,), samples=(number,)), facts)
     masked = {name for name, fact in facts.items() if fact.axis.masked is not None}
@@ -237,10 +237,10 @@ def test_broken_weights_are_named(value):
 
 
 def _axes(model: nn.Module, data: Tensor) -> tuple[str, dict[str, SampleAxis]]:
-    with untouched(model):
+    with freeze(model):
         one, pair = Batch((data[:1],)), Batch((data[:2],), samples=(0, 1))
         network = Network(model, one)
-        facts = first_look(network, one)
+        facts = measure_sizes(network, one)
         mixed = find_sample_axes(network, one, pair, facts)
     return mixed, {name: fact.axis for name, fact in facts.items()}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hessrank import Policy, make_policy, prepare, rank, verify
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.masked_scores import masking_fills, score_layers
 from hessrank.network.network import Network
 
@@ -143,7 +143,7 @@ def test_a_fill_that_no_sample_shows_is_known_from_the_code() -> None:
 
     torch.manual_seed(0)
     model, x = Guarded().eval(), torch.randn(2, 6, 8)
-    with untouched(model):
+    with freeze(model):
         assert masking_fills(Network(model, Batch((x[:1],)))) == {"masked_fill"}
     assert masked_of(rank(model, x, bits=(8,), max_probes=2)) == {"masked_fill"}
 
@@ -184,5 +184,5 @@ class TestWhatIsNoMask:
 
     def test_only_what_leads_to_a_softmax_and_nowhere_else_is_a_score(self) -> None:
         model, x = made(MASKS["add -10000"])
-        with untouched(model):
+        with freeze(model):
             assert score_layers(Network(model, Batch((x[:1],)))) == {"softmax": ("matmul", "truediv", "add")}

@@ -12,12 +12,13 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
-from hessrank.data.batch import Batch, as_samples, make_batch
+from hessrank.data.batch import Batch, make_batch
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError, HessrankError, ModelError
 from hessrank.models.wrappers import unwrap
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_names import Layer
-from hessrank.network.layer_survey import never_run
+from hessrank.network.layer_survey import find_never_run
 from hessrank.network.network import Network
 from hessrank.network.walks.call import Call
 
@@ -52,7 +53,7 @@ class Twice(torch.autograd.Function):
 
 
 def network_of(model: nn.Module, data: Any) -> Network:
-    with untouched(model):
+    with freeze(model):
         weights = [p for p in model.parameters() if p.is_floating_point()]
         batch = make_batch(as_samples(data), [0], model, needs_target=False)
         dtype = weights[0].dtype if weights else torch.float32
@@ -200,7 +201,7 @@ def test_what_does_not_depend_on_the_data_is_no_layer():
     model = Positions()
     network = network_of(model, torch.tensor([[1, 2, 3]]))
     assert [layer.name for layer in network.layers] == ["words", "add", "add_1"]
-    assert never_run(network) == []
+    assert find_never_run(network) == []
 
 
 def _values(network: Network, batch: Batch, **options: Any) -> dict[str, Tensor]:
@@ -216,7 +217,7 @@ def _values(network: Network, batch: Batch, **options: Any) -> dict[str, Tensor]
 @pytest.mark.parametrize("build", [lambda m: m, choosing], ids=["graph", "hooks"])
 def test_taps_see_the_activations(build):
     model = build(ZOO["inplace_activation"].build())
-    with untouched(model):
+    with freeze(model):
         batch = Batch((images()[:2],), samples=(0, 1))
         network = Network(model, batch)
         seen = _values(network, batch)
@@ -231,7 +232,7 @@ def test_taps_see_the_activations(build):
 @pytest.mark.parametrize("build", [lambda m: m, choosing], ids=["graph", "hooks"])
 def test_a_tap_replaces(build, differentiable):
     model = build(ZOO["inplace_activation"].build())
-    with untouched(model):
+    with freeze(model):
         batch = Batch((images()[:1],))
         network = Network(model, batch)
 
@@ -247,7 +248,7 @@ def test_a_tap_replaces(build, differentiable):
 def test_gradients_reach_every_layer_and_no_parameter(build):
     animal = ZOO["tied_embedding"]
     model = build(animal.build())
-    with untouched(model):
+    with freeze(model):
         batch = Batch((animal.data()[:1],))
         network = Network(model, batch)
         reached: set[str] = set()
@@ -265,7 +266,7 @@ def test_gradients_reach_every_layer_and_no_parameter(build):
 
 def test_without_gradients_nothing_is_recorded():
     model = ZOO["reused"].build()
-    with untouched(model):
+    with freeze(model):
         network = Network(model, Batch((images()[:1],)))
         run = network.run(Batch((images()[:1],)), lambda *_: None)
     assert not run.output.requires_grad
@@ -275,7 +276,7 @@ def test_without_gradients_nothing_is_recorded():
 def test_a_batch_can_be_run_twice_though_the_network_writes_into_it():
     animal = ZOO["inplace_on_tokens"]
     model = choosing(animal.build())
-    with untouched(model):
+    with freeze(model):
         batch = Batch((animal.data()[:1],))
         network = Network(model, batch)
         first, second = (network.run(batch, lambda *_: None).output for _ in range(2))
@@ -292,7 +293,7 @@ def test_views_that_are_written_through_are_left_out():
 @pytest.mark.parametrize("name", ["never_run", "attention", "lstm", "layer_scale", "transformer_encoder", "residual"])
 @pytest.mark.parametrize("build", [lambda m: m, choosing], ids=["graph", "hooks"])
 def test_modules_that_never_run(name, build):
-    idle = never_run(network_of(build(ZOO[name].build()), ZOO[name].data()))
+    idle = find_never_run(network_of(build(ZOO[name].build()), ZOO[name].data()))
     assert idle == (["two", "idle.0"] if name == "never_run" else [])
 
 
@@ -322,7 +323,7 @@ def test_what_cannot_run(model, data, error, message):
 
 def test_a_later_batch_of_another_shape():
     model = nn.Linear(4, 2)
-    with untouched(model):
+    with freeze(model):
         network = Network(model, Batch((vectors()[:1],)))
         with pytest.raises(DataError, match="float32 1×7"):
             network.run(Batch((noise(1, 7),)), lambda *_: None)
@@ -334,7 +335,7 @@ def test_an_error_of_a_tap_is_its_own():
     def tap(*_: Any) -> None:
         raise ModelError("my own")
 
-    with untouched(model):
+    with freeze(model):
         network = Network(model, Batch((vectors()[:1],)))
         with pytest.raises(ModelError, match=r"^my own$"):
             network.run(Batch((vectors()[:1],)), tap)
@@ -347,7 +348,7 @@ def test_lack_of_memory_is_passed_on(error):
     def tap(*_: Any) -> None:
         raise error("no more")
 
-    with untouched(model):
+    with freeze(model):
         network = Network(model, Batch((vectors()[:1],)))
         with pytest.raises(error, match="no more"):
             network.run(Batch((vectors()[:1],)), tap)

@@ -16,10 +16,10 @@ from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.verify.verify import verify
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.network import Network
-from hessrank.network.outputs import detached
+from hessrank.network.outputs import detach
 from hessrank.network.padding import Padded, find_positions, real_elements, real_positions
 
 COLUMNS = ["trace", "mean_trace", "numel", "weight_trace", "act_increase_b4", "act_increase_b8", "act_increase_b12"]
@@ -175,7 +175,7 @@ def test_the_factor_of_a_padded_sample_is_a_root_of_its_curvature(name: str) -> 
     for index in range(SEQUENCE[0].numel()):
         w = torch.zeros_like(SEQUENCE).flatten(1)
         w[:, index] = 1
-        (s,) = loss.factor(detached(SEQUENCE), target, [w.reshape(SEQUENCE.shape)]) or []
+        (s,) = loss.factor(detach(SEQUENCE), target, [w.reshape(SEQUENCE.shape)]) or []
         total += float((s * v).flatten(1).sum(1).square().sum())
     (product,) = curvature_times(loss, SEQUENCE, target, [v])
     assert total == pytest.approx(float((product * v).sum()), rel=1e-9)
@@ -213,7 +213,7 @@ def test_which_elements_are_real(shape: tuple[int, ...], axis: SampleAxis, expec
 
 def test_where_positions_lie() -> None:
     model = bert("eager")
-    with untouched(model):
+    with freeze(model):
         one = Batch((), padded(tokens(1, 4), 2))
         found = find_positions(Network(model, one), one, 6)
     stem = "bert.encoder.layer.0."

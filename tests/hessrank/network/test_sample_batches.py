@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hessrank.analysis.rank import rank
 from hessrank.errors import DataError, ModelError
-from hessrank.network.sample_batches import Feed
+from hessrank.network.sample_batches import SampleBatches
 
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 
@@ -54,7 +54,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
 
 
 def test_every_sample_is_worked_on_once_whatever_fails() -> None:
-    feed = Feed(torch.arange(7.0)[:, None], nn.Linear(1, 1), 4, needs_target=False)
+    batches = SampleBatches(torch.arange(7.0)[:, None], nn.Linear(1, 1), 4, needs_target=False)
     seen: list[int] = []
 
     def work(batch: object) -> None:
@@ -62,17 +62,17 @@ def test_every_sample_is_worked_on_once_whatever_fails() -> None:
             raise MemoryError
         seen.extend(batch.samples)  # type: ignore[attr-defined]
 
-    feed.each(work)
+    batches.for_each(work)
     assert seen == list(range(7))
-    assert feed.batch_size == 2
-    assert feed.halved
+    assert batches.batch_size == 2
+    assert batches.halved
 
 
 def test_the_fingerprint_depends_on_content_not_on_batches() -> None:
     x = torch.randn(5, 3)
 
     def fingerprint(data: Tensor, batch_size: int) -> str:
-        return Feed(data, nn.Linear(3, 1), batch_size, needs_target=False).contents().sha256
+        return SampleBatches(data, nn.Linear(3, 1), batch_size, needs_target=False).read_all().sha256
 
     assert fingerprint(x, 1) == fingerprint(x, 4)
     assert fingerprint(x, 1) != fingerprint(x.flip(0), 1)
@@ -80,5 +80,5 @@ def test_the_fingerprint_depends_on_content_not_on_batches() -> None:
 
 def test_data_is_brought_to_the_precision_of_the_weights() -> None:
     model = nn.Linear(3, 1).double()
-    batch = Feed(torch.ones(2, 3), model, 2, needs_target=False).batch(0, 1)
+    batch = SampleBatches(torch.ones(2, 3), model, 2, needs_target=False).batch(0, 1)
     assert batch.args[0].dtype == torch.float64

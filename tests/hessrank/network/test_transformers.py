@@ -25,10 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.data.batch import as_samples, make_batch
+from hessrank.data.batch import make_batch
+from hessrank.data.samples import as_samples
 from hessrank.errors import DataError
-from hessrank.network.frozen_model import untouched
-from hessrank.network.layer_sizes import first_look
+from hessrank.network.frozen_model import freeze
+from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.layer_survey import find_sample_axes
 from hessrank.network.network import Network
 
@@ -105,7 +106,7 @@ def network_of(model: nn.Module, data: Any) -> Network:
 def test_names(name: str, attention: str) -> None:
     make, data = MODELS[name]
     model = make(attention)
-    with untouched(model):
+    with freeze(model):
         network = network_of(model, data())
         assert [layer.name for layer in network.layers] == EXPECTED[name, attention]
         kinds = {layer.name: layer.kind for layer in network.layers}
@@ -118,10 +119,10 @@ def test_samples_stay_apart_in_a_batch(name: str) -> None:
     """Copies of a sample in a batch, and with them pilots, need that."""
     make, data = MODELS[name]
     model, samples = make(), as_samples(data())
-    with untouched(model):
+    with freeze(model):
         one, pair = (make_batch(samples, indices, model, needs_target=False) for indices in ([0], [0, 1]))
         network = Network(model, one)
-        assert find_sample_axes(network, one, pair, first_look(network, one)) == ""
+        assert find_sample_axes(network, one, pair, measure_sizes(network, one)) == ""
 
 
 @pytest.mark.parametrize("name", ["bert", "vit", "gpt2", "llama"])

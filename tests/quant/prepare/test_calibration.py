@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from hessrank import Policy, prepare
-from hessrank.data.batch import as_samples
-from hessrank.network.sample_batches import Feed
+from hessrank.data.samples import as_samples
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.tracing import trace
 
@@ -42,11 +42,11 @@ def test_a_batch_that_memory_ran_out_in_is_not_seen_twice(observer: str) -> None
             raise MemoryError
 
     hook = prepared.get_submodule("2").register_forward_hook(fail)  # by then, the first layers' observers have seen x
-    feed = Feed(as_samples(x, 7), model, 4, needs_target=False)
+    batches = SampleBatches(as_samples(x, 7), model, 4, needs_target=False)
     prepared.set_quantizing(False)
-    calibrate(prepared, feed, trace(model, feed.batch(0)).axes)
+    calibrate(prepared, batches, trace(model, batches.batch(0)).axes)
     hook.remove()
-    assert feed.batch_size == 2
+    assert batches.batch_size == 2
     assert prepared.table()["scale"].tolist() == expected.tolist()
 
 

@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
 from hessrank.cli.check import _coverage
-from hessrank.data.batch import Batch, as_samples
-from hessrank.network.sample_batches import Feed
+from hessrank.data.batch import Batch
+from hessrank.data.samples import as_samples
+from hessrank.network.sample_batches import SampleBatches
 from hessrank.quant.bit_choice.summary import settled, summarize
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL, folded_norms, quantization_points
@@ -54,8 +55,8 @@ def batch_of(name: str) -> Batch:
     """Return all samples, in the precision of the network."""
     model, data = build(name)
     samples = as_samples(data)
-    feed = Feed(samples, model, len(samples), needs_target=False)
-    return feed.batch(*range(len(samples)))
+    batches = SampleBatches(samples, model, len(samples), needs_target=False)
+    return batches.batch(*range(len(samples)))
 
 
 def run(model: nn.Module, batch: Batch) -> list[Tensor]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from hessrank.cli.app import app
-from hessrank.data.batch import as_samples, make_batch
+from hessrank.data.batch import make_batch
+from hessrank.data.samples import as_samples
 from hessrank.models.wrappers import unwrap
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import prepare

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hessrank.data.raw.camera_files import CameraFrame, camera_frames, opened
+from hessrank.data.raw.camera_files import CameraFrame, camera_frames, open_raw
 from hessrank.data.raw.exposure import MOST_SID_RATIO, parse_sid
 from hessrank.distill.tasks.lowlight.data.pattern import align
 from hessrank.errors import DataError, unknown_name
@@ -87,7 +87,7 @@ def develop(path: Path) -> NDArray[np.uint16]:
     Raises:
         DataError: rawpy is not installed, or the file is damaged.
     """
-    with opened(path) as raw:
+    with open_raw(path) as raw:
         try:
             rgb = raw.postprocess(
                 use_camera_wb=True, no_auto_bright=True, half_size=False, output_bps=16, user_flip=0

@@ -11,7 +11,7 @@ from hessrank.analysis.estimators import CurvaturePropagation, Segment, Work
 from hessrank.analysis.estimators.probes import Hadamard, Probes, Rademacher
 from hessrank.analysis.losses import make_loss
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.network import Network
 
@@ -31,7 +31,7 @@ def estimates(
     model: nn.Module, batch: Batch, loss: str, segment: Segment | None, count: int, probes: Probes, copies: int = 1
 ) -> dict[str, np.ndarray]:
     """Return the mean over ``count`` probes of each layer (and weight) of the segment, by sample."""
-    with untouched(model):
+    with freeze(model):
         network = Network(model, batch)
         part = network.layers if segment is None else network.layers[segment.first : segment.last + 1]
         names = [layer.name for layer in part]

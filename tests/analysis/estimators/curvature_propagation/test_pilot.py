@@ -27,7 +27,7 @@ from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.network import Network
 
@@ -64,7 +64,7 @@ def test_variances_are_the_true_ones(rank: int, last: int | None) -> None:
     """2(‖H‖² − ΣHₖₖ²) from the vectors, and the spread of ⟨u, s⟩, within what 1000 probes can tell."""
     model, x, labels = mixer()
     one = Batch((x[:1],), target=labels[:1])
-    with untouched(model):
+    with freeze(model):
         network = Network(model, one)
         names = [layer.name for layer in network.layers]
         axes = dict.fromkeys(names, SampleAxis())
@@ -153,7 +153,7 @@ def test_no_layer_is_worse_off_and_all_are_served_once() -> None:
 
 def test_cuts_lie_where_one_layer_is_read_behind() -> None:
     model, x, labels = mixer()
-    with untouched(model):
+    with freeze(model):
         one = Batch((x[:1],), target=labels[:1])
         network = Network(model, one)
         layout = Layout.of(network, one)

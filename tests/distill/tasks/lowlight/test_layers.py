@@ -7,7 +7,7 @@ import torch
 
 from hessrank.data.batch import Batch
 from hessrank.distill.tasks.lowlight import LowLight
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
 
 ENDS = [  # the first and the last convolutions, which that run gave 10 bits
@@ -34,7 +34,7 @@ ENDS = [  # the first and the last convolutions, which that run gave 10 bits
 @pytest.fixture(scope="module")
 def network():
     model = LowLight(4, 8)
-    with untouched(model):
+    with freeze(model):
         yield Network(model, Batch((torch.rand(1, 1, 32, 32),)))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hessrank.analysis.rank import rank
 from hessrank.analysis.verify.verify import verify
 from hessrank.data.batch import Batch
-from hessrank.network.frozen_model import untouched
+from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_names import Layer, Names
 from hessrank.network.network import Network
 from hessrank.network.walks.call import Call
@@ -92,7 +92,7 @@ def data(samples: int = 2) -> Tensor:
 @pytest.fixture
 def network() -> Any:
     made = model()
-    with untouched(made):
+    with freeze(made):
         yield Network(made, Batch((data(1),)))
 
 
@@ -194,7 +194,7 @@ def test_dropout_in_training_mode_of_its_own_is_a_layer() -> None:
 
     torch.manual_seed(0)
     net = Drops()
-    with untouched(net):
+    with freeze(net):
         assert [layer.name for layer in Network(net, Batch((torch.ones(1, 3),))).layers] == ["x", "fc", "dropout"]
 
 
@@ -217,7 +217,7 @@ def test_what_is_made_of_integers_is_no_layer_though_weights_chose_them() -> Non
 
     torch.manual_seed(0)
     net = Routed()
-    with untouched(net):
+    with freeze(net):
         layers = [layer.name for layer in Network(net, Batch((torch.ones(1, 3),))).layers]
     assert [name for name in layers if "experts" not in name] == ["x", "gate", "softmax", "stack", "amax", "mul_1"]
 
