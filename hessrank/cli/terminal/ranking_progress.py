@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hessrank.cli.environment import read_seconds
-from hessrank.cli.processes import first
+from hessrank.cli.processes import is_first_process
 from hessrank.terminal import say, terminal
 
 Report = Callable[[str, int, int], None]
@@ -37,7 +37,7 @@ def reporter() -> Iterator[Report]:
     Raises:
         OptionError: HESSRANK_PROGRESS_SECONDS is no number of seconds.
     """
-    if not first():
+    if not is_first_process():
         yield lambda stage, done, total: None
         return
     console, between_lines = terminal(err=True), read_seconds("HESSRANK_PROGRESS_SECONDS", 5)

@@ -40,23 +40,20 @@ class TrainingReport:
         self._bar.update(self._task, description=stage, completed=done, total=total or None, visible=True)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self._between
-            told = [] if self._loss is None else [f"loss {float(self._loss):.4g}"]
-            told += [] if task.speed is None else [f"{task.speed:.3g} steps/s"]
-            self._bar.update(self._task, told=", ".join(told))
-            if self._lines:
-                say(_line(task), err=True)
+            self._show_loss_and_speed(task)
+
+    def _show_loss_and_speed(self, task: Task) -> None:
+        told = [] if self._loss is None else [f"loss {float(self._loss):.4g}"]
+        told += [] if task.speed is None else [f"{task.speed:.3g} steps/s"]
+        self._bar.update(self._task, told=", ".join(told))
+        if self._lines:
+            count = f"{int(task.completed)}/{'?' if task.total is None else int(task.total)}"
+            left = [] if task.time_remaining is None else [f"{timedelta(seconds=int(task.time_remaining))} left"]
+            say(", ".join([f"{task.description} {count}", *told, *left]), err=True)
 
     @property
     def _shown(self) -> Task:
         return next(task for task in self._bar.tasks if task.id == self._task)
-
-
-def _line(task: Task) -> str:
-    left = task.time_remaining
-    count = f"{int(task.completed)}/{'?' if task.total is None else int(task.total)}"
-    parts = [f"{task.description} {count}", task.fields["told"]]
-    parts += [] if left is None else [f"{timedelta(seconds=int(left))} left"]
-    return ", ".join(filter(None, parts))
 
 
 @contextmanager
