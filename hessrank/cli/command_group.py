@@ -9,6 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from hessrank.errors import OptionError
+from hessrank.text import one_line
+
 _UsageError: Any = typer.BadParameter.__mro__[1]
 USAGE_ERRORS: tuple[Any, ...] = (_UsageError.__mro__[1],)  # click's base class, wherever typer keeps it
 ABORTS: tuple[Any, ...] = (typer.Abort,)
@@ -37,15 +40,23 @@ class RankByDefault(_PlainFlags, TyperGroup):
     """Takes ``hessrank MODEL …`` as ``hessrank rank MODEL …``; a misspelled command is not taken for a model."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put ``rank`` before words that begin with no command; end as typer does, not the whole process."""
+        """Put ``rank`` before words that begin with no command, and answer the group's own options.
+
+        Raises:
+            Exit: an option has been answered; typer itself would end the process.
+            OptionError: the completion cannot be installed.
+        """
         if args and args[0] not in self.commands and args[0] not in _GROUP_OPTIONS:
             if not ctx.resilient_parsing:  # a shell that completes is told of no mistakes
                 self._check_spelling(args[0])
             args = ["rank", *args]
         try:
             return super().parse_args(ctx, args)
-        except SystemExit as done:  # of --install-completion and --show-completion
-            raise typer.Exit(int(done.code or 0)) from done
+        except (SystemExit, typer.Exit) as end:  # 1, of a shell that typer does not know, is for findings of check
+            code = end.code if isinstance(end, SystemExit) else end.exit_code
+            raise typer.Exit(2 if code else 0) from end
+        except OSError as error:
+            raise OptionError(f"--install-completion: {one_line(error)}") from error
 
     def _check_spelling(self, word: str) -> None:
         """Refuse a word that is nearly a command, and cannot be a model.
