@@ -34,17 +34,18 @@ Written by `make interface` from the code: signatures, docstrings and options. [
 
 What holds everywhere:
 
-- `hessrank MODEL` is short for `hessrank rank MODEL`. `hessrank --install-completion` makes the shell complete commands,
-  options and files.
-- `DataParallel`, `DistributedDataParallel`, `AveragedModel` and what `torch.compile` returns are looked through wherever
-  a model is given: what is inside has its own names. Where `attention_mask` is 0 there is padding
-  ([transformers.md](transformers.md)).
-- Plots return matplotlib's Axes, made outside pyplot, so nothing is to be closed; `ax.figure.savefig(path)` saves them. A
-  notebook shows them where they stand last in a cell, elsewhere with `display(…)`.
-- `torch.load(weights_only=True)` reads the files of `save_checkpoint`: `{"hessrank": 1, "arch": "pkg.mod:name",
-  "arch_args": {…}, "input_shape": [1, 96, 96], "inputs": N×1×96×96 or None, "metadata": {…}, "model": state_dict}`. Their
-  `arch` is imported only if it is one of hessrank's own networks; any other has to be repeated as `--arch`, since a file
-  that names code to import is a file that runs code ([safety.md](safety.md)).
+- `hessrank MODEL` is short for `hessrank rank MODEL`. `hessrank --install-completion` makes the shell
+  complete commands,  options and files.
+- `DataParallel`, `DistributedDataParallel`, `AveragedModel` and what `torch.compile` returns are looked
+  through wherever  a model is given: what is inside has its own names. Where `attention_mask` is 0 there is
+  padding  ([transformers.md](transformers.md)).
+- Plots return matplotlib's Axes, made outside pyplot, so nothing is to be closed; `ax.figure.savefig(path)`
+  saves them. A  notebook shows them where they stand last in a cell, elsewhere with `display(…)`.
+- `torch.load(weights_only=True)` reads the files of `save_checkpoint`: `{"hessrank": 1, "arch":
+  "pkg.mod:name",  "arch_args": {…}, "input_shape": [1, 96, 96], "inputs": N×1×96×96 or None, "metadata": {…},
+  "model": state_dict}`. Their  `arch` is imported only if it is one of hessrank's own networks; any other has
+  to be repeated as `--arch`, since a file  that names code to import is a file that runs code
+  ([safety.md](safety.md)).
 """
 _WIDTH = 100
 _HOOKS = ("extra_repr", "get_extra_state", "set_extra_state", "model_post_init")  # for torch and pydantic to call
