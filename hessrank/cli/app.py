@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hessrank.cli.check import check
 from hessrank.cli.command_group import PlainFlagsCommand, RankByDefault
-from hessrank.cli.compare import compare
-from hessrank.cli.export import export
-from hessrank.cli.policy import policy
+from hessrank.cli.commands.check import check
+from hessrank.cli.commands.compare import compare
+from hessrank.cli.commands.export import export
+from hessrank.cli.commands.policy import policy
+from hessrank.cli.commands.rank import rank
+from hessrank.cli.commands.show import show
+from hessrank.cli.commands.study import study
+from hessrank.cli.commands.train import train
+from hessrank.cli.commands.verify import verify
 from hessrank.cli.processes import has_other_processes
-from hessrank.cli.rank import rank
-from hessrank.cli.show import show
-from hessrank.cli.study import study
-from hessrank.cli.train import train
-from hessrank.cli.verify import verify
 from hessrank.errors import OptionError
 from hessrank.terminal import say
 
@@ -51,7 +51,7 @@ def check_group(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Take the group's own options, and refuse several processes for a command that works in one.
+    """Refuse several processes for a command that works in one.
 
     Raises:
         OptionError: torchrun was asked for in vain.

@@ -1,4 +1,4 @@
-"""How words become a command: what is no command is a model to rank, and shells complete both."""
+"""How the words of the command line become a command."""
 
 from __future__ import annotations
 
@@ -37,10 +37,13 @@ class PlainFlagsCommand(_PlainFlags, TyperCommand):
 
 
 class RankByDefault(_PlainFlags, TyperGroup):
-    """Takes ``hessrank MODEL …`` as ``hessrank rank MODEL …``; a misspelled command is not taken for a model."""
+    """Takes ``hessrank MODEL …`` as ``hessrank rank MODEL …``.
+
+    A misspelled command is not taken for a model.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put ``rank`` before words that begin with no command, and answer the group's own options.
+        """Put ``rank`` before words that begin with no command.
 
         Raises:
             Exit: an option has been answered; typer itself would end the process.

@@ -92,7 +92,7 @@ def _load_samples(
 
 
 def make_example(data: Data, model: nn.Module) -> Batch:
-    """Return the first sample as a batch of one, without a target, as the model takes it."""
+    """Return the first sample as a batch of one, as the model takes it."""
     from hessrank.data.batch import as_samples, make_batch
 
     return make_batch(as_samples(data, 1), [0], model, needs_target=False)

@@ -1,4 +1,4 @@
-"""The options that several commands share, each declared once: which model, which data, where to compute."""
+"""The options that several commands share, each declared once."""
 
 from __future__ import annotations
 

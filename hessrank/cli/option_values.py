@@ -62,7 +62,7 @@ def read_arch_args(text: str | None) -> dict[str, Any] | None:
 
 
 def _parse_json(text: str) -> Any:
-    """Parse strict JSON: finite numbers only, and no key twice, both of which Python's parser lets through."""
+    """Parse JSON, and refuse NaN, infinity and a key that is there twice."""
 
     def parse_finite(word: str) -> float:
         if not math.isfinite(number := float(word)):

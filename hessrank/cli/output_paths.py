@@ -29,7 +29,7 @@ def check_outputs(
     beside: Mapping[Path | None, str] | None = None,
     record: bool = True,
 ) -> None:
-    """Refuse paths that could not be written to, or where something else lies, before hours of work.
+    """Refuse output paths that cannot be written to, before hours of work.
 
     Args:
         out: the main file, which must end in ``ending``; beside a table a record in ``.json`` is written.
@@ -64,7 +64,10 @@ def check_outputs(
 
 
 def _refuse_collisions(written: Sequence[Path], inputs: Sequence[str | Path | None]) -> None:
-    """Refuse two outputs in one place, an output in the place of an input, and one in a folder that is read."""
+    """Refuse an output in the place of another one, or of an input.
+
+    Refused too is one that would be read as a sample, or as part of a model, in a folder that is an input.
+    """
     places: dict[Path, Path] = {}
     for path in written:
         other = places.setdefault(resolved(path), path)

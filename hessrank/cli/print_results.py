@@ -1,4 +1,4 @@
-"""What a command prints: its table on stdout, its notes and what it wrote on stderr."""
+"""What a command prints: its table on stdout, its notes on stderr."""
 
 from __future__ import annotations
 

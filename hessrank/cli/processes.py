@@ -1,4 +1,4 @@
-"""The processes that torchrun has started: who this one is, and how to join the others."""
+"""The processes that torchrun has started, and how to join them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_first_process() -> bool:
 
 
 def choose_device(device: str) -> str:
-    """Return ``device`` with the number of this process on its machine, if it is a GPU without one."""
+    """Return ``device``, with this process's number where it is a GPU without."""
     if not has_other_processes() or device == "cpu" or ":" in device:
         return device
     return f"{device}:{os.environ.get('LOCAL_RANK', '0')}"
@@ -34,7 +34,11 @@ def choose_device(device: str) -> str:
 
 @contextmanager
 def join_processes() -> Iterator[ProcessGroup | None]:
-    """Join the other processes until the block is left; give their group, or None if there are none."""
+    """Join the other processes until the block is left.
+
+    Yields:
+        their group; None if there are none.
+    """
     if not has_other_processes():
         yield None
         return

@@ -31,7 +31,7 @@ class Result(Protocol):
 def save_ranking(
     ranking: Ranking, out: Path | None, plot: Path | None, *, plot_top: int, depth: Path | None = None
 ) -> list[Path]:
-    """Write a ranking's files where they were asked for; return what was written."""
+    """Write a ranking's files that were asked for; return their paths."""
     written = []
     if out is not None:
         ranking.to_csv(out)
@@ -44,7 +44,7 @@ def save_ranking(
 
 
 def save_result(found: Result, out: Path | None, plot: Path | None) -> list[Path]:
-    """Write a result's table and its picture where they were asked for; return what was written."""
+    """Write a result's table and picture if asked for; return their paths."""
     if out is not None:
         found.to_csv(out)
     if plot is not None:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 class InterruptedWork(Exception):  # noqa: N818 - nothing went wrong
-    """Says how to go on. It is no KeyboardInterrupt: of that, typer makes an exit code without a word."""
+    """Says how to go on after Ctrl-C.
+
+    It is no KeyboardInterrupt: of that, typer makes an exit code without a word.
+    """
 
 
 @contextmanager

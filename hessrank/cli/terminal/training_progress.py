@@ -1,4 +1,4 @@
-"""How far a training is: its loss, its speed and the time left; a bar on a terminal, plain lines elsewhere."""
+"""The progress of a training: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ _SECONDS_BETWEEN_LOSSES = 0.25  # on a GPU, reading the loss waits for the step
 
 
 class TrainingReport:
-    """Is told of every step, and shows it; only of the process that speaks for all."""
+    """Shows the steps of a training."""
 
     def __init__(self, bar: Progress, *, between_lines: float | None) -> None:
-        """Keep count in ``bar``; where it is not drawn, print a line every ``between_lines`` seconds."""
+        """Keep count in ``bar``.
+
+        Where it is not drawn, print a line every ``between_lines`` seconds.
+        """
         self._bar, self._lines = bar, between_lines is not None
         self._between = _SECONDS_BETWEEN_LOSSES if between_lines is None else between_lines
         self._task = bar.add_task("", total=None, visible=False, told="")
@@ -33,7 +36,10 @@ class TrainingReport:
         self._loss = value
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` steps (0: nobody knows) are over; fewer than before: a new training's."""
+        """Show that ``done`` of ``total`` steps are over; 0: nobody knows how many.
+
+        Fewer than before are those of a new training.
+        """
         task = self._shown
         if done < task.completed:
             self._bar.reset(self._task)
@@ -58,7 +64,7 @@ class TrainingReport:
 
 @contextmanager
 def training_reporter() -> Iterator[TrainingReport | None]:
-    """Give what shows a training's progress until the block is left; nothing in processes that only help.
+    """Give what shows a training's progress; None in processes that only help.
 
     Raises:
         OptionError: HESSRANK_PROGRESS_SECONDS is no number of seconds.

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
-from hessrank.cli.check import describe_coverage
+from hessrank.cli.commands.check import describe_coverage
 from hessrank.data.batch import Batch, as_samples
 from hessrank.network.sample_batches import Feed
 from hessrank.quant.bit_choice.summary import settled, summarize

@@ -7,8 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hessrank.cli.commands.policy_options import (
+    BudgetOptions,
+    HintOptions,
+    PolicyOutputs,
+    SchemeOptions,
+    StrategyOptions,
+)
 from hessrank.cli.option_groups import RankingPath
-from hessrank.cli.policy_options import BudgetOptions, HintOptions, PolicyOutputs, SchemeOptions, StrategyOptions
 from hessrank.cli.takes_options import takes_options
 from hessrank.errors import OptionError
 from hessrank.files.paths import record_of
@@ -85,7 +91,7 @@ def _list_given(which: StrategyOptions, budget: BudgetOptions) -> dict[str, Any]
 def _write_files(
     outputs: PolicyOutputs, made: Policy, ranking: Ranking, frontier: DataFrame | None, summary: Summary
 ) -> list[Path]:
-    """Write the policy, the frontier and the pictures that were asked for; return what was written."""
+    """Write the files that were asked for; return their paths."""
     from hessrank.cli.write_outputs import save_plot
     from hessrank.files.atomic_write import written_whole
     from hessrank.quant.bit_choice.allocation import plot_frontier

@@ -62,7 +62,7 @@ class EstimationOptions:
 
 @dataclass(frozen=True)
 class RankingOutputs:
-    """What is written and shown of a ranking, and what of an earlier one is gone on with."""
+    """What is written and shown of a ranking."""
 
     by: Annotated[
         str,

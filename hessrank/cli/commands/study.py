@@ -1,4 +1,4 @@
-"""``hessrank study study.yaml``: a table of experiments, several seeds each, that goes on where it was."""
+"""``hessrank study study.yaml``: a table of experiments, several seeds each."""
 
 from __future__ import annotations
 

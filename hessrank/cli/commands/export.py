@@ -1,4 +1,4 @@
-"""``hessrank export MODEL --policy policy.yaml``: an ONNX file with integer weights, checked by running it."""
+"""``hessrank export MODEL --policy policy.yaml``: write a checked ONNX file."""
 
 from __future__ import annotations
 
@@ -141,7 +141,10 @@ def _check_trained(source: ModelOptions, state: Path | None) -> None:
 def _load_trained(
     source: ModelOptions, task: str | None, plugins: Sequence[str], data: DataOptions, compute: ComputeOptions
 ) -> tuple[QuantizedModel, Batch]:
-    """Return the network of a training's checkpoint, and a sample: of the data, or the one in the checkpoint."""
+    """Return the network of a training's checkpoint, and a sample.
+
+    The sample is one of the data, or that in the checkpoint.
+    """
     import torch
 
     from hessrank.cli.load_inputs import make_example

@@ -1,4 +1,4 @@
-"""``hessrank train run.yaml``: quantization-aware training with a teacher, or only a judgment, or an export."""
+"""``hessrank train run.yaml``: quantization-aware training with a teacher."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _override_keys(run: RunFile, **given: Any) -> RunFile:
 
 @contextmanager
 def open_debugger(wanted: bool) -> Iterator[None]:
-    """Open the debugger where an exception was raised, if ``wanted``; a mistake of the user's is told as ever."""
+    """Open the debugger where an exception was raised, if ``wanted``."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""``hessrank check policy.yaml MODEL``: does a policy fit a network, and what does it leave in float?"""
+"""``hessrank check policy.yaml MODEL``: does a policy fit a network?"""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ def check(
 
 
 def describe_coverage(policy: Policy, graph: Graph) -> list[str]:
-    """Return what is quantized in a line, and every tensor that is not, with the reason; kernels' insides first."""
+    """Return lines: how much is quantized, and why each other tensor is not.
+
+    Tensors inside kernels come first.
+    """
     from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL
     from hessrank.quant.policy import policy_points
 
