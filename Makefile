@@ -1,12 +1,13 @@
 # make demo   install into .venv, rank the shipped low-light network, give its layers bits: demo/ranking.*, demo/policy.yaml
 # make test   install into .venv, lint, run every test (a quarter of an hour on two cores)
+# make interface   write docs/interface.md anew from signatures, docstrings and options; a test says when it is stale
 # make notebooks   run the notebooks and store what they show, which a test compares with what they then show
 PYTHON ?= python3
 BIN    := .venv/bin
 export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
 
-.PHONY: demo test notebooks lint format clean
+.PHONY: demo test notebooks interface lint format clean
 
 # The demo needs hessrank alone, the tests need all that it can work with: what is installed, a stamp says.
 .venv/installed: EXTRAS := [dev]
@@ -25,6 +26,9 @@ test: lint
 
 notebooks: .venv/installed
 	$(BIN)/python tests/helpers/notebook_runs.py
+
+interface: .venv/installed
+	$(BIN)/python docs/make_interface.py
 
 # Type checkers cannot see through the editable install: .typing has the shape of the installed package.
 lint: .venv/installed

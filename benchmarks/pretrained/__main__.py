@@ -74,9 +74,7 @@ def policies(ranking: Ranking) -> dict[str, Policy]:
     return found
 
 
-def whole(
-    name: str, one: Pretrained, model: nn.Module, seen: Data, unseen: Data, ranking: Ranking
-) -> Iterator[Row]:
+def whole(name: str, one: Pretrained, model: nn.Module, seen: Data, unseen: Data, ranking: Ranking) -> Iterator[Row]:
     """Yield what whole policies do to the samples that were ranked, and to others, a row a policy."""
     loss = make_loss(one.loss)
     for title, policy in policies(ranking).items():

@@ -1,13 +1,15 @@
-"""The command line. Nothing here imports torch until a command needs it: ``hessrank --help`` answers at once."""
+"""The command line. It imports torch only when a command needs it."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 
-from hessrank.cli.app import ABORTS, USAGE_ERRORS, app
-from hessrank.cli.processes import first
+from hessrank.cli.app import app
+from hessrank.cli.command_group import ABORTS, COMPLETION_VARIABLE, USAGE_ERRORS
+from hessrank.cli.processes import is_first_process
 from hessrank.cli.terminal.interrupted_work import InterruptedWork
 from hessrank.cli.terminal.streams import unfailing_streams
 from hessrank.cli.unforeseen_errors import explain
@@ -46,6 +48,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except USAGE_ERRORS as error:
         return _stopped(f"error: {error.format_message()}", MISTAKE)
     except BaseException as error:  # of code of the user's too, which may end the program
+        if isinstance(error, SystemExit) and COMPLETION_VARIABLE in os.environ:  # typer has answered a shell
+            return int(error.code or 0)
         if debug:
             raise
         return _stopped(f"error: {error if isinstance(error, HessrankError) else explain(error)}", MISTAKE)
@@ -55,7 +59,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _stopped(line: str, code: int) -> int:
-    if not first():  # of several processes one speaks, and its end is that of all; unless it knows of nothing
+    if (
+        not is_first_process()
+    ):  # of several processes one speaks, and its end is that of all; unless it knows of nothing
         time.sleep(_LET_THE_FIRST_SPEAK)
     say(printable(line), err=True)
     return code

@@ -1,4 +1,4 @@
-"""What the environment says: how often to save, how often to tell how far the work is."""
+"""Settings that come from environment variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from hessrank.errors import OptionError
 
 
 def read_seconds(name: str, default: float) -> float:
-    """Return the seconds that the environment variable ``name`` holds; ``default`` if it is not set, or empty.
+    """Return the seconds that an environment variable holds.
+
+    Args:
+        name: of the variable.
+        default: what to return if it is not set, or empty.
 
     Raises:
         OptionError: it holds something else than a number from 0 up.

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hessrank.cli.option_groups import ComputeOptions, DataOptions, ModelOptions
+from hessrank.cli.option_values import read_arch_args, read_shape
 from hessrank.errors import DataError, OptionError
-from hessrank.text import one_line, printable
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from hessrank.data import Data
+    from hessrank.data.batch import Batch
     from hessrank.models import LoadedModel
-
-
-_SHOWN = 80  # letters of an argument in a message
 
 
 @dataclass(frozen=True)
@@ -35,63 +31,55 @@ class Inputs:
 
 
 def read_inputs(
-    model: Path,
-    *,
-    arch: str | None = None,
-    arch_args: str | None = None,
-    trust_pickle: bool = False,
-    weights_key: str | None = None,
-    ignore_keys: Sequence[str] | None = None,
-    data: str | None = None,
-    input_shape: str | None = None,
-    num_samples: int | None = None,
-    gain: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    threads: int | None = None,
+    source: ModelOptions, data: DataOptions, compute: ComputeOptions, *, num_samples: int | None = None
 ) -> Inputs:
-    """Load a model and its data; arguments as in :mod:`hessrank.cli.option_groups`.
+    """Load a model, put it on its device, and load data for it.
+
+    Args:
+        source: which model.
+        data: which samples.
+        compute: where; the seed is that of random data.
+        num_samples: how many samples, at most; None for the default.
+
+    Returns:
+        the model and its data.
 
     Raises:
         HessrankError: something cannot be read, or does not fit.
     """
-    shape, arguments = read_shape(input_shape), read_json(arch_args)
+    shape, arguments = read_shape(data.input_shape), read_arch_args(source.arch_args)
 
     import torch
 
     from hessrank.models import load_model
 
-    if threads:
-        torch.set_num_threads(threads)
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
     loaded = load_model(
-        model,
-        arch=arch,
+        source.model,
+        arch=source.arch,
         arch_args=arguments,
-        trust_pickle=trust_pickle,
-        weights_key=weights_key,
-        ignore_keys=ignore_keys or (),
+        trust_pickle=source.trust_pickle,
+        weights_key=source.weights_key,
+        ignore_keys=source.ignore_keys or (),
     )
-    source = _data(data, loaded, shape, num_samples, seed, gain)
+    samples = _load_samples(data, loaded, shape, num_samples, compute.seed)
     try:
-        loaded.model.to(torch.device(device))
+        loaded.model.to(torch.device(compute.device))
     except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"--device {device}: {str(error).splitlines()[0]}") from error
-    return Inputs(loaded, source)
+        raise OptionError(f"--device {compute.device}: {str(error).splitlines()[0]}") from error
+    return Inputs(loaded, samples)
 
 
-def _data(
-    spec: str | None,
-    loaded: LoadedModel,
-    shape: tuple[int, ...] | None,
-    num_samples: int | None,
-    seed: int,
-    gain: float | None,
+def _load_samples(
+    options: DataOptions, loaded: LoadedModel, shape: tuple[int, ...] | None, num_samples: int | None, seed: int
 ) -> Data:
     """Return what ``--data`` names, or the inputs that the checkpoint carries."""
     from hessrank.data import Data, load_data
 
-    if spec is not None:
-        return load_data(spec, input_shape=shape or loaded.input_shape, num_samples=num_samples, seed=seed, gain=gain)
+    if options.data is not None:
+        shape = shape or loaded.input_shape
+        return load_data(options.data, input_shape=shape, num_samples=num_samples, seed=seed, gain=options.gain)
     if loaded.inputs is None:
         raise DataError(
             f"{loaded.path}: no data: give --data FILE_OR_FOLDER, or --data random --input-shape 3,224,224"
@@ -103,65 +91,9 @@ def _data(
     return Data(list(inputs.float() if inputs.is_floating_point() else inputs), description)
 
 
-def read_shape(text: str | None) -> tuple[int, ...] | None:
-    """Read ``3,224,224`` as the shape of one sample; None for None.
+def make_example(data: Data, model: nn.Module) -> Batch:
+    """Return the first sample as a batch of one, as the model takes it."""
+    from hessrank.data.batch import make_batch
+    from hessrank.data.samples import as_samples
 
-    Raises:
-        OptionError: it is something else.
-    """
-    if text is None:
-        return None
-    try:
-        shape = tuple(int(part) for part in text.replace("x", ",").replace("×", ",").split(","))
-    except ValueError:
-        shape = (0,)
-    if min(shape) < 1:
-        raise OptionError(f"--input-shape {text!r}: write the shape of one sample, as 3,224,224")
-    return shape
-
-
-def read_json(text: str | None) -> dict[str, Any] | None:
-    """Read a JSON object of arguments; None for None.
-
-    Raises:
-        OptionError: it is something else.
-    """
-    if text is None:
-        return None
-    label = f"--arch-args {printable(text)[:_SHOWN]!r}"
-    try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
-        raise OptionError(f"{label}: not JSON ({reason}); write '{{\"width\": 8}}'") from error
-    if not isinstance(value, dict):
-        raise OptionError(f"{label}: write a JSON object, as '{{\"width\": 8}}'")
-    return value
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number in JSON")
-
-
-def _finite(text: str) -> float:
-    return float(text) if math.isfinite(float(text)) else _no_number(text)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    for key, count in Counter(key for key, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f"{key!r} is there {count} times")
-    return found
-
-
-def read_bits(text: str | None) -> tuple[int, ...]:
-    """Read ``4,8`` as bit-widths; none for None.
-
-    Raises:
-        OptionError: it is something else.
-    """
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise OptionError(f"--bits {text!r}: write bit-widths from 2 to 16, as 4,8") from error
+    return make_batch(as_samples(data, 1), [0], model, needs_target=False)

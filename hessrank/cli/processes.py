@@ -1,4 +1,4 @@
-"""The processes that torchrun has started: who this one is, and how to join the others."""
+"""The processes that torchrun has started, and how to join them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(days=7)  # others may be at work on a sample; of a process that is gone the launcher knows
 
 
-def several() -> bool:
+def has_other_processes() -> bool:
     """Return whether this is one of several processes."""
     return all(name in os.environ for name in _NEEDED) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def first() -> bool:
+def is_first_process() -> bool:
     """Return whether this is the one process that prints and writes."""
-    return not several() or int(os.environ["RANK"]) == 0
+    return not has_other_processes() or int(os.environ["RANK"]) == 0
 
 
-def own_device(device: str) -> str:
-    """Return ``device`` with the number of this process on its machine, if it is a GPU without one."""
-    if not several() or device == "cpu" or ":" in device:
+def choose_device(device: str) -> str:
+    """Return ``device``, with this process's number where it is a GPU without."""
+    if not has_other_processes() or device == "cpu" or ":" in device:
         return device
     return f"{device}:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 @contextmanager
-def joined() -> Iterator[ProcessGroup | None]:
-    """Join the other processes until the block is left; give their group, or None if there are none."""
-    if not several():
+def join_processes() -> Iterator[ProcessGroup | None]:
+    """Join the other processes until the block is left.
+
+    Yields:
+        their group; None if there are none.
+    """
+    if not has_other_processes():
         yield None
         return
     import torch.distributed as dist

@@ -1,4 +1,4 @@
-"""One line for what nobody foresaw: the last net below a command."""
+"""One line for an error that no command expects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OF_THE_MACHINE = DISK_FULL | {errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFIL
 
 
 def explain(error: BaseException) -> str:
-    """Return what an exception that is none of ours says to a user, as one line."""
+    """Return one line that explains an exception which is not hessrank's own."""
     if isinstance(error, SystemExit):
         return (
             f"the program was ended from within (SystemExit: {one_line(error)}): a network, data or a plug-in that "

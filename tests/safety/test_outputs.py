@@ -6,7 +6,7 @@ import pytest
 from helpers.rankings import ranked
 
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.cli.write_outputs import check_outputs
+from hessrank.cli.output_paths import check_outputs
 from hessrank.errors import OutputError
 
 

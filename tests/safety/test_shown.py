@@ -21,7 +21,7 @@ from torch import nn
 import hessrank
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.verify.verification import COLUMNS, Verification
-from hessrank.cli.write_outputs import show_ranking
+from hessrank.cli.print_results import print_ranking
 from hessrank.distill.study.plots import plot_study
 from hessrank.distill.study.table import markdown
 from hessrank.distill.training.callbacks.pictures import draw_panels
@@ -87,7 +87,7 @@ def test_a_ranking_is_printed_as_text(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     ranking = hostile_ranking(name)
-    show_ranking(ranking, 20, [Path(name)])
+    print_ranking(ranking, 20, [Path(name)])
     out, err = capsys.readouterr()
     lines = [line for text in (out, err, str(ranking)) for line in text.split("\n")]
     assert all(line.isprintable() for line in lines)

@@ -1,4 +1,4 @@
-"""How far a ranking is: one bar over all of it on a terminal, plain lines elsewhere; on stderr.
+"""The progress of a ranking: a bar on a terminal, plain lines elsewhere.
 
 The plain lines come every five seconds, or every HESSRANK_PROGRESS_SECONDS.
 """
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hessrank.cli.environment import read_seconds
-from hessrank.cli.processes import first
+from hessrank.cli.processes import is_first_process
 from hessrank.terminal import say, terminal
 
 Report = Callable[[str, int, int], None]
@@ -30,14 +30,14 @@ STAGES = {
 
 @contextmanager
 def reporter() -> Iterator[Report]:
-    """Give a function ``report(stage, done, total)`` that shows progress until the block is left.
+    """Give a function ``report(stage, done, total)`` that shows progress.
 
     Of several processes only the first one shows its own, which is about everybody's.
 
     Raises:
         OptionError: HESSRANK_PROGRESS_SECONDS is no number of seconds.
     """
-    if not first():
+    if not is_first_process():
         yield lambda stage, done, total: None
         return
     console, between_lines = terminal(err=True), read_seconds("HESSRANK_PROGRESS_SECONDS", 5)
@@ -68,7 +68,7 @@ def describe(stage: str, done: int, total: int) -> str:
 
 
 def share_done(stage: str, done: int, total: int) -> float:
-    """Return which share of all stages is done; 0 if the stage is none of :data:`STAGES`."""
+    """Return which share of the whole is done; 0 if the stage is unknown."""
     _, begin, end = STAGES.get(stage, (stage, 0.0, 0.0))
     return begin + (end - begin) * done / max(total, 1)
 

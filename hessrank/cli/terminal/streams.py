@@ -1,4 +1,4 @@
-"""Standard output and standard error that may be closed, full, a broken pipe, or too poor for our letters.
+"""Standard streams that never fail: closed, full, broken, or of few letters.
 
 What cannot be written is no reason to lose work: it is remembered, and told at the end.
 """
@@ -17,7 +17,9 @@ from hessrank.text import one_line
 
 
 class Stream:
-    """A standard stream whose writing never raises. Everything else is that of the stream itself.
+    """A standard stream whose writing never raises.
+
+    Everything else is that of the stream itself.
 
     Attributes:
         problem: why not all of it was written; empty if it was.
@@ -82,7 +84,7 @@ class Stream:
         return False
 
     def give_up(self) -> None:
-        """Send what is still held back nowhere, so that Python does not fail over it when it ends."""
+        """Drop what is still held back: Python would fail over it when it ends."""
         if self._stream is not None and self.problem:
             try:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -121,7 +123,7 @@ class Streams:
 
 @contextmanager
 def unfailing_streams(*, whole_process: bool) -> Iterator[Streams]:
-    """Put streams in the place of the standard ones whose writing never raises, until the block is left.
+    """Replace the standard streams by such that never raise, in the block.
 
     Args:
         whole_process: whether the process ends afterwards.
@@ -140,7 +142,10 @@ def unfailing_streams(*, whole_process: bool) -> Iterator[Streams]:
 
 
 def _fill_descriptors() -> None:
-    """Open the descriptors 0 to 2 that are closed: a file of ours that got one would be printed into."""
+    """Open the descriptors 0 to 2 if they are closed.
+
+    A file of ours that got one of them would be printed into.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""How far a training is: its loss, its speed and the time left; a bar on a terminal, plain lines elsewhere."""
+"""The progress of a training: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ _SECONDS_BETWEEN_LOSSES = 0.25  # on a GPU, reading the loss waits for the step
 
 
 class TrainingReport:
-    """Is told of every step, and shows it; only of the process that speaks for all."""
+    """Shows the steps of a training."""
 
     def __init__(self, bar: Progress, *, between_lines: float | None) -> None:
-        """Keep count in ``bar``; where it is not drawn, print a line every ``between_lines`` seconds."""
+        """Keep count in ``bar``.
+
+        Where it is not drawn, print a line every ``between_lines`` seconds.
+        """
         self._bar, self._lines = bar, between_lines is not None
         self._between = _SECONDS_BETWEEN_LOSSES if between_lines is None else between_lines
         self._task = bar.add_task("", total=None, visible=False, told="")
@@ -33,35 +36,35 @@ class TrainingReport:
         self._loss = value
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` steps (0: nobody knows) are over; fewer than before: a new training's."""
+        """Show that ``done`` of ``total`` steps are over; 0: nobody knows how many.
+
+        Fewer than before are those of a new training.
+        """
         task = self._shown
         if done < task.completed:
             self._bar.reset(self._task)
         self._bar.update(self._task, description=stage, completed=done, total=total or None, visible=True)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self._between
-            told = [] if self._loss is None else [f"loss {float(self._loss):.4g}"]
-            told += [] if task.speed is None else [f"{task.speed:.3g} steps/s"]
-            self._bar.update(self._task, told=", ".join(told))
-            if self._lines:
-                say(_line(task), err=True)
+            self._show_loss_and_speed(task)
+
+    def _show_loss_and_speed(self, task: Task) -> None:
+        told = [] if self._loss is None else [f"loss {float(self._loss):.4g}"]
+        told += [] if task.speed is None else [f"{task.speed:.3g} steps/s"]
+        self._bar.update(self._task, told=", ".join(told))
+        if self._lines:
+            count = f"{int(task.completed)}/{'?' if task.total is None else int(task.total)}"
+            left = [] if task.time_remaining is None else [f"{timedelta(seconds=int(task.time_remaining))} left"]
+            say(", ".join([f"{task.description} {count}", *told, *left]), err=True)
 
     @property
     def _shown(self) -> Task:
         return next(task for task in self._bar.tasks if task.id == self._task)
 
 
-def _line(task: Task) -> str:
-    left = task.time_remaining
-    count = f"{int(task.completed)}/{'?' if task.total is None else int(task.total)}"
-    parts = [f"{task.description} {count}", task.fields["told"]]
-    parts += [] if left is None else [f"{timedelta(seconds=int(left))} left"]
-    return ", ".join(filter(None, parts))
-
-
 @contextmanager
 def training_reporter() -> Iterator[TrainingReport | None]:
-    """Give what shows a training's progress until the block is left; nothing in processes that only help.
+    """Give what shows a training's progress; None in processes that only help.
 
     Raises:
         OptionError: HESSRANK_PROGRESS_SECONDS is no number of seconds.

@@ -316,3 +316,11 @@ def test_an_environment_variable_that_is_no_number_gives_one_line(
     remedy = told.rpartition(" ")[2]
     monkeypatch.setenv(*remedy.split("="))
     assert main(command) == 0
+
+
+@pytest.mark.parametrize("command", ["", "rank", "policy", "check", "train", "export", "verify"])
+def test_help_gives_flags_no_type(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--help" in out
+    assert "bool" not in out.lower()

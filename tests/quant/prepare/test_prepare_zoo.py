@@ -17,9 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
-from hessrank.cli.check import _coverage
-from hessrank.data.batch import Batch
-from hessrank.data.samples import as_samples
+from hessrank.cli.commands.check import describe_coverage
+from hessrank.data.batch import Batch, as_samples
 from hessrank.network.sample_batches import SampleBatches
 from hessrank.quant.bit_choice.summary import settled, summarize
 from hessrank.quant.layer_graph.graph import Graph
@@ -178,7 +177,7 @@ def test_what_a_policy_counts_is_what_is_prepared_and_what_check_lists(name: str
     assert len({one.quantizer for one in ours.inserted if one.tensor != "weight"}) == len(bits.grids)
     floating = {what: why for what, why in ours.unquantized.items() if not why.startswith(IN_KERNEL)}
     assert summarize(policy(4), ranking).unquantized == floating
-    checked = _coverage(policy(4), graph_of(model, batch_of(name)))
+    checked = describe_coverage(policy(4), graph_of(model, batch_of(name)))
     assert [line.split() for line in checked[len(checked) - len(floating) :]] == [
         f"{what} {why}".split() for what, why in floating.items()
     ]

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hessrank.cli.option_groups import (
-    HOW,
-    OUTPUT,
-    Arch,
-    ArchArgs,
-    BatchSize,
-    DataSpec,
-    Device,
-    Gain,
-    IgnoreKeys,
-    InputShape,
-    ModelPath,
-    NumSamples,
-    Seed,
-    Threads,
-    TrustPickle,
-    TrustSize,
-    WeightsKey,
-)
+from hessrank.cli.option_groups import HOW, OUTPUT, BatchOptions, ComputeOptions, DataOptions, ModelOptions
+from hessrank.cli.takes_options import takes_options
 from hessrank.errors import OutputError
 from hessrank.files.paths import readable_file, record_of
 from hessrank.terminal import terminal
 
 
+@takes_options
 def verify(
-    model: ModelPath,
+    *,
+    source: ModelOptions,
     ranking: Annotated[Path, typer.Argument(help="What hessrank rank wrote for it.", show_default=False)],
-    arch: Arch = None,
-    arch_args: ArchArgs = None,
-    trust_pickle: TrustPickle = False,
-    trust_size: TrustSize = False,
-    weights_key: WeightsKey = None,
-    ignore_keys: IgnoreKeys = None,
-    data: DataSpec = None,
-    input_shape: InputShape = None,
-    num_samples: NumSamples = None,
-    batch_size: BatchSize = 1,
-    gain: Gain = None,
+    data: DataOptions,
+    batches: BatchOptions,
     loss: Annotated[
         str | None, typer.Option(help="What measures the damage; the ranking's own by default.", rich_help_panel=HOW)
     ] = None,
@@ -55,9 +32,7 @@ def verify(
         list[str] | None, typer.Option(help="Only this layer; may be given again.", rich_help_panel=HOW)
     ] = None,
     weights: Annotated[bool, typer.Option(help="Quantize weights too.", rich_help_panel=HOW)] = True,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
+    compute: ComputeOptions,
     out: Annotated[Path | None, typer.Option(help="CSV to write.", rich_help_panel=OUTPUT)] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=OUTPUT)
@@ -67,12 +42,14 @@ def verify(
     ] = 12,
 ) -> None:
     """Quantize one tensor at a time for real, and set the damage beside what RANKING predicted."""
-    from hessrank.cli.load_inputs import read_bits, read_inputs
-    from hessrank.cli.write_outputs import check_outputs, print_notes, save_result
+    from hessrank.cli.load_inputs import read_inputs
+    from hessrank.cli.option_values import read_bits
+    from hessrank.cli.output_paths import check_outputs
+    from hessrank.cli.print_results import print_notes
+    from hessrank.cli.write_outputs import save_result
 
     ranking = readable_file(ranking, error=OutputError)
-    read = (model, ranking, record_of(ranking), data, arch and arch.partition(":")[0])
-    check_outputs(out, plot, inputs=read, record=False)
+    check_outputs(out, plot, inputs=(*source.files, ranking, record_of(ranking), data.data), record=False)
     widths = read_bits(bits)
 
     from hessrank.analysis.result.ranking import Ranking
@@ -80,21 +57,7 @@ def verify(
 
     predicted = Ranking.read(ranking)
     measured_by = loss or recorded_loss(predicted, record_of(ranking))
-    inputs = read_inputs(
-        model,
-        arch=arch,
-        arch_args=arch_args,
-        trust_pickle=trust_pickle,
-        weights_key=weights_key,
-        ignore_keys=ignore_keys,
-        data=data,
-        input_shape=input_shape,
-        num_samples=num_samples,
-        gain=gain,
-        seed=seed,
-        device=device,
-        threads=threads,
-    )
+    inputs = read_inputs(source, data, compute, num_samples=batches.num_samples)
 
     from hessrank.analysis.verify import verify as verify_ranking
     from hessrank.cli.terminal.ranking_progress import reporter
@@ -108,8 +71,7 @@ def verify(
             bits=widths or None,
             layers=layer or None,
             weights=weights,
-            num_samples=num_samples,
-            batch_size=batch_size,
+            **asdict(batches),
             progress=progress,
         )
     written = save_result(found, out, plot)

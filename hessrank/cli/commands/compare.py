@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from hessrank.cli.option_groups import RankingPath
 from hessrank.files.paths import record_of
 from hessrank.terminal import terminal
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
+    a: RankingPath,
     b: Annotated[Path, typer.Argument(help="Another one, of the same network.", show_default=False)],
     by: Annotated[str, typer.Option(help="Compare by trace or mean_trace.")] = "trace",
     out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
@@ -20,7 +21,9 @@ def compare(
     top: Annotated[int, typer.Option(min=1, help="Rows to print of the layers that moved.")] = 20,
 ) -> None:
     """Tell how well two rankings agree, and which layers moved beyond their error bars."""
-    from hessrank.cli.write_outputs import check_outputs, print_notes, save_result
+    from hessrank.cli.output_paths import check_outputs
+    from hessrank.cli.print_results import print_notes
+    from hessrank.cli.write_outputs import save_result
 
     check_outputs(out, plot, inputs=(a, b, record_of(a), record_of(b)), record=False)
 

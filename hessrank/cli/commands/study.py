@@ -1,4 +1,4 @@
-"""``hessrank study study.yaml``: a table of experiments, several seeds each, that goes on where it was."""
+"""``hessrank study study.yaml``: a table of experiments, several seeds each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hessrank.cli.option_groups import TrustPickle, TrustSize
-from hessrank.cli.train import resumable
+from hessrank.cli.terminal.interrupted_work import keeping_epochs
 from hessrank.errors import OutputError
 from hessrank.terminal import say
 
@@ -49,10 +49,10 @@ def study(
     from hessrank.quant.policy.write import write_text
 
     written = [read.out / name for name in ("results.csv", "results.md", "results.png")]
-    _refuse_strangers(written)
-    with resumable(read.out), training_reporter() as report:
-        told = partial(say, err=True)
-        rows = run_study(read, only=only or (), say=told, report=report, trust_pickle=trust_pickle)
+    _refuse_foreign_tables(written)
+    with keeping_epochs(read.out), training_reporter() as report:
+        tell = partial(say, err=True)
+        rows = run_study(read, only=only or (), say=tell, report=report, trust_pickle=trust_pickle)
     if not is_main_process() or rows.empty:
         return
     write_rows(rows, written[0])
@@ -62,14 +62,18 @@ def study(
     say(f"wrote {', '.join(map(str, written))}", err=True)
 
 
-def _refuse_strangers(written: list[Path]) -> None:
-    """Refuse a folder whose tables or picture no study has written."""
+def _refuse_foreign_tables(written: list[Path]) -> None:
+    """Refuse a folder whose tables or picture no study has written.
+
+    Raises:
+        OutputError: naming the first of them.
+    """
     there = [path for path in written if os.path.lexists(path)]
-    table = written[0]
-    if there and not (table.is_file() and _begins_as_ours(table)):
-        raise OutputError(f"{there[0]}: no study has written it, and it would be written over: write elsewhere (out)")
-
-
-def _begins_as_ours(table: Path) -> bool:
-    with table.open("rb") as file:
-        return file.read(16) == b"experiment,seed,"
+    if not there:
+        return
+    table, beginning = written[0], b"experiment,seed,"
+    if table.is_file():
+        with table.open("rb") as file:
+            if file.read(len(beginning)) == beginning:
+                return
+    raise OutputError(f"{there[0]}: no study has written it, and it would be written over: write elsewhere (out)")

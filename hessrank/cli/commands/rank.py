@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,23 +15,13 @@ import typer
 from hessrank.cli.option_groups import (
     HOW,
     OUTPUT,
-    Arch,
-    ArchArgs,
-    BatchSize,
-    DataSpec,
-    Device,
-    Gain,
-    IgnoreKeys,
-    InputShape,
-    ModelPath,
-    NumSamples,
+    BatchOptions,
+    ComputeOptions,
+    DataOptions,
+    ModelOptions,
     PlotTop,
-    Seed,
-    Threads,
-    TrustPickle,
-    TrustSize,
-    WeightsKey,
 )
+from hessrank.cli.takes_options import takes_options
 
 if TYPE_CHECKING:
     from hessrank.analysis.result.ranking import Ranking
@@ -38,19 +29,10 @@ if TYPE_CHECKING:
     from hessrank.models import LoadedModel
 
 
-def rank(
-    model: ModelPath,
-    arch: Arch = None,
-    arch_args: ArchArgs = None,
-    trust_pickle: TrustPickle = False,
-    trust_size: TrustSize = False,
-    weights_key: WeightsKey = None,
-    ignore_keys: IgnoreKeys = None,
-    data: DataSpec = None,
-    input_shape: InputShape = None,
-    num_samples: NumSamples = None,
-    batch_size: BatchSize = 1,
-    gain: Gain = None,
+@dataclass(frozen=True)
+class EstimationOptions:
+    """What is estimated, and how well."""
+
     loss: Annotated[
         str,
         typer.Option(
@@ -58,41 +40,41 @@ def rank(
             "cross-entropy,ignore_index=255 leaves out that label.",
             rich_help_panel=HOW,
         ),
-    ] = "self",
+    ] = "self"
     estimator: Annotated[
         str,
         typer.Option(
             help="auto, gauss-newton, exact, curvature-propagation, hutchinson or pyhessian.", rich_help_panel=HOW
         ),
-    ] = "auto",
+    ] = "auto"
     tolerance: Annotated[
         float, typer.Option(help="Relative difference of two traces that does not matter.", rich_help_panel=HOW)
-    ] = 0.1,
-    max_probes: Annotated[int, typer.Option(help="Most probes a sample.", rich_help_panel=HOW)] = 64,
-    weights: Annotated[bool, typer.Option(help="Traces of the weights too.", rich_help_panel=HOW)] = True,
+    ] = 0.1
+    max_probes: Annotated[int, typer.Option(help="Most probes a sample.", rich_help_panel=HOW)] = 64
+    weights: Annotated[bool, typer.Option(help="Traces of the weights too.", rich_help_panel=HOW)] = True
     increase_probes: Annotated[
         int, typer.Option(help="Probes for the increases; 0: from the traces.", rich_help_panel=HOW)
-    ] = 256,
+    ] = 256
     precision: Annotated[
         str, typer.Option(help="32, bf16 or 16: of the passes; sums are in float32.", rich_help_panel=HOW)
-    ] = "32",
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
+    ] = "32"
+
+
+@dataclass(frozen=True)
+class RankingOutputs:
+    """What is written and shown of a ranking."""
+
     by: Annotated[
-        str, typer.Option(help="Rank by trace, mean_trace or act_increase_b8.", rich_help_panel=OUTPUT)
-    ] = "trace",
+        str,
+        typer.Option(help="Rank by trace, mean_trace or act_increase_b8.", rich_help_panel=OUTPUT),
+    ] = "trace"
     bits: Annotated[
         str | None,
-        typer.Option(
-            help="Bit-widths to predict the damage for; 4 to 16 by default.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+        typer.Option(help="Bit-widths to predict the damage for; 4 to 16 by default.", rich_help_panel=OUTPUT),
+    ] = None
     out: Annotated[
-        Path | None,
-        typer.Option(help="CSV to write, with a .json record beside it.", rich_help_panel=OUTPUT),
-    ] = None,
+        Path | None, typer.Option(help="CSV to write, with a .json record beside it.", rich_help_panel=OUTPUT)
+    ] = None
     resume: Annotated[
         bool,
         typer.Option(
@@ -100,40 +82,41 @@ def rank(
             help="Go on with an interrupted ranking, to the same result as without a break.",
             rich_help_panel=OUTPUT,
         ),
-    ] = False,
+    ] = False
     plot: Annotated[
-        Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=OUTPUT)
-    ] = None,
-    plot_top: PlotTop = 40,
-    top: Annotated[int, typer.Option(min=1, help="Rows to print.", rich_help_panel=OUTPUT)] = 20,
+        Path | None,
+        typer.Option(help="Picture to write: .png, .svg, .pdf.", rich_help_panel=OUTPUT),
+    ] = None
+    plot_top: PlotTop = 40
+    top: Annotated[int, typer.Option(min=1, help="Rows to print.", rich_help_panel=OUTPUT)] = 20
+
+
+@takes_options
+def rank(
+    source: ModelOptions,
+    data: DataOptions,
+    batches: BatchOptions,
+    estimation: EstimationOptions,
+    compute: ComputeOptions,
+    outputs: RankingOutputs,
 ) -> None:
     """Rank the layers of MODEL by how much quantizing them hurts."""
-    from hessrank.cli.load_inputs import read_bits, read_inputs
-    from hessrank.cli.processes import first, joined, own_device
-    from hessrank.cli.write_outputs import check_outputs, save_ranking, show_ranking
+    from hessrank.cli.load_inputs import read_inputs
+    from hessrank.cli.option_values import read_bits
+    from hessrank.cli.output_paths import check_outputs
+    from hessrank.cli.print_results import print_ranking
+    from hessrank.cli.processes import choose_device, is_first_process, join_processes
+    from hessrank.cli.write_outputs import save_ranking
 
-    if first():
-        check_outputs(out, plot, inputs=(model, data, arch and arch.partition(":")[0]))
-    widths = read_bits(bits)
-    with _kept_beside(out, resume) as checkpoint, joined() as group:
+    if is_first_process():
+        check_outputs(outputs.out, outputs.plot, inputs=(*source.files, data.data))
+    bits = read_bits(outputs.bits)
+    with _open_checkpoint(outputs.out, outputs.resume) as checkpoint, join_processes() as group:
         from hessrank.distributed import Team
 
         with Team(group).raise_together():
-            inputs = read_inputs(
-                model,
-                arch=arch,
-                arch_args=arch_args,
-                trust_pickle=trust_pickle,
-                weights_key=weights_key,
-                ignore_keys=ignore_keys,
-                data=data,
-                input_shape=input_shape,
-                num_samples=num_samples,
-                gain=gain,
-                seed=seed,
-                device=own_device(device),
-                threads=threads,
-            )
+            compute = replace(compute, device=choose_device(compute.device))
+            inputs = read_inputs(source, data, compute, num_samples=batches.num_samples)
 
         from hessrank.analysis.options import DEFAULT_BITS
         from hessrank.analysis.rank import rank as rank_model
@@ -143,37 +126,31 @@ def rank(
             ranking = rank_model(
                 inputs.loaded.model,
                 inputs.data,
-                loss=loss,
-                estimator=estimator,
-                by=by,
-                num_samples=num_samples,
-                batch_size=batch_size,
-                max_probes=max_probes,
-                tolerance=tolerance,
-                seed=seed,
-                bits=widths or DEFAULT_BITS,
-                weights=weights,
-                increase_probes=increase_probes,
-                precision=precision,
+                **asdict(batches),
+                **asdict(estimation),
+                by=outputs.by,
+                seed=compute.seed,
+                bits=bits or DEFAULT_BITS,
                 progress=progress,
                 checkpoint=checkpoint,
                 group=group,
             )
-        _record(ranking, inputs.loaded)
-        written = save_ranking(ranking, out, plot, plot_top=plot_top) if first() else []
-    if first():
-        show_ranking(ranking, top, written)
+        _record_origin(ranking, inputs.loaded)
+        files = outputs.out, outputs.plot
+        written = save_ranking(ranking, *files, plot_top=outputs.plot_top) if is_first_process() else []
+    if is_first_process():
+        print_ranking(ranking, outputs.top, written)
 
 
 @contextmanager
-def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
+def _open_checkpoint(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
     """Give a checkpoint beside ``out``; None without a file to write.
 
     Raises:
         InterruptedWork: instead of KeyboardInterrupt, when there is something to go on from.
     """
     from hessrank.cli.environment import read_seconds
-    from hessrank.cli.processes import first
+    from hessrank.cli.processes import is_first_process
     from hessrank.cli.terminal.interrupted_work import InterruptedWork
     from hessrank.errors import OptionError
 
@@ -189,7 +166,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
     checkpoint = Checkpoint(out.with_name(f"{out.name}.partial"), resume=resume, seconds=seconds)
     try:
         with checkpoint:
-            if first():
+            if is_first_process():
                 checkpoint.claim()
             yield checkpoint
     except KeyboardInterrupt as stop:
@@ -198,7 +175,7 @@ def _kept_beside(out: Path | None, resume: bool) -> Iterator[Checkpoint | None]:
         raise InterruptedWork(f"{checkpoint.path} holds what was found: go on with --resume") from stop
 
 
-def _record(ranking: Ranking, loaded: LoadedModel) -> None:
+def _record_origin(ranking: Ranking, loaded: LoadedModel) -> None:
     """Note which file was ranked, and by which command."""
     ranking.info["model"] |= {
         "path": loaded.path,

@@ -1,4 +1,4 @@
-"""``hessrank train run.yaml``: quantization-aware training with a teacher, or only a judgment, or an export."""
+"""``hessrank train run.yaml``: quantization-aware training with a teacher."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hessrank.cli.option_groups import TrustPickle, TrustSize
-from hessrank.cli.terminal.interrupted_work import InterruptedWork
+from hessrank.cli.terminal.interrupted_work import keeping_epochs
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def train(
 
     from hessrank.distill.run_file import read_run
 
-    read = _with(read_run(run), epochs=epochs, devices=devices, num_nodes=num_nodes)
+    read = _override_keys(read_run(run), epochs=epochs, devices=devices, num_nodes=num_nodes)
 
     from hessrank.distill.training import require_lightning
 
@@ -55,15 +55,15 @@ def train(
     from hessrank.distill.training.from_run_file import start
 
     folder = read.out if out is None else out
-    with debugger(read.keys.pdb_debug), resumable(folder), training_reporter() as report:
-        told = partial(say, err=True)
-        result = start(read, resume=resume, say=told, report=report, out=out, trust_pickle=trust_pickle)
+    with open_debugger(read.keys.pdb_debug), keeping_epochs(folder), training_reporter() as report:
+        tell = partial(say, err=True)
+        result = start(read, resume=resume, say=tell, report=report, out=out, trust_pickle=trust_pickle)
     if is_main_process():
         say(str(result))
         say(f"wrote {result.folder}", err=True)
 
 
-def _with(run: RunFile, **given: Any) -> RunFile:
+def _override_keys(run: RunFile, **given: Any) -> RunFile:
     """Return a run file with the keys that the command line gives."""
     from hessrank.distill.run_file import Settings
 
@@ -73,17 +73,8 @@ def _with(run: RunFile, **given: Any) -> RunFile:
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Tell whoever interrupts how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise InterruptedWork(f"{folder} holds the epochs that were finished: go on with --resume") from stop
-
-
-@contextmanager
-def debugger(wanted: bool) -> Iterator[None]:
-    """Open the debugger where an exception was raised, if ``wanted``; a mistake of the user's is told as ever."""
+def open_debugger(wanted: bool) -> Iterator[None]:
+    """Open the debugger where an exception was raised, if ``wanted``."""
     try:
         yield
     except Exception as error:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from hessrank.cli.option_groups import PlotTop
+from hessrank.cli.option_groups import PlotTop, RankingPath
 from hessrank.files.paths import record_of
 
 
 def show(
-    ranking: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
+    ranking: RankingPath,
     by: Annotated[str | None, typer.Option(help="Order by another column, as act_increase_b4.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg, .pdf.")] = None,
     plot_top: PlotTop = 40,
@@ -21,9 +21,11 @@ def show(
 ) -> None:
     """Print a saved ranking, or draw it."""
     from hessrank.analysis.result.ranking import Ranking
-    from hessrank.cli.write_outputs import check_outputs, save_ranking, show_ranking
+    from hessrank.cli.output_paths import check_outputs
+    from hessrank.cli.print_results import print_ranking
+    from hessrank.cli.write_outputs import save_ranking
 
     check_outputs(None, plot, depth, inputs=(ranking, record_of(ranking)))
-    found = Ranking.read(ranking)
-    shown = found.sorted_by(by) if by else found
-    show_ranking(shown, top, save_ranking(shown, None, plot, plot_top=plot_top, depth=depth))
+    read = Ranking.read(ranking)
+    shown = read.sorted_by(by) if by else read
+    print_ranking(shown, top, save_ranking(shown, None, plot, plot_top=plot_top, depth=depth))

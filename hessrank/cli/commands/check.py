@@ -1,4 +1,4 @@
-"""``hessrank check policy.yaml MODEL``: does a policy fit a network, and what does it leave in float?"""
+"""``hessrank check policy.yaml MODEL``: does a policy fit a network?"""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hessrank.cli.option_groups import (
-    Arch,
-    ArchArgs,
-    DataSpec,
-    Gain,
-    IgnoreKeys,
-    InputShape,
-    ModelPath,
-    Plugin,
-    Threads,
-    TrustPickle,
-    TrustSize,
-    WeightsKey,
-)
+from hessrank.cli.option_groups import ComputeOptions, DataOptions, ModelOptions, Plugin, Threads
+from hessrank.cli.takes_options import takes_options
 from hessrank.terminal import say
 
 if TYPE_CHECKING:
@@ -39,19 +27,13 @@ def _print_schema(wanted: bool) -> None:
         raise typer.Exit
 
 
+@takes_options
 def check(
+    *,
     policy: Annotated[Path, typer.Argument(help="The policy.", show_default=False)],
-    model: ModelPath,
     plugin: Plugin = None,
-    arch: Arch = None,
-    arch_args: ArchArgs = None,
-    trust_pickle: TrustPickle = False,
-    trust_size: TrustSize = False,
-    weights_key: WeightsKey = None,
-    ignore_keys: IgnoreKeys = None,
-    data: DataSpec = None,
-    input_shape: InputShape = None,
-    gain: Gain = None,
+    source: ModelOptions,
+    data: DataOptions,
     threads: Threads = None,
     schema: Annotated[
         bool,
@@ -71,40 +53,30 @@ def check(
 
     read = Policy.read(policy, plugins=plugin or ())
 
-    from hessrank.cli.load_inputs import read_inputs
-    from hessrank.data.batch import make_batch
-    from hessrank.data.samples import as_samples
-    from hessrank.quant.policy import check as find
+    from hessrank.cli.load_inputs import make_example, read_inputs
+    from hessrank.cli.print_results import print_notes
+    from hessrank.quant.policy import check as find_mistakes
     from hessrank.quant.prepare.tracing import trace
 
-    inputs = read_inputs(
-        model,
-        arch=arch,
-        arch_args=arch_args,
-        trust_pickle=trust_pickle,
-        weights_key=weights_key,
-        ignore_keys=ignore_keys,
-        data=data,
-        input_shape=input_shape,
-        num_samples=1,
-        gain=gain,
-        threads=threads,
-    )
-    for note in inputs.loaded.notes:
-        say(f"note: {note}", err=True)
-    one = make_batch(as_samples(inputs.data, 1), [0], inputs.loaded.model, needs_target=False)
-    traced = trace(inputs.loaded.model, one)
-    graph = traced.graph
-    findings = find(read, graph)
-    for line in (*_coverage(read, graph), *(f"note: {note}" for note in traced.notes), *map(str, findings)):
+    inputs = read_inputs(source, data, ComputeOptions(threads=threads), num_samples=1)
+    print_notes(inputs.loaded.notes)
+    traced = trace(inputs.loaded.model, make_example(inputs.data, inputs.loaded.model))
+    findings = find_mistakes(read, traced.graph)
+    notes = (f"note: {note}" for note in traced.notes)
+    for line in (*describe_coverage(read, traced.graph), *notes, *map(str, findings)):
         say(line)
     if findings:
-        say(f"{len(findings)} finding{'s' * (len(findings) > 1)}{_hint(read, graph)}")
+        unknown = [name for name in read.layers if name not in traced.graph.nodes]
+        hint = ": was the policy made for another network?" if 2 * len(unknown) > len(read.layers) else ""
+        say(f"{len(findings)} finding{'s' * (len(findings) > 1)}{hint}")
         raise typer.Exit(FOUND_SOMETHING)
 
 
-def _coverage(policy: Policy, graph: Graph) -> list[str]:
-    """Return what is quantized in a line, and every tensor that is not, with the reason; kernels' insides last."""
+def describe_coverage(policy: Policy, graph: Graph) -> list[str]:
+    """Return lines: how much is quantized, and why each other tensor is not.
+
+    Tensors inside kernels come first.
+    """
     from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL
     from hessrank.quant.policy import policy_points
 
@@ -115,9 +87,3 @@ def _coverage(policy: Policy, graph: Graph) -> list[str]:
     counts = f"{len(points.weights)} weights and {len(points.activations)} activations are quantized"
     within = [f"inside kernels, where nothing is to be quantized ({len(inside)}):", *inside] if inside else []
     return [*within, f"{counts}; {len(others)} tensors stay in float{':' * bool(others)}", *others]
-
-
-def _hint(policy: Policy, graph: Graph) -> str:
-    """Return what to think of when most names are unknown."""
-    unknown = [name for name in policy.layers if name not in graph.nodes]
-    return ": was the policy made for another network?" if 2 * len(unknown) > len(policy.layers) else ""
