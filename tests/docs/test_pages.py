@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 RANKING = blocks(DOCS / "ranking.md")
 BEFORE = {"scale": RANKING[:2]}  # pages that go on from the files of another
 PAGES = ("policy", "ranking", "scale", "training", "verify")
-ELSEWHERE = {"README", "CONTRIBUTING", "transformers"}  # have tests of their own
+ELSEWHERE = {"README", "CONTRIBUTING", "interface", "transformers"}  # have tests of their own
 mpl.use("Agg")
 
 

@@ -42,7 +42,7 @@ def blocks(page: Path, language: str | None = None) -> list[Block]:
 
 
 def run(page_blocks: Sequence[Block], folder: Path) -> dict[str, Any]:
-    """Save, run or execute blocks in their order in ``folder``, the current one; return what Python has at the end."""
+    """Save, run or execute blocks in their order in ``folder``, the current one; return what Python has then."""
     namespace: dict[str, Any] = {}
     with _importing_from(folder):
         for block in page_blocks:
