@@ -45,7 +45,7 @@ PEERS: tuple[Peer, ...] = (
         "brute force, 8 bits",
         "",
         "activations",
-        "damage of rounding",
+        "increase by rounding",
         "no",
         own.prepare_brute_force,
         deterministic=True,
