@@ -51,7 +51,7 @@ class StudyKeys(Keys):
     out: str | None = Field(None, description="folder to write to; studies/ and the file's name if empty")
 
 
-class PolicyKeys(BaseModel):
+class StudyPolicyKeys(BaseModel):
     """A policy of a study: the keys that strategies share; which others one takes, it says itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -80,7 +80,7 @@ class PolicyKeys(BaseModel):
     observer: str | None = None
 
     @model_validator(mode="after")
-    def _has_no_ranking(self) -> PolicyKeys:
+    def _has_no_ranking(self) -> StudyPolicyKeys:
         if "ranking" in (self.model_extra or {}):
             raise MisfitError("the ranking is the study's: write it at the top", "ranking", at_key=True)
         return self
@@ -162,7 +162,7 @@ def read_study(path: str | Path) -> Study:
     keys = validated(StudyKeys, document.data, document.places)
     _refuse_foreign(keys.base, document.places.below("base"))
     for name, told in keys.policies.items():
-        validated(PolicyKeys, told, document.places.below("policies").below(name))
+        validated(StudyPolicyKeys, told, document.places.below("policies").below(name))
     experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
     folders: dict[str, str] = {}
     for name in keys.experiments:

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from hessrank.distill.tasks.base import TASKS, Picture, Task
 from hessrank.distill.tasks.lowlight.data.options import DataOptions
-from hessrank.distill.tasks.lowlight.data.sources import find
+from hessrank.distill.tasks.lowlight.data.sources import find_data
 from hessrank.distill.tasks.lowlight.metrics import Pictures, picture_metrics
 from hessrank.distill.tasks.lowlight.network import LowLight, initialize
 from hessrank.distill.tasks.lowlight.quality import psnr_8bit
@@ -74,7 +74,7 @@ class LowLightTask(Task):
             UnknownNameError: there is no such pattern, kind of data or split.
         """
         options = DataOptions(seed, patch, samples, ratio, pattern, cache, split)
-        self._source = find(data, folder, kind, options)
+        self._source = find_data(data, folder, kind, options)
         unnamed = ("no data named: the built-in ones",) if data is None else ()
         self.notes = (*unnamed, *self._source.notes)
 

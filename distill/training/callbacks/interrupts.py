@@ -22,7 +22,7 @@ class Interrupts(Callback):
         """Nothing came yet."""
         self._came = False
         self._taken: list[int] = []
-        self._handler = Stop(self._hear)
+        self._handler = Stop(self._interrupt)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -44,9 +44,8 @@ class Interrupts(Callback):
         for number in self._taken:
             signal.signal(number, self._handler)
 
-    def _hear(self) -> None:
-        if self._came:
-            raise KeyboardInterrupt
+    def _interrupt(self) -> None:
+        self._raise()
         self._came = True
 
     def on_train_batch_end(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hessrank.data.batch import Batch
-from hessrank.distill.training.outputs.checkpoint_contents import FACTS, HeldState
+from hessrank.distill.training.outputs.checkpoint_contents import FACTS, TrainingCheckpoint
 from hessrank.errors import LoadError, OptionError
 from hessrank.files.paths import readable_file
 from hessrank.models.architecture import Architecture, build, import_ours
@@ -91,13 +91,15 @@ def load_trained(
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
     with built_within(Path(path).expanduser()):
         if task is not None:
-            network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
+            name = task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
+            network = build(_make_task(facts, task).model, arguments, source=f"the network of task {name}")
         else:
             network = build(_own_network(path, facts) if arch is None else arch, arguments)
+    example = example_of(facts)
     prepared = prepare(
         network,
         policy,
-        _one_sample(example_of(facts)),
+        dict(example.kwargs) or tuple(example.args),
         num_samples=1,
         freeze_bn=bool(facts["settings"]["freeze_bn"]),
     )
@@ -138,7 +140,7 @@ def _own_network(path: str | Path, facts: Mapping[str, Any]) -> Callable[..., nn
     )
 
 
-def _task_of(facts: Mapping[str, Any], task: str | type[Task] | Task) -> Task:
+def _make_task(facts: Mapping[str, Any], task: str | type[Task] | Task) -> Task:
     """Return the task that the user names, made with what the training's run file gave it."""
     if not isinstance(task, str | type):
         return task
@@ -158,10 +160,6 @@ def _run_folder(named: str, ran: str) -> Path:
     return here.resolve().parents[len(there.parts) - 1] if is_same else here.parent
 
 
-def _name_of(task: str | type[Task] | Task) -> str:
-    return task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
-
-
 def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return what a training's checkpoint holds, and what it says of its network.
 
@@ -175,7 +173,7 @@ def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]
     version = facts.get("version")
     if isinstance(version, int) and version > VERSION:
         raise LoadError(f"{path}: written by a newer hessrank; upgrade hessrank")
-    checked(HeldState, held, source=str(path), error=LoadError)
+    checked(TrainingCheckpoint, held, source=str(path), error=LoadError)
     return held, facts
 
 
@@ -197,10 +195,6 @@ def example_of(facts: Mapping[str, Any]) -> Batch:
     """Return the sample that a checkpoint carries, to trace the network with."""
     example = facts["example"]
     return Batch(tuple(example["args"]), dict(example["kwargs"]))
-
-
-def _one_sample(example: Batch) -> Any:
-    return dict(example.kwargs) if example.kwargs else tuple(example.args)
 
 
 def knows_network(facts: Mapping[str, Any]) -> bool:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
+from hessrank.distill.training.outputs.file_names import RESULT
 from hessrank.files.atomic_write import written_whole
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
