@@ -49,10 +49,8 @@ def measure_baseline(plan: TrainingPlan, device: torch.device, *, judged: bool =
     settings, data = plan.settings, plan.data
     training = training_loader(data.training, settings)
     validation = validation_loader(data.validation, data.task.validation_batch_size, settings)
-    for what, loader in {"training": training, "validation": validation}.items():
-        first = within(settings.data_timeout, f"the {what} data", lambda loader=loader: next(iter(loader), None))
-        if first is None:
-            raise DataError(f"the {what} data hold no batch")
+    _require_batch(training, "the training data", settings.data_timeout)
+    _require_batch(validation, "the validation data", settings.data_timeout)
     networks = _networks_to_judge(plan.networks, device) if judged else {}
     signature = plan.networks.signature
     metrics = {name: judge(network, data.task, validation, signature, device) for name, network in networks.items()}
@@ -60,6 +58,11 @@ def measure_baseline(plan: TrainingPlan, device: torch.device, *, judged: bool =
     with suppress(TypeError):  # a data loader that does not know its length
         steps = len(training)
     return Baseline(metrics, steps)
+
+
+def _require_batch(loader: Any, what: str, seconds: float) -> None:
+    if within(seconds, what, lambda: next(iter(loader), None)) is None:
+        raise DataError(f"{what} hold no batch")
 
 
 def _networks_to_judge(networks: Networks, device: torch.device) -> dict[str, Network]:

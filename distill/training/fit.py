@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from hessrank.distill.training.baseline import Baseline
 from hessrank.distill.training.callbacks.checkpoints import Checkpoints, WholeFiles

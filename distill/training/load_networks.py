@@ -43,11 +43,9 @@ def load_float_network(run: RunFile, task: Task) -> FloatNetwork:
             "(or test: true, to judge it)",
             "load_model",
         )
-    keys = run.keys
-    loaded = _load(run, path, task, keys.arch_args, keys.weights_key, ours=is_checkpoint(content))
-    return FloatNetwork(
-        loaded.model, _name_builder(run, task), loaded.arch_args, _describe_keys("load_model", loaded)
-    )
+    loaded = _load(run, path, task, run.keys.arch_args, run.keys.weights_key, ours=is_checkpoint(content))
+    notes = _describe_keys("load_model", loaded)
+    return FloatNetwork(loaded.model, _name_builder(run, task), loaded.arch_args, notes)
 
 
 def _make_new_network(run: RunFile, task: Task) -> FloatNetwork:
@@ -110,7 +108,7 @@ def load_student(
         HessrankError: the policy does not fit the network, or the state the quantized one.
     """
     student = make_student(network.model, run.student_policy, data, settings)
-    if not run.keys.quant:
+    if not isinstance(student, QuantizedModel):
         return student, ()
     path = run.beside(run.keys.load_quant_model)
     if path is None:
