@@ -161,8 +161,8 @@ def read_study(path: str | Path) -> Study:
     refuse_unknown_keys(document.data, StudyKeys.model_fields, document.places)
     keys = validated(StudyKeys, document.data, document.places)
     _refuse_foreign(keys.base, document.places.below("base"))
-    for name, told in keys.policies.items():
-        validated(StudyPolicyKeys, told, document.places.below("policies").below(name))
+    for name, policy in keys.policies.items():
+        validated(StudyPolicyKeys, policy, document.places.below("policies").below(name))
     experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
     folders: dict[str, str] = {}
     for name in keys.experiments:
