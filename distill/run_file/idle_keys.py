@@ -6,7 +6,7 @@ from hessrank.distill.run_file.read import RunFile
 
 
 def describe_idle_keys(run: RunFile) -> tuple[str, ...]:
-    """Return a sentence for every key that the file gives and that does nothing in this run."""
+    """Return a sentence for every key of the file that does nothing in this run."""
     keys, hints = run.keys, run.policy.distill_config
     idle = {
         "teacher_arch_args": keys.load_teacher_model is None,

@@ -48,7 +48,7 @@ class RunFile:
         return None if name is None else self.path.parent / Path(name).expanduser()
 
     def reference(self, name: str) -> str:
-        """Return ``file.py:name`` with the file's path taken from the run file's folder; others as they are."""
+        """Return ``file.py:name`` as seen from the run file's folder; others as is."""
         place, _, attribute = name.rpartition(":")
         return f"{self.path.parent / place}:{attribute}" if place.endswith(".py") else name
 
@@ -58,7 +58,7 @@ class RunFile:
         return Plugins(tuple(map(self.reference, self.keys.plugins)), listed_in=self.path)
 
     def trusting(self, trust_pickle: bool) -> RunFile:
-        """Return the same run, in which pickles may run code if the user says so beside what the file says.
+        """Return the same run, in which pickles may run code if the user says so.
 
         Raises:
             PolicyError: the file has ``trust_pickle: true``, and the user did not repeat it.
@@ -97,7 +97,7 @@ class RunFile:
 
     @contextmanager
     def locating(self, *keys: str) -> Iterator[None]:
-        """Put the place of the last of ``keys`` that the file gives, or of its data, before what goes wrong.
+        """Put the place of the last given one of ``keys`` before what goes wrong.
 
         Raises:
             PolicyError: in place of any other error of hessrank's, if the file gives one of ``keys``.
@@ -128,7 +128,7 @@ def read_run(path: str | Path) -> RunFile:
 
 
 def run_of(document: Document, path: Path) -> RunFile:
-    """Return what a document that was read already says; otherwise as :func:`read_run`."""
+    """Return the run file in a document that was read; else as :func:`read_run`."""
     data, places = document.data, document.places
     refuse_unknown_keys(data, [*RunKeys.model_fields, *Policy.model_fields], places)
     keys = validated(RunKeys, {key: value for key, value in data.items() if key in RunKeys.model_fields}, places)

@@ -136,7 +136,7 @@ class Study:
         return self.experiments[0].run.plugins
 
     def trusting(self, trust_pickle: bool) -> Study:
-        """Return the same study, in which pickles may run code if the user says so; as a run file's ``trusting``.
+        """Return the same study, in which pickles may run code if the user says so.
 
         Raises:
             PolicyError: the file has ``trust_pickle: true``, and the user did not repeat it.

@@ -41,7 +41,7 @@ class Policies:
         return summarize(policy, self._ranking).costs
 
     def with_hints(self, policy: Policy, own: OwnKeys) -> Policy:
-        """Return the policy with the hint layers and coefficients that an experiment asks for."""
+        """Return the policy with an experiment's hint layers and coefficients."""
         if own.distill is None:
             coefficients = policy.distill_coeff
             if own.coefficient is not None:

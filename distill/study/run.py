@@ -109,7 +109,7 @@ def run_study(
 
 
 def ranking_of(study: Study, say: Say) -> Ranking:
-    """Return the study's ranking: the file's, or of its float network on training samples."""
+    """Return the study's ranking: read from its file, or made of its float network."""
     if study.keys.ranking is not None:
         try:
             return Ranking.read(study.path.parent / Path(study.keys.ranking).expanduser())

@@ -24,7 +24,7 @@ class DistillationLoss(Protocol):
 
     @property
     def needs_same_channels(self) -> bool:
-        """Return whether channel counts have to agree, so that a narrower student needs a projection."""
+        """Return whether channel counts have to agree, by a projection if need be."""
         ...
 
     def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:

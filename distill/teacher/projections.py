@@ -15,7 +15,7 @@ Projection = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def make_projection(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> Projection | None:
-    """Return the 1×1 map that gives the student's activation the teacher's shape; None if it has it already.
+    """Return the 1×1 map from the student's shape to the teacher's; None if equal.
 
     The regressor of Romero et al., "FitNets", ICLR 2015, section 2.2, with the smallest kernel. It starts as a
     partial identity: channel i of the student is compared with channel i of the teacher, and missing ones are

@@ -16,7 +16,7 @@ from hessrank.quant.prepare.tracing import trace
 
 
 class TracedNetwork(NamedTuple):
-    """A network as a graph, the node of every layer, and what of the network is not in the graph."""
+    """A network as a graph, the node of every layer, and notes on the tracing."""
 
     module: fx.GraphModule
     nodes: dict[str, str]
@@ -24,7 +24,7 @@ class TracedNetwork(NamedTuple):
 
 
 def trace_network(model: nn.Module, batch: Batch) -> TracedNetwork:
-    """Return a network as a torch.fx graph: a quantized one itself, of any other a traced copy.
+    """Return a network as a torch.fx graph: itself if quantized, else a traced copy.
 
     Args:
         model: any network; untouched.
@@ -40,7 +40,7 @@ def trace_network(model: nn.Module, batch: Batch) -> TracedNetwork:
 
 
 class Teacher:
-    """A network that only answers. It is no ``nn.Module``, so nobody's state dict or optimizer holds it.
+    """A frozen network. It is no ``nn.Module``: no state dict or optimizer holds it.
 
     Attributes:
         layers: those whose activations it gives.

@@ -36,7 +36,7 @@ class Baseline:
 
 
 def measure_baseline(plan: TrainingPlan, device: torch.device, *, judged: bool = True) -> Baseline:
-    """Judge every network on the validation data, after data have shown that they come at all.
+    """Judge every network on the validation data, once data are known to come.
 
     Args:
         plan: what is to be trained; networks that are judged end up on ``device``, in evaluation mode.
@@ -76,7 +76,10 @@ def _networks_to_judge(networks: Networks, device: torch.device) -> dict[str, Ne
 
 
 def announce_start(baseline: Baseline, plan: TrainingPlan, say: Say, *, judge_only: bool = False) -> None:
-    """Say what will be trained and where it starts, and write it to ``start.json`` (``test.json`` if only judged).
+    """Say what will be trained and where it starts, and write it to a file.
+
+    The file is ``start.json``, or ``test.json`` if nothing will be trained.
+
 
     Args:
         baseline: the metrics before the first step.

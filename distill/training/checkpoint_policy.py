@@ -10,7 +10,9 @@ from hessrank.distill.training.outputs.load_trained import holds_trained, peek, 
 
 
 def with_checkpoint_policy(run: RunFile) -> tuple[RunFile, tuple[str, ...]]:
-    """Return a run file with the policy and the network's arguments of the trained checkpoint that it loads.
+    """Return a run file with the policy of the trained checkpoint that it loads.
+
+    So are the network's arguments.
 
     What the file says itself counts. A run that only judges may name the checkpoint as ``load_model`` too.
 

@@ -76,7 +76,10 @@ class Batches(LightningDataModule):
 
 
 class EpochSeeds(Callback):
-    """Seeds torch, numpy and Python by (seed, epoch, process): an epoch is the same whatever came before it."""
+    """Seeds torch, numpy and Python by (seed, epoch, process).
+
+    So an epoch is the same whatever came before it.
+    """
 
     def __init__(self, seed: int) -> None:
         """Start from ``seed``."""
@@ -187,7 +190,7 @@ class _Log(TensorBoardLogger):
 
 
 def load_best(plan: TrainingPlan, epoch: int) -> None:
-    """Give the student its best weights: of an epoch, or, of epoch 0, those before the first step.
+    """Give the student its best weights; those of epoch 0 are from before training.
 
     Raises:
         LoadError: there is no checkpoint of it, or it is damaged.
@@ -210,7 +213,7 @@ def _make_pictures(plan: TrainingPlan, devices: Devices) -> list[Callback]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and advice off the terminal; its errors are raised as ever.
+    """Keep Lightning's advertisements off the terminal; its errors are raised.
 
     So is the traceback of TensorBoard's thread when the disk is full: the training hears of it at its next event.
     """

@@ -141,7 +141,7 @@ def plan_run(run: RunFile, folder: Path) -> TrainingPlan:
 
 
 def task_of(run: RunFile) -> Task:
-    """Make the task that a run file names, waiting for its data as long as the settings allow."""
+    """Make the task that a run file names; wait for its data as the settings say."""
     keys, folder = run.keys, run.path.parent
     with run.locating("task", "data", "task_args"):
         make = partial(make_task, run.reference(keys.task), keys.data, folder, keys.seed, keys.task_args)

@@ -102,7 +102,7 @@ def _describe_keys(key: str, loaded: LoadedModel) -> tuple[str, ...]:
 def load_student(
     run: RunFile, network: FloatNetwork, data: TaskData, settings: Settings
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the student of a run, with the trained quantized state that the run file names; and what to say.
+    """Return the student of a run with the state that it loads; and what to say.
 
     Raises:
         HessrankError: the policy does not fit the network, or the state the quantized one.
@@ -125,7 +125,7 @@ def load_student(
 def load_teacher(
     run: RunFile, network: FloatNetwork, data: TaskData, settings: Settings
 ) -> tuple[nn.Module | None, tuple[str, ...]]:
-    """Return the teacher of a run, and what to say of it; None where nothing is to be distilled.
+    """Return the teacher of a run, or None without distillation; and what to say.
 
     Raises:
         HessrankError: it cannot be loaded, or its policy does not fit it.

@@ -78,7 +78,7 @@ class Networks:
 
 
 def make_student(model: nn.Module, policy: Policy | None, data: TaskData, settings: Settings) -> nn.Module:
-    """Return what is to be trained: a copy of ``model``, quantized if there is a policy.
+    """Return what to train: a copy of ``model``, quantized if there is a policy.
 
     Raises:
         HessrankError: the policy does not fit the network.
@@ -87,7 +87,7 @@ def make_student(model: nn.Module, policy: Policy | None, data: TaskData, settin
 
 
 def quantize_network(model: nn.Module, policy: Policy, data: TaskData, settings: Settings) -> QuantizedModel:
-    """Return ``model`` quantized as a policy says, its ranges taken from training samples."""
+    """Return ``model`` quantized by a policy, with ranges from training samples."""
     return prepare(
         model,
         policy,
@@ -99,7 +99,7 @@ def quantize_network(model: nn.Module, policy: Policy, data: TaskData, settings:
 
 
 def describe_student(student: nn.Module) -> tuple[str, ...]:
-    """Return what to say of a quantized network: entries of its policy that do nothing, tensors left in float."""
+    """Return what to say of a quantized network: idle entries, tensors in float."""
     if not isinstance(student, QuantizedModel):
         return ()
     floating = [name for name, why in student.unquantized.items() if not why.startswith(IN_KERNEL)]

@@ -27,7 +27,7 @@ from hessrank.models.model_checkpoint import write_checkpoint
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it: a file that is there is complete."""
+    """Writes a checkpoint beside its place and renames it: no file is half."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint``.
@@ -90,7 +90,7 @@ class Checkpoints(Checkpoint):
         checkpoint |= self._describe(checkpoint["state_dict"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish what a run that was killed between two files left, also after its last epoch."""
+        """Finish what a run that was killed between two files left."""
         if self._epochs and trainer.is_global_zero:
             self._tidy(self._epochs)
 
@@ -139,7 +139,7 @@ class Checkpoints(Checkpoint):
 
 
 def is_better(value: float, best: float, mode: Literal["max", "min"]) -> bool:
-    """Return whether a metric is better than the best so far; NaN never is, and anything is better than NaN."""
+    """Return whether a metric is better than the best so far; NaN never is."""
     if math.isnan(best) or math.isnan(value):
         return math.isnan(best) and not math.isnan(value)
     return value > best if mode == "max" else value < best

@@ -13,7 +13,7 @@ from hessrank.signals import STOPPING, Stop, handlers_kept, stops
 
 
 class Interrupts(Callback):
-    """Raises KeyboardInterrupt at the end of a step if Ctrl-C came, or another signal that does the same.
+    """Raises KeyboardInterrupt at the end of a step if a stopping signal came.
 
     Python raises it wherever it happens to be, also in the callbacks of garbage collection, which ignore it.
     """
@@ -37,7 +37,7 @@ class Interrupts(Callback):
             yield
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take them again: Lightning has set a handler of SIGTERM, which stops in another way."""
+        """Take the signals again: Lightning has set its own handler of SIGTERM."""
         self._take()
 
     def _take(self) -> None:

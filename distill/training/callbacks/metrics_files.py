@@ -19,7 +19,9 @@ Row = dict[str, Any]
 
 
 class MetricsFiles(Callback):
-    """Keeps ``metrics.csv``, ``steps.csv`` and ``results/epoch0007.txt`` in step with the checkpoints.
+    """Keeps the tables and pages of metrics in step with the checkpoints.
+
+    They are ``metrics.csv``, ``steps.csv`` and ``results/epoch0007.txt``.
 
     The rows of epochs lie in the checkpoint too: a run that goes on from it writes the file that an uninterrupted
     run writes.

@@ -32,7 +32,7 @@ Row = Mapping[str, Picture | None]
 
 
 class EpochPictures(Callback):
-    """Draws ``pictures/epoch0007.png``: for each sample what the task's ``panels`` gives, and details of it."""
+    """Draws ``pictures/epoch0007.png``: each sample's panels, and details of them."""
 
     def __init__(
         self, folder: Path, task: Task, samples: Sequence[Batch], floats: Sequence[Any], name: str, count: int
@@ -71,7 +71,7 @@ class EpochPictures(Callback):
 
 
 def chosen_samples(data: Any, signature: nn.Module, count: int) -> list[Batch]:
-    """Return samples as batches of one: of a data set from its first to its last, of a data loader the first.
+    """Return samples as batches of one: spread over a data set, a loader's first.
 
     Args:
         data: validation data.
@@ -100,7 +100,9 @@ def answers(network: Network, samples: Sequence[Batch], device: torch.device) ->
 
 
 def detail_rows(panels: Mapping[str, Picture]) -> list[Row]:
-    """Return a crop of every panel, and how far each is from the target; nothing without a panel ``target``.
+    """Return a crop of every panel, and how far each is from the target.
+
+    There is nothing to return without a panel ``target``.
 
     The crop is where the target has most detail, a quarter of its shorter side; the error is the mean distance of
     the channels, five times enlarged.

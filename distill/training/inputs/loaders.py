@@ -55,7 +55,7 @@ class _SeededWorker:
 
 
 class LazyLoader:
-    """A user's data loader whose iterator is made when its first batch is asked for: after the epoch was seeded."""
+    """A user's data loader, whose iterator is made after the epoch was seeded."""
 
     def __init__(self, loader: Any) -> None:
         """Iterate over ``loader``."""
@@ -129,7 +129,10 @@ def training_loader(data: Any, settings: Settings, process: ProcessRank = Proces
 
 
 def validation_loader(data: Any, batch_size: int, settings: Settings, process: ProcessRank = ProcessRank()) -> Any:
-    """Return the batches of validation that one process judges; together the processes judge each sample once."""
+    """Return the batches of validation that one process judges.
+
+    Together the processes judge each sample once.
+    """
     if not is_dataset(data):
         return _batched(data, batch_size)
     samples: Any = as_samples(data)
@@ -149,7 +152,7 @@ def _batched(data: Any, batch_size: int) -> Any:
 
 
 def is_dataset(data: Any) -> bool:
-    """Return whether ``data`` are samples (tensors, a map-style data set) and not batches already."""
+    """Return whether ``data`` are samples, and not batches already."""
     data = data.dataset if isinstance(data, Data) else data
     indexed = hasattr(data, "__getitem__") and isinstance(data, Sized)
     return indexed and not isinstance(data, IterableDataset)

@@ -58,7 +58,7 @@ def read_task_data(task: Task, model: nn.Module, settings: Settings) -> TaskData
 
 
 def first_samples(data: TaskData, settings: Settings) -> dict[str, Any]:
-    """Return the first sample to train on (``data``) and the first to judge with (``validation``).
+    """Return the first sample of ``data`` (to train on) and of ``validation``.
 
     Raises:
         DataError: nothing comes in time.

@@ -29,7 +29,7 @@ _REMEDY = "try a smaller learning_rate, or clip_gradients; the checkpoint of the
 
 
 class Training(LightningModule):
-    """The student, its task and its teacher. Its state dict is the student's own, with the student's own names."""
+    """The student, its task and its teacher. Its state dict is the student's own."""
 
     def __init__(
         self, networks: Networks, task: Task, distillation: Distillation | None, settings: Settings, total_steps: int
@@ -46,7 +46,7 @@ class Training(LightningModule):
         self.begun = False
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the student's state dict: teacher, metrics and projections are none of a checkpoint's weights."""
+        """Return the student's state dict, without teacher, metrics and projections."""
         return self.student.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -133,7 +133,7 @@ class Training(LightningModule):
         self.log_dict(self.found, logger=False)
 
     def train_means(self) -> dict[str, float]:
-        """Return the epoch's mean of the loss and of each term, over all processes, and start anew."""
+        """Return the epoch's means of the loss and of its terms, and start anew."""
         found = {f"train/{name}": float(mean.compute()) for name, mean in self._means.items()}
         self._means = {}
         return found

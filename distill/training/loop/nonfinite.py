@@ -15,17 +15,17 @@ from hessrank.errors import HessrankError
 
 
 class DivergedError(HessrankError):
-    """A training whose loss or weights are not finite any more; the checkpoints before it are good."""
+    """A training whose loss or weights are not finite; older checkpoints are good."""
 
 
 def nonfinite_weight(network: nn.Module) -> str | None:
-    """Return the name of the first parameter that holds NaN or infinity; None without one."""
+    """Return the name of the first parameter that is not finite; None without one."""
     return next((name for name, parameter in network.named_parameters() if not finite(parameter)), None)
 
 
 @torch.no_grad()
 def first_nonfinite(student: nn.Module, nodes: Mapping[str, str], batch: Batch) -> str:
-    """Return where NaN or infinity comes up first when a batch runs through a network, in words.
+    """Return in words where NaN or infinity comes up first with a batch.
 
     Args:
         student: a torch.fx graph module, whose layers are looked at, or any other, whose modules are.

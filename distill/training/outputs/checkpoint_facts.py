@@ -47,7 +47,7 @@ def _bits_by_tensor(student: nn.Module) -> dict[str, int]:
 
 
 def plain_arguments(batch: Batch) -> dict[str, Any]:
-    """Return a batch's arguments as a checkpoint can hold them: tensors detached, on the CPU, copied."""
+    """Return a batch's arguments as a checkpoint holds them: copied to the CPU."""
 
     def detach(leaf: Any) -> Any:
         return leaf.detach().cpu().clone() if isinstance(leaf, torch.Tensor) else leaf

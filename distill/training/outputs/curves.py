@@ -21,7 +21,7 @@ _STYLES = ("-", "--", "-.", ":")  # told apart in print
 
 
 def plot_curves(frame: pd.DataFrame, before: NetworkMetrics | None = None) -> Figure:
-    """Draw ``metrics.csv``: terms of the loss in the first panel, a panel for each metric.
+    """Draw ``metrics.csv``: a panel of the loss's terms, then one for each metric.
 
     Args:
         frame: one row an epoch, as ``metrics.csv`` has it.

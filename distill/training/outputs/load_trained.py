@@ -35,7 +35,7 @@ VERSION = 1
 
 
 def peek(path: str | Path) -> Any:
-    """Return what ``torch.save`` put into a file; None if it is no such file, or needs trust."""
+    """Return what ``torch.save`` put into a file; None if that cannot be read."""
     try:
         return read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
     except LoadError:
@@ -43,7 +43,7 @@ def peek(path: str | Path) -> Any:
 
 
 def is_trained(path: str | Path) -> bool:
-    """Return whether a file is a checkpoint of a quantized network that a training wrote."""
+    """Return whether a file is a training's checkpoint of a quantized network."""
     return holds_trained(peek(path))
 
 
@@ -61,7 +61,7 @@ def load_trained(
     task: str | type[Task] | Task | None = None,
     plugins: Iterable[str] | Plugins = NOTHING,
 ) -> QuantizedModel:
-    """Return the quantized network of a training's checkpoint, with its policy and its trained state.
+    """Return the quantized network of a training's checkpoint, in its trained state.
 
     Code is imported only if the user names it here, or if it is a network of hessrank's own.
 
@@ -198,12 +198,12 @@ def example_of(facts: Mapping[str, Any]) -> Batch:
 
 
 def knows_network(facts: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint says what builds its network, by itself or by the name of a task."""
+    """Return whether a checkpoint says what builds its network, maybe by its task."""
     return bool(facts["arch"]) or "task" in facts["identity"]
 
 
 def as_float_checkpoint(facts: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that make a training's checkpoint one that ``hessrank.load_model`` reads by itself."""
+    """Return the entries by which ``hessrank.load_model`` reads a checkpoint."""
     example = example_of(facts)
     inputs = example.args[0] if len(example.args) == 1 and isinstance(example.args[0], Tensor) else None
     shape = None if inputs is None else list(inputs.shape[1:])

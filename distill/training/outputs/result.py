@@ -16,7 +16,7 @@ from hessrank.files.atomic_write import written_whole
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained network and how it came to be; ``print(result)`` shows the metrics before and after.
+    """A trained network and its metrics, which ``print(result)`` shows.
 
     Attributes:
         model: the network with its best weights, in evaluation mode on the CPU: a :class:`hessrank.QuantizedModel`,

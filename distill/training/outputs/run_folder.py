@@ -37,7 +37,7 @@ _FREE = ("epochs", "workers", "devices", "num_nodes", "data_timeout", "detailed_
 
 
 def shared_folder(name: str) -> Path:
-    """Return a folder in ``runs`` that is not there yet: ``runs/name``, else ``runs/name-2`` and so on.
+    """Return a new folder in ``runs``: ``runs/name``, else ``runs/name-2``, ….
 
     The processes that this one starts to help it take the same one.
 
@@ -56,7 +56,9 @@ def shared_folder(name: str) -> Path:
 
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and be its one writer until the block is left; folders that stay empty are removed again.
+    """Make a folder and be its one writer until the block is left.
+
+    Folders that stay empty are removed again.
 
     Processes that only help make nothing.
 
