@@ -36,6 +36,11 @@ class MetricsFiles(Callback):
         self.rows: list[Row] = []
         self._steps: list[Row] = []
 
+    @property
+    def state_key(self) -> str:
+        """The key of the rows in a checkpoint, as the first release wrote it."""
+        return "Records"
+
     def state_dict(self) -> dict[str, Any]:
         """Return the rows."""
         return {"rows": self.rows}
