@@ -21,12 +21,12 @@ from benchmarks.common import Row, parsed, parser, report
 from hessrank.data.batch import bind_fields
 from hessrank.distill.run_file import read_run
 from hessrank.distill.teacher.activations import tapped
-from hessrank.distill.training.baseline import Before
-from hessrank.distill.training.from_run_file import job_of
+from hessrank.distill.training.baseline import Baseline
+from hessrank.distill.training.fit import fit
+from hessrank.distill.training.from_run_file import plan_run
 from hessrank.distill.training.inputs.devices import Devices
 from hessrank.distill.training.inputs.loaders import training_loader
-from hessrank.distill.training.loop.fit import fit
-from hessrank.distill.training.plan import Job
+from hessrank.distill.training.plan import TrainingPlan
 
 CHECKPOINT = Path("examples/lowlight/model.pth")
 LOWLIGHT = f"""
@@ -51,41 +51,41 @@ distill_coeff: [0.7, 0.7]
 """
 
 
-def make_job(text: str, steps: int, folder: Path) -> Job:
-    """Put together one epoch of so many steps."""
+def make_plan(text: str, steps: int, folder: Path) -> TrainingPlan:
+    """Plan one epoch of so many steps."""
     batch = int(text.partition("batch_size: ")[2].partition("\n")[0])
     (folder / "run.yaml").write_text(text + f"epochs: 1\ntask_args: {{samples: {steps * batch}}}\n")
-    return job_of(read_run(folder / "run.yaml"), folder / "run")
+    return plan_run(read_run(folder / "run.yaml"), folder / "run")
 
 
 def through_the_trainer(text: str, steps: int) -> list[float]:
     """Return the seconds of each step but the first."""
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as name:
-        job = make_job(text, steps, Path(name))
-        job.folder.mkdir()
-        fit(job, Devices("cpu", 1), Before(steps=steps), report=lambda *_: ends.append(time.process_time()))
+        plan = make_plan(text, steps, Path(name))
+        plan.folder.mkdir()
+        fit(plan, Devices("cpu", 1), Baseline(steps=steps), report=lambda *_: ends.append(time.process_time()))
     return [after - before for before, after in pairwise(ends)]
 
 
 def in_a_bare_loop(text: str, steps: int) -> list[float]:
     """Return the same of a loop as one would write it."""
     with tempfile.TemporaryDirectory() as name:
-        job = make_job(text, steps, Path(name))
-    student, teacher, distillation = copy.deepcopy(job.networks.student), job.networks.teacher, job.distillation
+        plan = make_plan(text, steps, Path(name))
+    student, teacher, distillation = copy.deepcopy(plan.networks.student), plan.networks.teacher, plan.distillation
     assert teacher is not None
     assert distillation is not None
     layers = {hint.layer: hint.coefficient for hint in distillation.hints}
-    view = tapped(student, job.networks.nodes, list(layers))
+    view = tapped(student, plan.networks.nodes, list(layers))
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-4)
     student.train()
     ends = []
-    for fields in training_loader(job.materials.training, job.settings):
-        batch = bind_fields(fields, job.networks.signature, needs_target=True)
+    for fields in training_loader(plan.data.training, plan.settings):
+        batch = bind_fields(fields, plan.networks.signature, needs_target=True)
         optimizer.zero_grad()
         output, found = view(*batch.args)
         _, wanted = teacher(batch)
-        loss = job.materials.task.loss(output, batch.target)
+        loss = plan.data.task.loss(output, batch.target)
         for layer, coefficient in layers.items():
             loss = loss + coefficient * torch.nn.functional.mse_loss(found[layer], wanted[layer])
         loss.backward()  # type: ignore[no-untyped-call]

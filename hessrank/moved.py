@@ -119,7 +119,6 @@ distill.training.checkpoints distill.training.callbacks.checkpoints
 distill.training.curves distill.training.outputs.curves
 distill.training.devices distill.training.inputs.devices
 distill.training.facts distill.training.outputs.checkpoint_facts
-distill.training.fit distill.training.loop.fit
 distill.training.folders distill.training.outputs.run_folder
 distill.training.identity distill.training.outputs.identity
 distill.training.interrupts distill.training.callbacks.interrupts
@@ -130,6 +129,7 @@ distill.training.main_process main_process
 distill.training.module distill.training.loop.lightning_module
 distill.training.nonfinite distill.training.loop.nonfinite
 distill.training.optimizers distill.training.loop.optimizers
+distill.training.own_policy distill.training.checkpoint_policy
 distill.training.patience distill.training.inputs.timeout
 distill.training.pictures distill.training.callbacks.pictures
 distill.training.progress distill.training.callbacks.progress

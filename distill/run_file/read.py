@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hessrank.distill.run_file.keys import RunKeys
+from hessrank.distill.run_file.settings import Settings
+from hessrank.errors import DataError, HessrankError
 from hessrank.quant.policy import Policy
+from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.own_code import Plugins
 from hessrank.quant.policy.positions import Places
 from hessrank.quant.policy.read import Document, read_document
@@ -43,7 +48,7 @@ class RunFile:
         return None if name is None else self.path.parent / Path(name).expanduser()
 
     def reference(self, name: str) -> str:
-        """Return ``file.py:name`` with the file's path taken from the run file's folder; others as they are."""
+        """Return ``file.py:name`` as seen from the run file's folder; others as is."""
         place, _, attribute = name.rpartition(":")
         return f"{self.path.parent / place}:{attribute}" if place.endswith(".py") else name
 
@@ -53,7 +58,7 @@ class RunFile:
         return Plugins(tuple(map(self.reference, self.keys.plugins)), listed_in=self.path)
 
     def trusting(self, trust_pickle: bool) -> RunFile:
-        """Return the same run, in which pickles may run code if the user says so beside what the file says.
+        """Return the same run, in which pickles may run code if the user says so.
 
         Raises:
             PolicyError: the file has ``trust_pickle: true``, and the user did not repeat it.
@@ -67,6 +72,21 @@ class RunFile:
         return replace(self, trusted=trust_pickle)
 
     @property
+    def settings(self) -> Settings:
+        """The part of the file that says how to train."""
+        return Settings.model_validate({name: getattr(self.keys, name) for name in Settings.model_fields})
+
+    @property
+    def student_policy(self) -> Policy | None:
+        """The policy that the student is quantized by; None in float."""
+        return self.policy if self.keys.quant else None
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether only a few batches are trained, in a folder of their own."""
+        return self.keys.debug and not self.keys.test
+
+    @property
     def out(self) -> Path:
         """The folder to write to."""
         return self.beside(self.keys.out) or self.path.parent / "runs" / self.path.stem
@@ -74,6 +94,24 @@ class RunFile:
     def error(self, problem: str, *path: str | int) -> Exception:
         """Return the error of ``problem`` at the value that lies at ``path``."""
         return self.places.error(problem, self.places.value(*path))
+
+    @contextmanager
+    def locating(self, *keys: str) -> Iterator[None]:
+        """Put the place of the last given one of ``keys`` before what goes wrong.
+
+        Raises:
+            PolicyError: in place of any other error of hessrank's, if the file gives one of ``keys``.
+        """
+        try:
+            yield
+        except PolicyError:
+            raise
+        except HessrankError as error:
+            given = [key for key in keys if key in self.given]
+            if not given:
+                raise
+            blamed = "data" if isinstance(error, DataError) and "data" in given else given[-1]
+            raise self.error(str(error), blamed) from error
 
 
 def read_run(path: str | Path) -> RunFile:
@@ -90,7 +128,7 @@ def read_run(path: str | Path) -> RunFile:
 
 
 def run_of(document: Document, path: Path) -> RunFile:
-    """Return what a document that was read already says; otherwise as :func:`read_run`."""
+    """Return the run file in a document that was read; else as :func:`read_run`."""
     data, places = document.data, document.places
     refuse_unknown_keys(data, [*RunKeys.model_fields, *Policy.model_fields], places)
     keys = validated(RunKeys, {key: value for key, value in data.items() if key in RunKeys.model_fields}, places)
@@ -101,19 +139,19 @@ def run_of(document: Document, path: Path) -> RunFile:
         config = path.parent / Path(keys.config_file_path).expanduser()
         if not config.exists():
             raise places.error(f"config_file_path: there is no file {config}", places.value("config_file_path"))
-        own = _over(own, _configuration(config, run.plugins))
-    return replace(run, policy=Policy.part_of(own, plugins=_with_own_words(run, document), beside=()))
-
-
-def _with_own_words(run: RunFile, document: Document) -> Plugins:
-    """Return what the policy of a run may name: the file's ``plugins``, and what the file itself names."""
-    defaults = document.data.get("extra_qconfig_dict")
+        second = _read_configuration(config, run.plugins)
+        filled = {key: value for key, value in second.data.items() if value is not None}
+        own = Document({**filled, **own.data}, own.places.over(second.places))
+    # the policy may name the file's ``plugins``, and what the file itself names
+    defaults = data.get("extra_qconfig_dict")
     values = defaults.values() if isinstance(defaults, dict) else ()
-    named = [value for value in values if isinstance(value, str) and ":" in value]
-    return run.plugins.and_those_of(Plugins(tuple(map(run.reference, named))))
+    named = [run.reference(value) for value in values if isinstance(value, str) and ":" in value]
+    return replace(
+        run, policy=Policy.part_of(own, plugins=run.plugins.and_those_of(Plugins(tuple(named))), beside=())
+    )
 
 
-def _configuration(path: Path, plugins: Plugins) -> Document:
+def _read_configuration(path: Path, plugins: Plugins) -> Document:
     """Read the policy's keys of a second file, bare or as MQBench's example configurations have them.
 
     The second file is data: of the user's own code it may name ``plugins`` only.
@@ -125,9 +163,3 @@ def _configuration(path: Path, plugins: Plugins) -> Document:
         document = Document(inner, document.places.below(WRAPPER))
     Policy.part_of(document, plugins=plugins, beside=())
     return document
-
-
-def _over(own: Document, config: Document) -> Document:
-    """Return both documents' keys; the run file's own come first."""
-    kept = {key: value for key, value in config.data.items() if value is not None}
-    return Document({**kept, **own.data}, own.places.over(config.places))

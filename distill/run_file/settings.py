@@ -14,18 +14,13 @@ from hessrank.quant.policy.fields import Keys, Names
 from hessrank.quant.policy.positions import Places
 from hessrank.quant.policy.validation import validated
 
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 Positive = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
 Zero = Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_COUNT)]
 FromZero = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
-OneOrEach = Annotated[Names, BeforeValidator(_listed)]
+OneOrEach = Annotated[Names, BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 Precision = Annotated[Literal["32", "bf16", "16"], BeforeValidator(str)]  # YAML reads 32 as a number
 
 

@@ -51,7 +51,7 @@ class StudyKeys(Keys):
     out: str | None = Field(None, description="folder to write to; studies/ and the file's name if empty")
 
 
-class PolicyKeys(BaseModel):
+class StudyPolicyKeys(BaseModel):
     """A policy of a study: the keys that strategies share; which others one takes, it says itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -80,7 +80,7 @@ class PolicyKeys(BaseModel):
     observer: str | None = None
 
     @model_validator(mode="after")
-    def _has_no_ranking(self) -> PolicyKeys:
+    def _has_no_ranking(self) -> StudyPolicyKeys:
         if "ranking" in (self.model_extra or {}):
             raise MisfitError("the ranking is the study's: write it at the top", "ranking", at_key=True)
         return self
@@ -136,7 +136,7 @@ class Study:
         return self.experiments[0].run.plugins
 
     def trusting(self, trust_pickle: bool) -> Study:
-        """Return the same study, in which pickles may run code if the user says so; as a run file's ``trusting``.
+        """Return the same study, in which pickles may run code if the user says so.
 
         Raises:
             PolicyError: the file has ``trust_pickle: true``, and the user did not repeat it.
@@ -161,8 +161,8 @@ def read_study(path: str | Path) -> Study:
     refuse_unknown_keys(document.data, StudyKeys.model_fields, document.places)
     keys = validated(StudyKeys, document.data, document.places)
     _refuse_foreign(keys.base, document.places.below("base"))
-    for name, told in keys.policies.items():
-        validated(PolicyKeys, told, document.places.below("policies").below(name))
+    for name, policy in keys.policies.items():
+        validated(StudyPolicyKeys, policy, document.places.below("policies").below(name))
     experiments = tuple(_experiment(path, document, keys, name) for name in keys.experiments)
     folders: dict[str, str] = {}
     for name in keys.experiments:

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 from pydantic_core import from_json
 
-from hessrank.distill.training.baseline import START
-from hessrank.distill.training.outputs.result import RESULT
+from hessrank.distill.training.outputs.file_names import RESULT, START
 from hessrank.errors import OutputError
 from hessrank.files.paths import bounded_bytes
 from hessrank.text import one_line

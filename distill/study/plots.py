@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plot_study(rows: pd.DataFrame, metric: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw one line an experiment: before training, after it (mean ± standard error), and each seed.
+    """Draw a line an experiment: before training, after it with error, each seed.
 
     Args:
         rows: one a training.

@@ -41,7 +41,7 @@ class Policies:
         return summarize(policy, self._ranking).costs
 
     def with_hints(self, policy: Policy, own: OwnKeys) -> Policy:
-        """Return the policy with the hint layers and coefficients that an experiment asks for."""
+        """Return the policy with an experiment's hint layers and coefficients."""
         if own.distill is None:
             coefficients = policy.distill_coeff
             if own.coefficient is not None:
@@ -53,36 +53,34 @@ class Policies:
         return policy.model_copy(update=lists)
 
     def _make(self, name: str) -> Policy:
-        told = dict(self._study.keys.policies[name])
-        if "bops_of" in told:
-            other = told.pop("bops_of")
+        keys = dict(self._study.keys.policies[name])
+        if "bops_of" in keys:
+            other = keys.pop("bops_of")
             if other not in self._study.keys.policies:
                 raise self._error(f"bops_of: no policy named {other!r} in this study", name, "bops_of")
-            told["budget_bops"] = self.costs(self[other]).bops
+            keys["budget_bops"] = self.costs(self[other]).bops
         try:
-            if "file" in told:
-                return self._of_file(told)
-            return make_policy(self._ranking, **_options(told))
+            if "file" in keys:
+                return self._read_file(keys)
+            options = {"distill": "none"} | {key: value for key, value in keys.items() if value is not None}
+            if "bits" in options:
+                options["bits"] = tuple(options["bits"])
+            return make_policy(self._ranking, **options)
         except HessrankError as error:
             raise self._error(str(error), name) from error
 
-    def _of_file(self, told: Mapping[str, Any]) -> Policy:
+    def _read_file(self, keys: Mapping[str, Any]) -> Policy:
         """Read a policy; ``base_bits`` are for what it does not name, instead of its own defaults."""
-        refuse_unknown_keys(told, ("file", "base_bits"), Places())
-        path = self._study.path.parent / Path(told["file"]).expanduser()
+        refuse_unknown_keys(keys, ("file", "base_bits"), Places())
+        path = self._study.path.parent / Path(keys["file"]).expanduser()
         policy = Policy.read(path, plugins=self._study.plugins)
-        if told.get("base_bits") is None:
+        if keys.get("base_bits") is None:
             return policy
         values = policy.model_dump()
         for scheme in ("w_qscheme", "a_qscheme"):
-            values["extra_qconfig_dict"][scheme]["bit"] = told["base_bits"]
+            values["extra_qconfig_dict"][scheme]["bit"] = keys["base_bits"]
         return Policy.of(values).with_plugins_of(policy)
 
     def _error(self, problem: str, name: str, *path: str) -> HessrankError:
         places = self._study.places
         return places.error(problem, places.value("policies", name, *path))
-
-
-def _options(told: Mapping[str, Any]) -> dict[str, Any]:
-    options = {key: value for key, value in told.items() if value is not None}
-    return {"distill": "none", **options, **({"bits": tuple(options["bits"])} if "bits" in options else {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from hessrank.distill.study.finished import read_result, read_start
 from hessrank.distill.study.policies import Policies
 from hessrank.distill.tasks.find import find_task
 from hessrank.distill.training.callbacks.progress import Report
-from hessrank.distill.training.from_run_file import float_network, settings_of, start, task_of
+from hessrank.distill.training.from_run_file import start, task_of
 from hessrank.distill.training.inputs.devices import cpu_threads
 from hessrank.distill.training.inputs.loaders import seeded
+from hessrank.distill.training.load_networks import load_float_network
+from hessrank.distill.training.outputs.file_names import RESULT
 from hessrank.distill.training.outputs.identity import changed, identity_of_run
-from hessrank.distill.training.outputs.result import RESULT
 from hessrank.distill.training.outputs.run_folder import writing_folder
 from hessrank.errors import HessrankError, OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole
@@ -35,7 +36,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Planned:
+class StudyTraining:
     """One training of a study.
 
     Attributes:
@@ -87,11 +88,11 @@ def run_study(
         if name not in names:
             raise unknown_name("experiment", name, names)
     with writing_folder(study.out):
-        plan = planned(study, Policies(study, ranking_of(study, say)))
+        plan = plan_trainings(study, Policies(study, ranking_of(study, say)))
         wanted = [one for one in plan if not only or one.experiment in only]
         for number, one in enumerate(wanted, 1):
             with writing_folder(one.folder):  # puts in order what a killed process left, also after its last file
-                is_over = finished(one)
+                is_over = is_finished(one)
             if is_over:
                 continue
             say(f"{number} of {len(wanted)}: {one.experiment}, seed {one.seed}")
@@ -104,17 +105,17 @@ def run_study(
                 trust_pickle=trust_pickle,
             )
     monitor = monitor_of(study)
-    return pd.DataFrame([_row(one, monitor) for one in plan if finished(one)])
+    return pd.DataFrame([_row(one, monitor) for one in plan if is_finished(one)])
 
 
 def ranking_of(study: Study, say: Say) -> Ranking:
-    """Return the study's ranking: the file's, or of its float network on training samples."""
+    """Return the study's ranking: read from its file, or made of its float network."""
     if study.keys.ranking is not None:
         try:
             return Ranking.read(study.path.parent / Path(study.keys.ranking).expanduser())
         except HessrankError as error:
             raise study.places.error(f"ranking: {error}", study.places.value("ranking")) from error
-    path, wanted = study.out / RANKING, _ranked(study)
+    path, wanted = study.out / RANKING, _describe_ranking(study)
     made = Ranking.read(path) if path.exists() else None
     if made is not None and "study" not in made.info:
         raise OutputError(
@@ -126,7 +127,7 @@ def ranking_of(study: Study, say: Say) -> Ranking:
         run = study.experiments[0].run
         with seeded(study.keys.seeds[0]), cpu_threads(run.keys.threads):
             task = task_of(run)
-            model = float_network(run, task).model
+            model = load_float_network(run, task).model
             count = study.keys.ranking_samples
             made = rank(model, task.training_data(), num_samples=count, bits=wanted["bits"])
         made.info["study"] = wanted
@@ -134,19 +135,19 @@ def ranking_of(study: Study, say: Say) -> Ranking:
     return Ranking.read(path)
 
 
-def _ranked(study: Study) -> dict[str, Any]:
+def _describe_ranking(study: Study) -> dict[str, Any]:
     """Return what the ranking is of, and the bit-widths that it has to predict for."""
     found = identity_of_run(study.experiments[0].run)
     of = ["load_model", "load_model, content", "task", "task_args", "data", "arch", "arch_args"]
     of += ["weights_key"] if found.get("weights_key") else []
-    widths = {int(bits) for told in study.keys.policies.values() for bits in _widths(told)}
+    asked = [
+        bits
+        for keys in study.keys.policies.values()
+        for bits in (keys.get("base_bits"), keys.get("high_bits"), *(keys.get("bits") or ()))
+    ]
+    widths = {int(bits) for bits in asked if isinstance(bits, int)}
     ranked = {name: found.get(name) for name in of}
     return {**ranked, "samples": study.keys.ranking_samples, "bits": sorted({*DEFAULT_BITS, *widths})}
-
-
-def _widths(told: Mapping[str, Any]) -> list[Any]:
-    given = [told.get("base_bits"), told.get("high_bits"), *(told.get("bits") or ())]
-    return [bits for bits in given if isinstance(bits, int)]
 
 
 def monitor_of(study: Study) -> str:
@@ -155,12 +156,12 @@ def monitor_of(study: Study) -> str:
     return find_task(run.reference(run.keys.task)).monitor
 
 
-def planned(study: Study, policies: Policies) -> list[Planned]:
+def plan_trainings(study: Study, policies: Policies) -> list[StudyTraining]:
     """Return all trainings of a study, in order."""
-    return [one for experiment in study.experiments for one in _planned(study, policies, experiment)]
+    return [one for experiment in study.experiments for one in _plan_experiment(study, policies, experiment)]
 
 
-def _planned(study: Study, policies: Policies, experiment: Experiment) -> Iterator[Planned]:
+def _plan_experiment(study: Study, policies: Policies, experiment: Experiment) -> Iterator[StudyTraining]:
     """Yield an experiment's trainings, one a seed."""
     run, own = experiment.run, experiment.own
     policy = run.policy
@@ -172,21 +173,21 @@ def _planned(study: Study, policies: Policies, experiment: Experiment) -> Iterat
     for seed in study.keys.seeds:
         seeded_run = replace(run, keys=run.keys.model_copy(update={"seed": seed}), policy=policy)
         folder = study.out / RUNS / slug(experiment.name) / f"seed-{seed}"
-        yield Planned(experiment.name, seed, own.policy or "", seeded_run, folder, costs)
+        yield StudyTraining(experiment.name, seed, own.policy or "", seeded_run, folder, costs)
 
 
-def finished(one: Planned) -> bool:
+def is_finished(one: StudyTraining) -> bool:
     """Return whether a training is over, and was the one that is planned."""
     if not (one.folder / RESULT).exists():
         return False
-    told = read_start(one.folder)
-    policy = str(one.run.policy) if one.run.keys.quant else None
-    settings = settings_of(one.run).model_dump(mode="json")
-    same = told.policy == policy and told.settings == settings
-    return same and not changed(identity_of_run(one.run), told.identity)
+    begun = read_start(one.folder)
+    policy = None if one.run.student_policy is None else str(one.run.student_policy)
+    settings = one.run.settings.model_dump(mode="json")
+    same = begun.policy == policy and begun.settings == settings
+    return same and not changed(identity_of_run(one.run), begun.identity)
 
 
-def _row(one: Planned, monitor: str) -> dict[str, Any]:
+def _row(one: StudyTraining, monitor: str) -> dict[str, Any]:
     result, costs = read_result(one.folder), one.costs
     row: dict[str, Any] = {"experiment": one.experiment, "seed": one.seed, "policy": one.policy}
     row |= {"monitor": monitor}

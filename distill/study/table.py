@@ -43,7 +43,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return a study as a markdown table: mean ± standard error over the seeds after the last epoch.
+    """Return a study as a markdown table: mean ± standard error over the seeds.
+
+    The figures are those after the last epoch.
 
     The first metric is the monitored one, which decides which epoch is best; the last column names it.
     """

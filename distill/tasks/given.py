@@ -34,7 +34,7 @@ class MeanLoss(Metric):
 
     def update(self, output: Any, target: Any) -> None:
         """Add a batch."""
-        size = len(_first_tensor(output))
+        size = len(next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)))
         self.total += self._loss(output, target).double() * size
         self.count += size
 
@@ -73,7 +73,9 @@ class GivenTask(Task):
             OptionError: ``metrics`` are no torchmetrics by name.
             UnknownNameError: no such loss, or ``monitor`` is none of the metrics.
         """
-        for name, metric in _checked(metrics).items():
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise OptionError(f"metrics is a {type(metrics).__name__}: give torchmetrics by name, {{'accuracy': …}}")
+        for name, metric in (metrics or {}).items():
             if not isinstance(metric, Metric):
                 raise OptionError(f"metric {name!r} is a {type(metric).__name__}, no torchmetrics.Metric")
         self._data, self._validation = data, data if validation is None else validation
@@ -126,12 +128,6 @@ class OneNumber:
         return found.reshape(())
 
 
-def _checked(metrics: Any) -> Mapping[str, Any]:
-    if metrics is not None and not isinstance(metrics, Mapping):
-        raise OptionError(f"metrics is a {type(metrics).__name__}: give torchmetrics by name, {{'accuracy': …}}")
-    return metrics or {}
-
-
 def batch_loss(loss: str | BatchLoss) -> BatchLoss:
     """Return the function of output and target behind a name.
 
@@ -149,7 +145,3 @@ def batch_loss(loss: str | BatchLoss) -> BatchLoss:
         found: BatchLoss = import_attribute(loss, what="loss")
         return found
     raise unknown_name("loss", loss, ["l1", *LOSSES])
-
-
-def _first_tensor(nest: Any) -> Tensor:
-    return next(leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor))

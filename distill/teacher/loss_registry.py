@@ -1,46 +1,19 @@
-"""Distillation losses by name: how far a student's activations are from its teacher's.
-
-Each takes the same layer's activations of both networks for the same batch and returns one number.
-"""
+"""Distillation losses by name, and a user's own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from hessrank.distill.teacher.losses import AttentionTransfer, Cosine, LogitsKL, MeanSquares, SimilarityPreserving
+from hessrank.distill.teacher.losses import DISTILLATION_LOSSES, DistillationLoss
 from hessrank.errors import LossError, OptionError
-from hessrank.plugins import Registry
 from hessrank.text import shape_text
 from hessrank.user_code import explain_errors, user_code
 
-
-class DistillationLoss(Protocol):
-    """The distance of a student's activations to its teacher's; a class of one's own may look like this."""
-
-    @property
-    def needs_same_channels(self) -> bool:
-        """Return whether channel counts have to agree, so that a narrower student needs a projection."""
-        ...
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss, a scalar: the mean over the batch.
-
-        Args:
-            student: B×C, or B×C×… with positions; the loss is differentiable in it.
-            teacher: likewise, detached.
-
-        Raises:
-            LossError: the shapes do not go together.
-        """
-        ...
-
-
-DISTILLATION_LOSSES: Registry[Callable[[float], DistillationLoss]] = Registry("distillation loss")
-"""What makes a loss, given the temperature: the only option that any of them has."""
+__all__ = ["DISTILLATION_LOSSES", "CustomDistillation", "DistillationLoss", "make_distillation_loss"]
 
 
 def make_distillation_loss(name: str, temperature: float = 4.0) -> DistillationLoss:
@@ -93,10 +66,3 @@ class CustomDistillation:
             what = shape_text(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise LossError(f"distillation loss {self.name!r} returned {what}: it should return one number")
         return value.reshape(())
-
-
-DISTILLATION_LOSSES.register("mse")(lambda _: MeanSquares())
-DISTILLATION_LOSSES.register("attention-transfer")(lambda _: AttentionTransfer())
-DISTILLATION_LOSSES.register("cosine")(lambda _: Cosine())
-DISTILLATION_LOSSES.register("logits-kl")(LogitsKL)
-DISTILLATION_LOSSES.register("similarity-preserving")(lambda _: SimilarityPreserving())

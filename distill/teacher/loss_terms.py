@@ -33,7 +33,7 @@ class Hint:
 
 
 def hints_of(policy: Policy, settings: Settings) -> tuple[Hint, ...]:
-    """Return the layers that a policy distills, each with its coefficient and its loss.
+    """Return the layers that a policy distills, with coefficients and losses.
 
     Raises:
         OptionError: as many losses as layers are wanted, or one for all.
@@ -53,7 +53,10 @@ def hints_of(policy: Policy, settings: Settings) -> tuple[Hint, ...]:
 
 
 class Distillation(nn.Module):
-    """The terms of the hint layers. Its parameters are 1×1 projections, where channels differ in number."""
+    """The terms of the hint layers.
+
+    Its parameters are 1×1 projections, where channels differ in number.
+    """
 
     def __init__(
         self, hints: Sequence[Hint], student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], settings: Settings
@@ -91,7 +94,7 @@ class Distillation(nn.Module):
         return projection
 
     def weight(self, epoch: float) -> float:
-        """Return the part of the coefficients that counts after ``epoch`` epochs: it rises from 0 to 1."""
+        """Return the part of the coefficients that counts: it rises from 0 to 1."""
         return min(1.0, epoch / self.warmup) if self.warmup else 1.0
 
     def forward(

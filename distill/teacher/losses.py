@@ -1,20 +1,58 @@
-"""The distillation losses themselves: distances between a student's activations and its teacher's.
+"""The distillation losses: distances between a student's activations and its teacher's.
 
+Each takes the same layer's activations of both networks for the same batch and returns one number.
 None is NaN or has a NaN slope at zero vectors, which ReLU makes plenty of: a zero vector has no direction, so
 it is compared as zero and is not pushed anywhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hessrank.errors import LossError
+from hessrank.plugins import Registry
 from hessrank.text import shape_text
 
 
-class MeanSquares:
+class DistillationLoss(Protocol):
+    """The distance of a student's activations to its teacher's; a class of one's own may look like this."""
+
+    @property
+    def needs_same_channels(self) -> bool:
+        """Return whether channel counts have to agree, by a projection if need be."""
+        ...
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss, a scalar: the mean over the batch.
+
+        Args:
+            student: B×C, or B×C×… with positions; the loss is differentiable in it.
+            teacher: likewise, detach.
+
+        Raises:
+            LossError: the shapes do not go together.
+        """
+        ...
+
+
+DISTILLATION_LOSSES: Registry[Callable[[float], DistillationLoss]] = Registry("distillation loss")
+"""What makes a loss, given the temperature: the only option that any of them has."""
+
+
+class _NoTemperature:
+    """A loss that no temperature changes."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        """Take the temperature that every loss is made with."""
+
+
+@DISTILLATION_LOSSES.register("mse")
+class MeanSquares(_NoTemperature):
     """The hint of FitNets: mean over all elements of (s − t)².
 
     Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3, with a mean in place of half the sum.
@@ -28,7 +66,8 @@ class MeanSquares:
         return F.mse_loss(student, teacher.detach())
 
 
-class AttentionTransfer:
+@DISTILLATION_LOSSES.register("attention-transfer")
+class AttentionTransfer(_NoTemperature):
     """Where the activations are large, whatever the channel: 1/(B·P) Σ over samples and positions (q̂ₛ − q̂ₜ)².
 
     q̂ = q/‖q‖₂ over a sample's P positions, q = Σ over channels of a²: Zagoruyko and Komodakis, "Paying More
@@ -46,7 +85,8 @@ class AttentionTransfer:
         return F.mse_loss(_attention(student), _attention(teacher.detach()))
 
 
-class Cosine:
+@DISTILLATION_LOSSES.register("cosine")
+class Cosine(_NoTemperature):
     """Mean over samples and positions of 1 − cos ∠(s, t), s and t the vectors of channels.
 
     Where t is zero there is no direction to take: such a position counts as 0, and one where only s is zero as 1.
@@ -62,6 +102,7 @@ class Cosine:
         return torch.where((teacher != 0).any(1), 1 - cosine, 0).mean()
 
 
+@DISTILLATION_LOSSES.register("logits-kl")
 class LogitsKL:
     """T² · KL(softmax(t/T) ‖ softmax(s/T)) along dimension 1 in nats, mean over samples and positions.
 
@@ -87,7 +128,8 @@ class LogitsKL:
         return (p * ratio).sum(1).mean() * self.temperature**2
 
 
-class SimilarityPreserving:
+@DISTILLATION_LOSSES.register("similarity-preserving")
+class SimilarityPreserving(_NoTemperature):
     """Which samples of a batch are alike: ‖Gₛ − Gₜ‖²_F/B², G the B×B Gram matrix with rows of length 1.
 
     Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, equations 1 to 3. A batch of one

@@ -15,7 +15,7 @@ Projection = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def make_projection(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> Projection | None:
-    """Return the 1×1 map that gives the student's activation the teacher's shape; None if it has it already.
+    """Return the 1×1 map from the student's shape to the teacher's; None if equal.
 
     The regressor of Romero et al., "FitNets", ICLR 2015, section 2.2, with the smallest kernel. It starts as a
     partial identity: channel i of the student is compared with channel i of the teacher, and missing ones are
@@ -32,13 +32,15 @@ def make_projection(student_shape: Sequence[int], teacher_shape: Sequence[int]) 
     _check_all_but_channels(student, teacher)
     if student == teacher:
         return None
+    positions = len(student) - 2
     with torch.random.fork_rng(devices=()):
-        projection = _one_by_one(student[1], teacher[1], len(student) - 2)
-    if isinstance(projection, nn.Linear):
-        nn.init.eye_(projection.weight)
-    else:
-        nn.init.dirac_(projection.weight)
-    return projection
+        if positions == 0:
+            linear = nn.Linear(student[1], teacher[1], bias=False)
+            nn.init.eye_(linear.weight)
+            return linear
+        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[positions - 1](student[1], teacher[1], 1, bias=False)
+        nn.init.dirac_(convolution.weight)
+        return convolution
 
 
 def _check_all_but_channels(student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
@@ -48,11 +50,3 @@ def _check_all_but_channels(student: tuple[int, ...], teacher: tuple[int, ...]) 
             f"the student's activation is {shape_text(student)}, the teacher's {shape_text(teacher)}: "
             "a projection makes channels (dimension 1) equal and nothing else; distill layers of the same size"
         )
-
-
-def _one_by_one(inputs: int, outputs: int, positions: int) -> Projection:
-    """Return the layer for activations with so many dimensions of position."""
-    if positions == 0:
-        return nn.Linear(inputs, outputs, bias=False)
-    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return layers[positions - 1](inputs, outputs, 1, bias=False)

@@ -15,16 +15,16 @@ from hessrank.quant.prepare import QuantizedModel
 from hessrank.quant.prepare.tracing import trace
 
 
-class Traced(NamedTuple):
-    """A network as a graph, the node of every layer, and what of the network is not in the graph."""
+class TracedNetwork(NamedTuple):
+    """A network as a graph, the node of every layer, and notes on the tracing."""
 
     module: fx.GraphModule
     nodes: dict[str, str]
     notes: tuple[str, ...] = ()
 
 
-def as_graph(model: nn.Module, batch: Batch) -> Traced:
-    """Return a network as a torch.fx graph: a quantized one itself, of any other a traced copy.
+def trace_network(model: nn.Module, batch: Batch) -> TracedNetwork:
+    """Return a network as a torch.fx graph: itself if quantized, else a traced copy.
 
     Args:
         model: any network; untouched.
@@ -34,13 +34,13 @@ def as_graph(model: nn.Module, batch: Batch) -> Traced:
         ModelError: torch.fx cannot follow the network's code.
     """
     if isinstance(model, QuantizedModel):
-        return Traced(model, dict(model.layer_nodes))
+        return TracedNetwork(model, dict(model.layer_nodes))
     traced = trace(model, batch)
-    return Traced(traced.module, {name: node.name for name, node in traced.nodes.items()}, traced.notes)
+    return TracedNetwork(traced.module, {name: node.name for name, node in traced.nodes.items()}, traced.notes)
 
 
 class Teacher:
-    """A network that only answers. It is no ``nn.Module``, so nobody's state dict or optimizer holds it.
+    """A frozen network. It is no ``nn.Module``: no state dict or optimizer holds it.
 
     Attributes:
         layers: those whose activations it gives.
@@ -58,7 +58,7 @@ class Teacher:
             UnknownNameError: a layer that it has not.
             ModelError: torch.fx cannot follow its code.
         """
-        graph = as_graph(model, batch)
+        graph = trace_network(model, batch)
         self.layers = tuple(layers)
         own = graph.module is not model  # a quantized network's modules are the user's
         view = tapped(graph.module, graph.nodes, layers)

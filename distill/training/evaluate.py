@@ -69,6 +69,6 @@ def task_loss(task: Task, output: Any, target: Any) -> Tensor:
 
 
 def finite(nest: Any) -> bool:
-    """Return whether all floating-point tensors in a nest of them are free of NaN and infinity."""
+    """Return whether all floating-point tensors in a nest are finite."""
     tensors = (leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor) and leaf.is_floating_point())
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +13,17 @@ from torchmetrics import Metric
 from hessrank.distill.run_file import Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.tasks.given import GivenTask
+from hessrank.distill.teacher.loss_terms import hints_of
 from hessrank.distill.training.callbacks.progress import Report
 from hessrank.distill.training.inputs.devices import choose_devices, cpu_threads
 from hessrank.distill.training.inputs.loaders import seeded
-from hessrank.distill.training.inputs.timeout import within
-from hessrank.distill.training.outputs.checkpoint_facts import facts_of
+from hessrank.distill.training.inputs.task_data import first_samples, read_task_data
+from hessrank.distill.training.networks import FloatNetwork, StartingNetworks, describe_student, make_student
 from hessrank.distill.training.outputs.identity import identity_in_memory
 from hessrank.distill.training.outputs.result import TrainResult
 from hessrank.distill.training.outputs.run_folder import shared_folder, writing_folder
-from hessrank.distill.training.plan import first_sample, make_job, materials_of, notes_of, quantized
-from hessrank.distill.training.run import work
+from hessrank.distill.training.plan import plan_training
+from hessrank.distill.training.run import run_training
 from hessrank.errors import ModelError
 from hessrank.main_process import is_main_process
 from hessrank.models.wrappers import copy_network, unwrap
@@ -92,31 +91,30 @@ def train(
     if isinstance(model, QuantizedModel):
         raise ModelError("the model is quantized already: give the float model that it was made from")
     folder = shared_folder(type(model).__name__) if out is None else Path(out)
-    task, notes = _task(data, validation, loss, metrics, monitor, mode, chosen.batch_size)
+    task, notes = _make_task(data, validation, loss, metrics, monitor, mode, chosen.batch_size)
     read = None if policy is None else read_policy(policy)
-    reference = copy_network(model)
+    network = FloatNetwork(copy_network(model), arch, arch_args or {})
     if teacher is not None and not (read and read.distill_config):
         notes = (*notes, "the teacher does nothing: the policy distills no layer")
     if is_main_process():
         say("reads the data" + ("" if read is None else ", takes ranges from training samples"))
     with writing_folder(folder), seeded(chosen.seed), cpu_threads(chosen.threads):
-        materials = materials_of(task, reference, chosen)
-        student = copy.deepcopy(reference) if read is None else quantized(reference, read, materials, chosen)
-        read_first = partial(first_sample, materials.validation)
-        first = within(chosen.data_timeout, "the validation data", read_first)
-        samples = {"data": first_sample(materials.training), "validation": first}
-        identity = identity_in_memory(reference, teacher, samples, loss if isinstance(loss, str) else _name_of(loss))
-        facts = facts_of(student, read, chosen, materials, arch=arch, arch_args=arch_args or {}, identity=identity)
-        notes = (*notes, *notes_of(student))
-        job = make_job(reference, student, teacher, read or Policy(), materials, chosen, folder, facts, notes)
-        return work(job, choose_devices(gpu_ids, chosen.devices), resume=resume, say=say, report=progress)
+        task_data = read_task_data(task, network.model, chosen)
+        student = make_student(network.model, read, task_data, chosen)
+        loss_name = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+        plan = plan_training(
+            StartingNetworks(network, student, read, teacher),
+            task_data,
+            hints_of(read or Policy(), chosen),
+            chosen,
+            folder,
+            identity=identity_in_memory(network.model, teacher, first_samples(task_data, chosen), loss_name),
+            notes=(*notes, *describe_student(student)),
+        )
+        return run_training(plan, choose_devices(gpu_ids, chosen.devices), resume=resume, say=say, report=progress)
 
 
-def _name_of(function: Any) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _task(
+def _make_task(
     data: Any,
     validation: Any,
     loss: str | Callable[[Any, Any], Tensor],

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures
 from hessrank.errors import DataError
@@ -34,7 +33,8 @@ def load_digits() -> ClassifiedPictures:
     found = datasets.load_digits()
     pictures = torch.from_numpy(found.images).float().div(_BRIGHTEST).unsqueeze(1)
     labels = torch.from_numpy(found.target).long()
-    held_out = _held_out(labels)
+    number = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1  # of each digit in its class
+    held_out = number % _HOLD_OUT_EVERY == 0
     return ClassifiedPictures(
         classes=tuple(str(name) for name in found.target_names),
         shape=(1, *found.images.shape[1:]),
@@ -42,9 +42,3 @@ def load_digits() -> ClassifiedPictures:
         validation=LabeledPictures(pictures[held_out], labels[held_out]),
         notes=(f"scikit-learn's {len(labels)} digits of 8×8 pixels, {int(held_out.sum())} of them held out",),
     )
-
-
-def _held_out(labels: Tensor) -> Tensor:
-    """Return which pictures are: of each class the first, the sixth and so on."""
-    before = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
-    return before % _HOLD_OUT_EVERY == 0

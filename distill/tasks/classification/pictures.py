@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from hessrank.errors import OptionError
 
 
-class Pictures(Protocol):
+class PictureStack(Protocol):
     """A stack of pictures N×C×H×W, or what decodes one when it is asked for."""
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class LabeledPictures(Dataset[tuple[Tensor, Tensor]]):
         labels: index of each one's class, int64, shape (N,).
     """
 
-    def __init__(self, pictures: Pictures, labels: Tensor) -> None:
+    def __init__(self, pictures: PictureStack, labels: Tensor) -> None:
         self.pictures, self.labels = pictures, labels
 
     def __len__(self) -> int:

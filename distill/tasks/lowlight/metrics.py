@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from hessrank.distill.tasks.lowlight.quality import psnr_8bit, ssim_8bit
 
-Pictures = tuple[Tensor, Tensor]
+MonoAndColor = tuple[Tensor, Tensor]
 """``(mono, rgb)``: B×1×H×W and B×3×H×W."""
 
 
@@ -44,7 +44,7 @@ class PictureMean(Metric):
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, output: Pictures, target: Pictures) -> None:
+    def update(self, output: MonoAndColor, target: MonoAndColor) -> None:
         """Take a batch of outputs and targets.
 
         Raises:

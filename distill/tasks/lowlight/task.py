@@ -13,8 +13,8 @@ from torchmetrics import Metric
 
 from hessrank.distill.tasks.base import TASKS, Picture, Task
 from hessrank.distill.tasks.lowlight.data.options import DataOptions
-from hessrank.distill.tasks.lowlight.data.sources import find
-from hessrank.distill.tasks.lowlight.metrics import Pictures, picture_metrics
+from hessrank.distill.tasks.lowlight.data.sources import find_data
+from hessrank.distill.tasks.lowlight.metrics import MonoAndColor, picture_metrics
 from hessrank.distill.tasks.lowlight.network import LowLight, initialize
 from hessrank.distill.tasks.lowlight.quality import psnr_8bit
 
@@ -74,7 +74,7 @@ class LowLightTask(Task):
             UnknownNameError: there is no such pattern, kind of data or split.
         """
         options = DataOptions(seed, patch, samples, ratio, pattern, cache, split)
-        self._source = find(data, folder, kind, options)
+        self._source = find_data(data, folder, kind, options)
         unnamed = ("no data named: the built-in ones",) if data is None else ()
         self.notes = (*unnamed, *self._source.notes)
 
@@ -90,7 +90,7 @@ class LowLightTask(Task):
         """Return whole frames; sizes are multiples of 32 and may differ."""
         return self._source.validation
 
-    def loss(self, output: Pictures, target: Pictures) -> Tensor:
+    def loss(self, output: MonoAndColor, target: MonoAndColor) -> Tensor:
         """Return L1(mono) + L1(rgb), each the mean over all its values, as published."""
         return F.l1_loss(output[0], target[0]) + F.l1_loss(output[1], target[1])
 
@@ -99,7 +99,7 @@ class LowLightTask(Task):
         return picture_metrics()
 
     def panels(
-        self, inputs: tuple[Any, ...], target: Pictures, outputs: Mapping[str, Pictures]
+        self, inputs: tuple[Any, ...], target: MonoAndColor, outputs: Mapping[str, MonoAndColor]
     ) -> Mapping[str, Picture]:
         """Return the input in gray, the color picture of each output under its name and PSNR, and the target."""
         truth = target[1][0]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,16 +20,14 @@ from torch import Tensor
 
 from hessrank.distill.training.loop.lightning_module import Training
 from hessrank.distill.training.outputs.checkpoint_contents import FACTS
+from hessrank.distill.training.outputs.file_names import BEST, LAST, checkpoint_name
 from hessrank.distill.training.outputs.load_trained import as_float_checkpoint, knows_network
 from hessrank.files.atomic_write import written_whole
 from hessrank.models.model_checkpoint import write_checkpoint
 
-LAST, BEST = "last", "best"
-_NAME = re.compile(rf"({LAST}|{BEST})-epoch(\d+)\.ckpt")
-
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it: a file that is there is complete."""
+    """Writes a checkpoint beside its place and renames it: no file is half."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint``.
@@ -76,24 +73,24 @@ class Checkpoints(Checkpoint):
         self._found = {f"val/{name}": value for name, value in start.items()}
         self._epochs = epochs
         self._start: dict[str, Any] | None = None
-        self._before: list[tuple[str, int]] = []  # kinds and epochs of the files that the next epoch replaces
+        self._kept: list[tuple[str, int]] = []  # kinds and epochs of the files that the next epoch replaces
         self.best_epoch, self.best = 0, math.nan
 
     def state_dict(self) -> dict[str, Any]:
         """Return which epoch is the best, and what lay there before this one."""
-        return {"best_epoch": self.best_epoch, "best": self.best, "before": [list(one) for one in self._before]}
+        return {"best_epoch": self.best_epoch, "best": self.best, "before": [list(one) for one in self._kept]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
         self.best_epoch, self.best = state_dict["best_epoch"], state_dict["best"]
-        self._before = [(str(kind), int(epoch)) for kind, epoch in state_dict.get("before", [])]
+        self._kept = [(str(kind), int(epoch)) for kind, epoch in state_dict.get("before", [])]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the facts beside the weights."""
-        checkpoint |= self._described(checkpoint["state_dict"])
+        checkpoint |= self._describe(checkpoint["state_dict"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish what a run that was killed between two files left, also after its last epoch."""
+        """Finish what a run that was killed between two files left."""
         if self._epochs and trainer.is_global_zero:
             self._tidy(self._epochs)
 
@@ -104,7 +101,10 @@ class Checkpoints(Checkpoint):
         self._found = trainer.strategy.broadcast(self._found)
         self.best = self._found.get(self._monitor, math.nan)
         if trainer.is_global_zero:
-            self._start = {name: _copied(value) for name, value in pl_module.state_dict().items()}
+            self._start = {
+                name: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+                for name, value in pl_module.state_dict().items()
+            }
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch, and before it the state before the first one, if that is better."""
@@ -112,15 +112,15 @@ class Checkpoints(Checkpoint):
         if is_better(found[self._monitor], self.best, self._mode):
             self.best_epoch, self.best = epoch, found[self._monitor]
         elif self._start is not None:
-            content = {"state_dict": self._start, **self._described(self._start)}
-            write_checkpoint(self._folder / file_name(BEST, 0), content)
+            content = {"state_dict": self._start, **self._describe(self._start)}
+            write_checkpoint(self._folder / checkpoint_name(BEST, 0), content)
         self._start, self._epochs, self._found = None, epoch, found
-        trainer.save_checkpoint(self._folder / file_name(LAST, epoch))
+        trainer.save_checkpoint(self._folder / checkpoint_name(LAST, epoch))
         if trainer.is_global_zero:
             self._tidy(epoch)
         trainer.strategy.barrier("the best epoch is linked")
 
-    def _described(self, state: Mapping[str, Any]) -> dict[str, Any]:
+    def _describe(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the facts of a state; of a float network also what makes the file one that is loaded as any."""
         facts = {**self._facts, "epoch": self._epochs, "metrics": dict(self._found)}
         as_float = facts["policy"] is None and knows_network(facts)
@@ -128,42 +128,18 @@ class Checkpoints(Checkpoint):
 
     def _tidy(self, epoch: int) -> None:
         """Link the best epoch if it is this one, then remove what was there before and is neither last nor best."""
-        last = self._folder / file_name(LAST, epoch)
+        last = self._folder / checkpoint_name(LAST, epoch)
         if self.best_epoch == epoch:
-            _link(last, self._folder / file_name(BEST, epoch))
+            _link(last, self._folder / checkpoint_name(BEST, epoch))
         kept = [(LAST, epoch), (BEST, self.best_epoch)]
-        for kind, number in self._before:
+        for kind, number in self._kept:
             if (kind, number) not in kept:
-                (self._folder / file_name(kind, number)).unlink(missing_ok=True)
-        self._before = kept
-
-
-def file_name(kind: str, epoch: int) -> str:
-    """Return the name of a checkpoint after ``epoch`` epochs."""
-    return f"{kind}-epoch{epoch:04d}.ckpt"
-
-
-def saved(folder: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield the checkpoints in a folder, each with its kind and its epoch."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        match = _NAME.fullmatch(path.name)
-        if match:
-            yield path, match[1], int(match[2])
-
-
-def newest(folder: Path) -> Path | None:
-    """Return the checkpoint of the last epoch that was trained; None without one."""
-    found = [(number, path) for path, kind, number in saved(folder) if kind == LAST]
-    return max(found)[1] if found else None
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy on the CPU of a tensor; whatever else a state dict holds is plain."""
-    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+                (self._folder / checkpoint_name(kind, number)).unlink(missing_ok=True)
+        self._kept = kept
 
 
 def is_better(value: float, best: float, mode: Literal["max", "min"]) -> bool:
-    """Return whether a metric is better than the best so far; NaN never is, and anything is better than NaN."""
+    """Return whether a metric is better than the best so far; NaN never is."""
     if math.isnan(best) or math.isnan(value):
         return math.isnan(best) and not math.isnan(value)
     return value > best if mode == "max" else value < best

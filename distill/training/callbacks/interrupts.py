@@ -13,7 +13,7 @@ from hessrank.signals import STOPPING, Stop, is_stopping, keep_handlers
 
 
 class Interrupts(Callback):
-    """Raises KeyboardInterrupt at the end of a step if Ctrl-C came, or another signal that does the same.
+    """Raises KeyboardInterrupt at the end of a step if a stopping signal came.
 
     Python raises it wherever it happens to be, also in the callbacks of garbage collection, which ignore it.
     """
@@ -22,7 +22,7 @@ class Interrupts(Callback):
         """Nothing came yet."""
         self._came = False
         self._taken: list[int] = []
-        self._handler = Stop(self._hear)
+        self._handler = Stop(self._interrupt)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -37,16 +37,15 @@ class Interrupts(Callback):
             yield
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take them again: Lightning has set a handler of SIGTERM, which stops in another way."""
+        """Take the signals again: Lightning has set its own handler of SIGTERM."""
         self._take()
 
     def _take(self) -> None:
         for number in self._taken:
             signal.signal(number, self._handler)
 
-    def _hear(self) -> None:
-        if self._came:
-            raise KeyboardInterrupt
+    def _interrupt(self) -> None:
+        self._raise()
         self._came = True
 
     def on_train_batch_end(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from hessrank.distill.run_file import Settings
 from hessrank.distill.training.loop.lightning_module import Training
+from hessrank.distill.training.outputs.file_names import METRICS, STEPS, page_name
 from hessrank.files.atomic_write import written_whole
 
-METRICS, STEPS, RESULTS = "metrics.csv", "steps.csv", "results"
 Row = dict[str, Any]
 
 
-class Records(Callback):
-    """Keeps ``metrics.csv``, ``steps.csv`` and ``results/epoch0007.txt`` in step with the checkpoints.
+class MetricsFiles(Callback):
+    """Keeps the tables and pages of metrics in step with the checkpoints.
+
+    They are ``metrics.csv``, ``steps.csv`` and ``results/epoch0007.txt``.
 
     The rows of epochs lie in the checkpoint too: a run that goes on from it writes the file that an uninterrupted
     run writes.
@@ -33,6 +35,11 @@ class Records(Callback):
         self._folder, self._settings = folder, settings
         self.rows: list[Row] = []
         self._steps: list[Row] = []
+
+    @property
+    def state_key(self) -> str:
+        """The key of the rows in a checkpoint, as the first release wrote it."""
+        return "Records"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows."""
@@ -75,10 +82,7 @@ class Records(Callback):
         _write_csv(pd.DataFrame(self.rows), self._folder / METRICS)
         self._append_steps()
         _to_loggers(trainer, {**means, **module.found})
-        page = self._folder / RESULTS / f"epoch{row['epoch']:04d}.txt"
-        page.parent.mkdir(exist_ok=True)
-        with written_whole(page) as beside:
-            beside.write_text(self._page(trainer), encoding="utf-8")
+        self._write_page(trainer.max_epochs)
 
     def _append_steps(self) -> None:
         """Add this epoch's steps; a column that is new (a term that was not there) makes the file anew."""
@@ -88,16 +92,16 @@ class Records(Callback):
         old = [_read_csv(path)] if path.exists() else []
         _write_csv(pd.concat([*old, new], ignore_index=True), path)
 
-    def _page(self, trainer: Trainer) -> str:
-        row = self.rows[-1]
-        head = f"epoch {row['epoch']} of {trainer.max_epochs}, step {row['step']}"
-        return "\n".join([head, *_lines(row), ""])
-
-
-def _lines(row: Mapping[str, Any]) -> Sequence[str]:
-    named = {name: value for name, value in row.items() if name not in {"epoch", "step"}}
-    width = max(map(len, named))
-    return [f"{name:{width}}  {value:.6g}" for name, value in named.items()]
+    def _write_page(self, epochs: int | None) -> None:
+        """Write the last row to a page of its own, a line a column."""
+        row = dict(self.rows[-1])
+        epoch, step = row.pop("epoch"), row.pop("step")
+        width = max(map(len, row))
+        lines = [f"epoch {epoch} of {epochs}, step {step}", *(f"{n:{width}}  {v:.6g}" for n, v in row.items())]
+        page = self._folder / page_name(epoch)
+        page.parent.mkdir(exist_ok=True)
+        with written_whole(page) as beside:
+            beside.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def _to_loggers(trainer: Trainer, values: Mapping[str, float]) -> None:

@@ -19,10 +19,10 @@ from hessrank.distill.tasks.base import Picture, Task
 from hessrank.distill.training.evaluate import Network, on_device
 from hessrank.distill.training.inputs.loaders import is_dataset
 from hessrank.distill.training.loop.lightning_module import Training
+from hessrank.distill.training.outputs.file_names import picture_name
 from hessrank.drawing.figures import new_figure, plain_label
 from hessrank.files.atomic_write import written_whole
 
-PICTURES = "pictures"
 _PANEL_INCHES, _DPI = 3.2, 100
 _TARGET = "target"  # title of the panel that the others are compared with
 _CROP = 4  # part of the shorter side
@@ -32,8 +32,8 @@ Row = Mapping[str, Picture | None]
 """Pictures by title, from left to right; None leaves a place empty."""
 
 
-class Pictures(Callback):
-    """Draws ``pictures/epoch0007.png``: for each sample what the task's ``panels`` gives, and details of it."""
+class EpochPictures(Callback):
+    """Draws ``pictures/epoch0007.png``: each sample's panels, and details of them."""
 
     def __init__(
         self, folder: Path, task: Task, samples: Sequence[Batch], floats: Sequence[Any], name: str, count: int
@@ -48,7 +48,7 @@ class Pictures(Callback):
             name: what to call the student.
             count: how many samples to draw: those that tell most.
         """
-        self._folder, self._task, self._name, self._count = folder / PICTURES, task, name, count
+        self._folder, self._task, self._name, self._count = folder, task, name, count
         self._samples, self._floats = list(samples), list(floats)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,12 +66,13 @@ class Pictures(Callback):
         panels = [self._task.panels(one.args, one.target, outputs) for one, outputs in found[: self._count]]
         rows = [row for panel in panels for row in (panel, *detail_rows(panel))]
         if rows and all(rows):
-            self._folder.mkdir(exist_ok=True)
-            draw_panels(rows, self._folder / f"epoch{trainer.current_epoch + 1:04d}.png")
+            path = self._folder / picture_name(trainer.current_epoch + 1)
+            path.parent.mkdir(exist_ok=True)
+            draw_panels(rows, path)
 
 
 def chosen_samples(data: Any, signature: nn.Module, count: int) -> list[Batch]:
-    """Return samples as batches of one: of a data set from its first to its last, of a data loader the first.
+    """Return samples as batches of one: spread over a data set, a loader's first.
 
     Args:
         data: validation data.
@@ -100,7 +101,9 @@ def answers(network: Network, samples: Sequence[Batch], device: torch.device) ->
 
 
 def detail_rows(panels: Mapping[str, Picture]) -> list[Row]:
-    """Return a crop of every panel, and how far each is from the target; nothing without a panel ``target``.
+    """Return a crop of every panel, and how far each is from the target.
+
+    There is nothing to return without a panel ``target``.
 
     The crop is where the target has most detail, a quarter of its shorter side; the error is the mean distance of
     the channels, five times enlarged.

@@ -40,7 +40,7 @@ class Devices:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads; None leaves it as it is. Afterwards it is as before."""
+    """Let torch compute with so many threads in the block; None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if count is None else count)
     try:

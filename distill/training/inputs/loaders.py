@@ -19,7 +19,7 @@ from hessrank.errors import DataError, OptionError
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """One process among all that train together."""
 
     rank: int = 0
@@ -32,10 +32,10 @@ class EpochSampler(DistributedSampler[Any]):
     Of endless samples it draws new ones in every epoch. Every process leaves out what would not fill a last batch.
     """
 
-    def __init__(self, dataset: Dataset[Any], place: Place, *, seed: int, epoch: int) -> None:
+    def __init__(self, dataset: Dataset[Any], process: ProcessRank, *, seed: int, epoch: int) -> None:
         """Sample ``dataset`` for one process, from ``epoch`` on."""
         endless = bool(getattr(dataset, "endless", False))  # these are in random order already
-        super().__init__(dataset, place.world, place.rank, shuffle=not endless, seed=seed, drop_last=True)
+        super().__init__(dataset, process.world, process.rank, shuffle=not endless, seed=seed, drop_last=True)
         self.set_epoch(epoch)
         self._stride = len(dataset) if endless else 0  # type: ignore[arg-type]
 
@@ -55,7 +55,7 @@ class _SeededWorker:
 
 
 class LazyLoader:
-    """A user's data loader whose iterator is made when its first batch is asked for: after the epoch was seeded."""
+    """A user's data loader, whose iterator is made after the epoch was seeded."""
 
     def __init__(self, loader: Any) -> None:
         """Iterate over ``loader``."""
@@ -89,13 +89,13 @@ def seed_all(*key: int) -> None:
     random.seed(state)
 
 
-def training_loader(data: Any, settings: Settings, place: Place = Place(), epoch: int = 0) -> Any:
+def training_loader(data: Any, settings: Settings, process: ProcessRank = ProcessRank(), epoch: int = 0) -> Any:
     """Return the batches of training; those of a data loader as they are.
 
     Args:
         data: samples, or a data loader.
         settings: batch size (over all processes), seed and workers.
-        place: which process asks.
+        process: which one asks.
         epoch: the epoch to start at.
 
     Raises:
@@ -103,22 +103,22 @@ def training_loader(data: Any, settings: Settings, place: Place = Place(), epoch
         OptionError: the batch size cannot be shared among the processes.
     """
     if not is_dataset(data):
-        if place.world > 1:
+        if process.world > 1:
             raise OptionError(
-                f"a data loader of one's own cannot be shared among {place.world} processes: give a data set"
+                f"a data loader of one's own cannot be shared among {process.world} processes: give a data set"
             )
         return LazyLoader(_batched(data, settings.batch_size))
     samples: Any = as_samples(data)
-    if settings.batch_size % place.world:
-        raise OptionError(f"batch_size {settings.batch_size} cannot be shared among {place.world} processes")
+    if settings.batch_size % process.world:
+        raise OptionError(f"batch_size {settings.batch_size} cannot be shared among {process.world} processes")
     if len(samples) < settings.batch_size:
         raise DataError(
             f"{len(samples)} training samples do not fill a batch of {settings.batch_size}: take a smaller batch_size"
         )
-    sampler = EpochSampler(samples, place, seed=settings.seed, epoch=epoch)
+    sampler = EpochSampler(samples, process, seed=settings.seed, epoch=epoch)
     return DataLoader(
         samples,
-        batch_size=settings.batch_size // place.world,
+        batch_size=settings.batch_size // process.world,
         sampler=sampler,
         drop_last=True,
         num_workers=settings.workers,
@@ -128,12 +128,15 @@ def training_loader(data: Any, settings: Settings, place: Place = Place(), epoch
     )
 
 
-def validation_loader(data: Any, batch_size: int, settings: Settings, place: Place = Place()) -> Any:
-    """Return the batches of validation that one process judges; together the processes judge each sample once."""
+def validation_loader(data: Any, batch_size: int, settings: Settings, process: ProcessRank = ProcessRank()) -> Any:
+    """Return the batches of validation that one process judges.
+
+    Together the processes judge each sample once.
+    """
     if not is_dataset(data):
         return _batched(data, batch_size)
     samples: Any = as_samples(data)
-    mine = Subset(samples, range(place.rank, len(samples), place.world))
+    mine = Subset(samples, range(process.rank, len(samples), process.world))
     return DataLoader(
         mine,
         batch_size=batch_size,
@@ -149,7 +152,7 @@ def _batched(data: Any, batch_size: int) -> Any:
 
 
 def is_dataset(data: Any) -> bool:
-    """Return whether ``data`` are samples (tensors, a map-style data set) and not batches already."""
+    """Return whether ``data`` are samples, and not batches already."""
     data = data.dataset if isinstance(data, Data) else data
     indexed = hasattr(data, "__getitem__") and isinstance(data, Sized)
     return indexed and not isinstance(data, IterableDataset)

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric
 
-from hessrank.data.batch import Batch, bind_fields
+from hessrank.data.batch import bind_fields
 from hessrank.distill.run_file import Settings
 from hessrank.distill.tasks.base import Task
 from hessrank.distill.teacher.activations import tapped
 from hessrank.distill.teacher.loss_terms import Distillation
-from hessrank.distill.teacher.teacher import Teacher
 from hessrank.distill.training.evaluate import task_loss, update
 from hessrank.distill.training.loop.nonfinite import DivergedError, first_nonfinite, nonfinite_weight
 from hessrank.distill.training.loop.optimizers import make_optimizer
+from hessrank.distill.training.networks import Networks
 from hessrank.errors import HessrankError, ModelError
 from hessrank.user_code import explain_errors
 
 TASK = "task"
 """Name of the task's own term in the loss."""
-
-
-@dataclass(frozen=True)
-class Networks:
-    """What takes part in a training.
-
-    Attributes:
-        signature: the module whose ``forward`` binds a batch's fields: the user's float network.
-        student: what is trained: a quantized network, or a float one.
-        nodes: for every layer name, the student's torch.fx node; empty if it is no graph.
-        teacher: None without distillation.
-    """
-
-    signature: nn.Module
-    student: nn.Module
-    nodes: Mapping[str, str]
-    teacher: Teacher | None = None
+_REMEDY = "try a smaller learning_rate, or clip_gradients; the checkpoint of the last epoch is kept"
 
 
 class Training(LightningModule):
-    """The student, its task and its teacher. Its state dict is the student's own, with the student's own names."""
+    """The student, its task and its teacher. Its state dict is the student's own."""
 
     def __init__(
         self, networks: Networks, task: Task, distillation: Distillation | None, settings: Settings, total_steps: int
@@ -56,14 +39,14 @@ class Training(LightningModule):
         self.student, self.distillation = networks.student, distillation
         self._networks, self._task, self._settings, self._total_steps = networks, task, settings, total_steps
         hints = [hint.layer for hint in distillation.hints] if distillation else []
-        self._view = _view(networks, hints)
+        self._view = _tap_student(networks, hints)
         self._means: dict[str, MeanMetric] = {}
         self._metrics = dict(task.metrics())
         self.found: dict[str, float] = {}
         self.begun = False
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the student's state dict: teacher, metrics and projections are none of a checkpoint's weights."""
+        """Return the student's state dict, without teacher, metrics and projections."""
         return self.student.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -100,25 +83,36 @@ class Training(LightningModule):
         """Put the student into training mode; frozen batch norms stay in evaluation mode."""
         self.student.train()
         for module in self.student.modules():
-            if isinstance(module, _BatchNorm) and (self._settings.freeze_bn or _is_frozen(module)):
-                module.eval()
+            if isinstance(module, _BatchNorm):
+                weights = list(module.parameters())
+                frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
+                module.train(not (self._settings.freeze_bn or frozen))
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""
         return make_optimizer(self.student, self.distillation, self._settings, self._total_steps)
 
     def training_step(self, fields: Any, index: int) -> dict[str, Tensor]:
-        """Return the loss, and its terms detached."""
+        """Return the loss, and its terms detach."""
         batch = bind_fields(fields, self._networks.signature, needs_target=True)
         with explain_errors("the network", ModelError):
-            output, features = self._run(batch)
+            if self._view is None:
+                output, features = self.student(*batch.args, **batch.kwargs), {}
+            else:
+                output, features = self._view(*batch.args, **batch.kwargs)
         terms = {TASK: self._settings.task_coeff * task_loss(self._task, output, batch.target)}
         if self.distillation is not None and self._networks.teacher is not None:
             _, wanted = self._networks.teacher(batch)
-            terms |= self.distillation(features, wanted, self._epochs_done(index))
+            steps = self.trainer.num_training_batches
+            terms |= self.distillation(features, wanted, self.current_epoch + (index / steps if steps else 0.0))
         loss = torch.stack(list(terms.values())).sum()
-        self._require_finite(loss, batch)
-        self._count({"loss": loss, **terms})
+        if not bool(torch.isfinite(loss)):
+            where = first_nonfinite(self.student, self._networks.nodes, batch)
+            raise self._diverged(f"the loss is {loss.item()}: {where}")
+        for name, term in {"loss": loss, **terms}.items():
+            if name not in self._means:
+                self._means[name] = MeanMetric().to(self.device)
+            self._means[name].update(term.detach())
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 
     def validation_step(self, fields: Any, index: int) -> None:
@@ -133,56 +127,22 @@ class Training(LightningModule):
         self.found = {f"val/{name}": float(metric.compute()) for name, metric in self._metrics.items()}
         for metric in self._metrics.values():
             metric.reset()
-        self._require_finite_weights()
+        weight = nonfinite_weight(self.student)
+        if weight is not None:
+            raise self._diverged(f"the weight {weight!r} is not finite")
         self.log_dict(self.found, logger=False)
 
     def train_means(self) -> dict[str, float]:
-        """Return the epoch's mean of the loss and of each term, over all processes, and start anew."""
+        """Return the epoch's means of the loss and of its terms, and start anew."""
         found = {f"train/{name}": float(mean.compute()) for name, mean in self._means.items()}
         self._means = {}
         return found
 
-    def _run(self, batch: Batch) -> tuple[Any, dict[str, Tensor]]:
-        if self._view is None:
-            return self.student(*batch.args, **batch.kwargs), {}
-        found: tuple[Any, dict[str, Tensor]] = self._view(*batch.args, **batch.kwargs)
-        return found
-
-    def _epochs_done(self, index: int) -> float:
-        steps = self.trainer.num_training_batches
-        return self.current_epoch + (index / steps if steps else 0.0)
-
-    def _count(self, terms: Mapping[str, Tensor]) -> None:
-        for name, term in terms.items():
-            if name not in self._means:
-                self._means[name] = MeanMetric().to(self.device)
-            self._means[name].update(term.detach())
-
-    def _require_finite(self, loss: Tensor, batch: Batch) -> None:
-        if bool(torch.isfinite(loss)):
-            return
-        where = first_nonfinite(self.student, self._networks.nodes, batch)
-        raise DivergedError(f"{self._when()}: the loss is {loss.item()}: {where}; {_REMEDY}")
-
-    def _require_finite_weights(self) -> None:
-        name = nonfinite_weight(self.student)
-        if name is not None:
-            raise DivergedError(f"{self._when()}: the weight {name!r} is not finite; {_REMEDY}")
-
-    def _when(self) -> str:
-        return f"epoch {self.current_epoch}, step {self.global_step}"
+    def _diverged(self, problem: str) -> DivergedError:
+        return DivergedError(f"epoch {self.current_epoch}, step {self.global_step}: {problem}; {_REMEDY}")
 
 
-_REMEDY = "try a smaller learning_rate, or clip_gradients; the checkpoint of the last epoch is kept"
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    """Return whether a module has parameters of which none is trained."""
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-
-
-def _view(networks: Networks, layers: list[str]) -> fx.GraphModule | None:
+def _tap_student(networks: Networks, layers: list[str]) -> fx.GraphModule | None:
     """Return the student with taps at ``layers``; None where there are none."""
     if not layers:
         return None

@@ -15,17 +15,17 @@ from hessrank.errors import HessrankError
 
 
 class DivergedError(HessrankError):
-    """A training whose loss or weights are not finite any more; the checkpoints before it are good."""
+    """A training whose loss or weights are not finite; older checkpoints are good."""
 
 
 def nonfinite_weight(network: nn.Module) -> str | None:
-    """Return the name of the first parameter that holds NaN or infinity; None without one."""
+    """Return the name of the first parameter that is not finite; None without one."""
     return next((name for name, parameter in network.named_parameters() if not finite(parameter)), None)
 
 
 @torch.no_grad()
 def first_nonfinite(student: nn.Module, nodes: Mapping[str, str], batch: Batch) -> str:
-    """Return where NaN or infinity comes up first when a batch runs through a network, in words.
+    """Return in words where NaN or infinity comes up first with a batch.
 
     Args:
         student: a torch.fx graph module, whose layers are looked at, or any other, whose modules are.
@@ -37,19 +37,20 @@ def first_nonfinite(student: nn.Module, nodes: Mapping[str, str], batch: Batch) 
         return f"the first weight that is not finite is {weight!r}"
     if not finite((batch.args, batch.kwargs, batch.target)):
         return "the data of this step hold NaN or infinity"
-    found = _in_graph(student, nodes, batch) if isinstance(student, fx.GraphModule) else _in_modules(student, batch)
+    if isinstance(student, fx.GraphModule):
+        finder = _Finder(student, {node: layer for layer, node in reversed(list(nodes.items()))})
+        places = [node for node in student.graph.nodes if node.op == "placeholder"]
+        names = [str(node.target) for node in places[len(batch.args) :]]
+        finder.run(*batch.args[: len(places)], *(batch.kwargs[name] for name in names))
+        found = finder.found
+    else:
+        found = _first_nonfinite_module(student, batch)
     if found is None:
         return "all layers are finite, the loss alone is not"
     return f"the first layer whose activation is not finite is {found!r}"
 
 
-def _in_graph(student: fx.GraphModule, nodes: Mapping[str, str], batch: Batch) -> str | None:
-    finder = _Finder(student, {node: layer for layer, node in reversed(list(nodes.items()))})
-    finder.run(*(_argument(node, batch, place) for place, node in enumerate(_placeholders(student))))
-    return finder.found
-
-
-def _in_modules(student: nn.Module, batch: Batch) -> str | None:
+def _first_nonfinite_module(student: nn.Module, batch: Batch) -> str | None:
     """Return the first module to finish with a value that is not finite."""
     found: list[str] = []
 
@@ -63,14 +64,6 @@ def _in_modules(student: nn.Module, batch: Batch) -> str | None:
             stack.callback(hook.remove)
         student(*batch.args, **batch.kwargs)
     return found[0] if found else None
-
-
-def _placeholders(module: fx.GraphModule) -> list[fx.Node]:
-    return [node for node in module.graph.nodes if node.op == "placeholder"]
-
-
-def _argument(node: fx.Node, batch: Batch, place: int) -> Any:
-    return batch.args[place] if place < len(batch.args) else batch.kwargs[str(node.target)]
 
 
 class _Finder(fx.Interpreter):

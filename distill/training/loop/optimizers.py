@@ -27,7 +27,12 @@ def make_optimizer(student: nn.Module, others: nn.Module | None, settings: Setti
     Raises:
         ModelError: all weights are frozen.
     """
-    optimizer = _optimizer(_groups(student, others, settings), settings)
+    groups, rate = _groups(student, others, settings), settings.learning_rate
+    optimizer: torch.optim.Optimizer
+    if settings.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9)
+    else:
+        optimizer = (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(groups, lr=rate)
     if settings.schedule == "constant":
         return optimizer
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, total_steps))
@@ -35,10 +40,13 @@ def make_optimizer(student: nn.Module, others: nn.Module | None, settings: Setti
 
 
 def _groups(student: nn.Module, others: nn.Module | None, settings: Settings) -> Groups:
-    own = [parameter for module in student.modules() for parameter in _learned(module)]
-    learned = {id(parameter) for parameter in own}
-    frozen = {id(p) for module in student.modules() if _frozen_weight(module) for p in module.parameters()}
+    """Return the parameters in groups: weights and projections, and what quantizers learn, unless frozen."""
+    modules = list(student.modules())
+    own = [p for module in modules if isinstance(module, Quantizer) for p in module.parameters(recurse=False)]
+    frozen_layers = (m for m in modules if isinstance(m, QuantizedWeight) and not m.weight.requires_grad)
+    frozen = {id(p) for layer in frozen_layers for p in layer.parameters()}  # its quantizer is frozen with it
     quantizers = [parameter for parameter in own if id(parameter) not in frozen]
+    learned = {id(parameter) for parameter in own}
     weights = [p for p in student.parameters() if id(p) not in learned and p.requires_grad]
     if not weights:
         raise ModelError("nothing to train: all weights of the network are frozen (requires_grad is False)")
@@ -47,21 +55,3 @@ def _groups(student: nn.Module, others: nn.Module | None, settings: Settings) ->
     if quantizers:
         groups.append({"params": quantizers, "lr": settings.quantizer_learning_rate, "weight_decay": 0.0})
     return groups
-
-
-def _learned(module: nn.Module) -> list[nn.Parameter]:
-    """Return what a quantizer learns; nothing for other modules."""
-    return list(module.parameters(recurse=False)) if isinstance(module, Quantizer) else []
-
-
-def _frozen_weight(module: nn.Module) -> bool:
-    """Return whether a module's weight is quantized and frozen: its quantizer is frozen with it."""
-    return isinstance(module, QuantizedWeight) and not module.weight.requires_grad
-
-
-def _optimizer(groups: Groups, settings: Settings) -> torch.optim.Optimizer:
-    rate = settings.learning_rate
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=0.9)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=rate)

@@ -14,7 +14,7 @@ FACTS: Final = "hessrank_training"
 """Key of what hessrank itself has to say in a checkpoint: policy, bits, architecture, settings."""
 
 
-class HeldSettings(RecordPart):
+class CheckpointSettings(RecordPart):
     """Of how it was trained, what loading asks for."""
 
     freeze_bn: bool
@@ -22,7 +22,7 @@ class HeldSettings(RecordPart):
     epochs: Whole
 
 
-class HeldIdentity(RecordPart):
+class CheckpointIdentity(RecordPart):
     """Of what the training is of, what loading asks for; a training in memory has none of it."""
 
     arch: str | None = None
@@ -31,38 +31,38 @@ class HeldIdentity(RecordPart):
     data: str | None = None
 
 
-class Example(RecordPart):
+class CheckpointExample(RecordPart):
     """One sample: arguments by position and by name."""
 
     args: list[Any]
     kwargs: dict[Name, Any]
 
     @model_validator(mode="after")
-    def _holds_tensors(self) -> Example:
+    def _holds_tensors(self) -> CheckpointExample:
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves([self.args, self.kwargs])):
             raise ValueError("holds no tensor")
         return self
 
 
-class HeldFacts(RecordPart):
-    """What hessrank says in it; see :func:`hessrank.distill.training.outputs.checkpoint_facts.facts_of`."""
+class CheckpointFacts(RecordPart):
+    """What hessrank says in it; see :func:`hessrank.distill.training.outputs.checkpoint_facts.describe_training`."""
 
     version: Count
     arch: str
     arch_args: dict[str, Any]
     policy: Name | None
     bits: dict[str, Count]
-    settings: HeldSettings
-    identity: HeldIdentity
+    settings: CheckpointSettings
+    identity: CheckpointIdentity
     monitor: str
-    example: Example
+    example: CheckpointExample
     epoch: Whole
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
-class HeldState(RecordPart):
+class TrainingCheckpoint(RecordPart):
     """The whole file; ``global_step`` only where a training can go on from it."""
 
     state_dict: dict[Name, Any]
     global_step: Whole = 0
-    hessrank_training: HeldFacts
+    hessrank_training: CheckpointFacts

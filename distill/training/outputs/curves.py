@@ -14,15 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Before = Mapping[str, Mapping[str, float]]
+NetworkMetrics = Mapping[str, Mapping[str, float]]
 
-CURVES = "curves.png"
 _COLUMNS = 3
 _STYLES = ("-", "--", "-.", ":")  # told apart in print
 
 
-def plot_curves(frame: pd.DataFrame, before: Before | None = None) -> Figure:
-    """Draw ``metrics.csv``: terms of the loss in the first panel, a panel for each metric.
+def plot_curves(frame: pd.DataFrame, before: NetworkMetrics | None = None) -> Figure:
+    """Draw ``metrics.csv``: a panel of the loss's terms, then one for each metric.
 
     Args:
         frame: one row an epoch, as ``metrics.csv`` has it.
@@ -50,11 +49,12 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame) -> None:
         name = column.removeprefix("train/")
         axes.plot(frame["epoch"], frame[column], _STYLES[index % 4], marker=".", label=plain_label(name))
     axes.set(xlabel="epoch", ylabel="training loss, mean of the epoch")
-    axes.set_yscale("log" if _positive(frame) else "linear")
+    positive = bool((frame[_columns(frame, "train/")] > 0).all(axis=None))
+    axes.set_yscale("log" if positive else "linear")
     _finish(axes)
 
 
-def _draw_metric(axes: Axes, frame: pd.DataFrame, column: str, before: Before) -> None:
+def _draw_metric(axes: Axes, frame: pd.DataFrame, column: str, before: NetworkMetrics) -> None:
     name = column.removeprefix("val/")
     axes.plot(frame["epoch"], frame[column], "k-", marker="o", markersize=3, label="this training")
     lines: dict[float, list[str]] = {}
@@ -75,10 +75,6 @@ def _finish(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     axes.grid(alpha=0.3)
-
-
-def _positive(frame: pd.DataFrame) -> bool:
-    return bool((frame[_columns(frame, "train/")] > 0).all(axis=None))
 
 
 def _columns(frame: pd.DataFrame, prefix: str) -> list[str]:

@@ -22,7 +22,10 @@ _FILES = ("load_model", "load_quant_model", "load_teacher_model", "teacher_polic
 
 
 def identity_of_run(run: RunFile) -> dict[str, Any]:
-    """Return a run file's keys, less those of how to train, with a checksum of every file that they name."""
+    """Return a run file's keys, with checksums of the files that they name.
+
+    Keys of how to train are left out.
+    """
     found: dict[str, Any] = run.keys.model_dump(mode="json", exclude={*Settings.model_fields, *_NOTHING})
     for name in _FILES:
         path = run.beside(getattr(run.keys, name))
@@ -34,7 +37,7 @@ def identity_of_run(run: RunFile) -> dict[str, Any]:
 def identity_in_memory(
     model: nn.Module, teacher: nn.Module | None, samples: Mapping[str, Any], loss: str
 ) -> dict[str, Any]:
-    """Return checksums of a model, its teacher and a sample of each data set, and the name of the loss.
+    """Return checksums of model, teacher and samples, and the loss's name.
 
     Args:
         model: the float network.

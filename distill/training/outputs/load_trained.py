@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hessrank.data.batch import Batch
-from hessrank.distill.training.outputs.checkpoint_contents import FACTS, HeldState
+from hessrank.distill.training.outputs.checkpoint_contents import FACTS, TrainingCheckpoint
 from hessrank.errors import LoadError, OptionError
 from hessrank.files.paths import readable_file
 from hessrank.models.architecture import Architecture, build, import_ours
@@ -35,7 +35,7 @@ VERSION = 1
 
 
 def peek(path: str | Path) -> Any:
-    """Return what ``torch.save`` put into a file; None if it is no such file, or needs trust."""
+    """Return what ``torch.save`` put into a file; None if that cannot be read."""
     try:
         return read_pickle(readable_file(path, error=LoadError), trust_pickle=False)
     except LoadError:
@@ -43,7 +43,7 @@ def peek(path: str | Path) -> Any:
 
 
 def is_trained(path: str | Path) -> bool:
-    """Return whether a file is a checkpoint of a quantized network that a training wrote."""
+    """Return whether a file is a training's checkpoint of a quantized network."""
     return holds_trained(peek(path))
 
 
@@ -61,7 +61,7 @@ def load_trained(
     task: str | type[Task] | Task | None = None,
     plugins: Iterable[str] | Plugins = NOTHING,
 ) -> QuantizedModel:
-    """Return the quantized network of a training's checkpoint, with its policy and its trained state.
+    """Return the quantized network of a training's checkpoint, in its trained state.
 
     Code is imported only if the user names it here, or if it is a network of hessrank's own.
 
@@ -91,13 +91,15 @@ def load_trained(
     arguments = facts["arch_args"] if arch_args is None else dict(arch_args)
     with limit_size(Path(path).expanduser()):
         if task is not None:
-            network = build(_task_of(facts, task).model, arguments, source=f"the network of task {_name_of(task)}")
+            name = task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
+            network = build(_make_task(facts, task).model, arguments, source=f"the network of task {name}")
         else:
             network = build(_own_network(path, facts) if arch is None else arch, arguments)
+    example = example_of(facts)
     prepared = prepare(
         network,
         policy,
-        _one_sample(example_of(facts)),
+        dict(example.kwargs) or tuple(example.args),
         num_samples=1,
         freeze_bn=bool(facts["settings"]["freeze_bn"]),
     )
@@ -138,7 +140,7 @@ def _own_network(path: str | Path, facts: Mapping[str, Any]) -> Callable[..., nn
     )
 
 
-def _task_of(facts: Mapping[str, Any], task: str | type[Task] | Task) -> Task:
+def _make_task(facts: Mapping[str, Any], task: str | type[Task] | Task) -> Task:
     """Return the task that the user names, made with what the training's run file gave it."""
     if not isinstance(task, str | type):
         return task
@@ -158,10 +160,6 @@ def _run_folder(named: str, ran: str) -> Path:
     return here.resolve().parents[len(there.parts) - 1] if is_same else here.parent
 
 
-def _name_of(task: str | type[Task] | Task) -> str:
-    return task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
-
-
 def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return what a training's checkpoint holds, and what it says of its network.
 
@@ -175,7 +173,7 @@ def read_trained(path: str | Path) -> tuple[Mapping[str, Any], Mapping[str, Any]
     version = facts.get("version")
     if isinstance(version, int) and version > VERSION:
         raise LoadError(f"{path}: written by a newer hessrank; upgrade hessrank")
-    validate(HeldState, held, source=str(path), error=LoadError)
+    validate(TrainingCheckpoint, held, source=str(path), error=LoadError)
     return held, facts
 
 
@@ -199,17 +197,13 @@ def example_of(facts: Mapping[str, Any]) -> Batch:
     return Batch(tuple(example["args"]), dict(example["kwargs"]))
 
 
-def _one_sample(example: Batch) -> Any:
-    return dict(example.kwargs) if example.kwargs else tuple(example.args)
-
-
 def knows_network(facts: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint says what builds its network, by itself or by the name of a task."""
+    """Return whether a checkpoint says what builds its network, maybe by its task."""
     return bool(facts["arch"]) or "task" in facts["identity"]
 
 
 def as_float_checkpoint(facts: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that make a training's checkpoint one that ``hessrank.load_model`` reads by itself."""
+    """Return the entries by which ``hessrank.load_model`` reads a checkpoint."""
     example = example_of(facts)
     inputs = example.args[0] if len(example.args) == 1 and isinstance(example.args[0], Tensor) else None
     shape = None if inputs is None else list(inputs.shape[1:])

@@ -10,14 +10,13 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
+from hessrank.distill.training.outputs.file_names import RESULT
 from hessrank.files.atomic_write import written_whole
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained network and how it came to be; ``print(result)`` shows the metrics before and after.
+    """A trained network and its metrics, which ``print(result)`` shows.
 
     Attributes:
         model: the network with its best weights, in evaluation mode on the CPU: a :class:`hessrank.QuantizedModel`,

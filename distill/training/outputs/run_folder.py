@@ -12,14 +12,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hessrank.distill.training.baseline import START, TEST
-from hessrank.distill.training.callbacks.checkpoints import newest, saved
-from hessrank.distill.training.callbacks.metrics_files import METRICS, RESULTS, STEPS
-from hessrank.distill.training.callbacks.pictures import PICTURES
-from hessrank.distill.training.outputs.curves import CURVES
+from hessrank.distill.training.outputs.checkpoint_files import find_checkpoints, find_newest
+from hessrank.distill.training.outputs.file_names import (
+    CURVES,
+    METRICS,
+    RESULT,
+    START,
+    STEPS,
+    TEST,
+    page_name,
+    picture_name,
+)
 from hessrank.distill.training.outputs.identity import changed
 from hessrank.distill.training.outputs.load_trained import read_trained
-from hessrank.distill.training.outputs.result import RESULT
 from hessrank.errors import OptionError, OutputError
 from hessrank.files.one_writer import one_writer
 from hessrank.main_process import is_main_process
@@ -32,7 +37,7 @@ _FREE = ("epochs", "workers", "devices", "num_nodes", "data_timeout", "detailed_
 
 
 def shared_folder(name: str) -> Path:
-    """Return a folder in ``runs`` that is not there yet: ``runs/name``, else ``runs/name-2`` and so on.
+    """Return a new folder in ``runs``: ``runs/name``, else ``runs/name-2``, ….
 
     The processes that this one starts to help it take the same one.
 
@@ -51,7 +56,9 @@ def shared_folder(name: str) -> Path:
 
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and be its one writer until the block is left; folders that stay empty are removed again.
+    """Make a folder and be its one writer until the block is left.
+
+    Folders that stay empty are removed again.
 
     Processes that only help make nothing.
 
@@ -103,37 +110,44 @@ def open_folder(folder: Path, facts: Mapping[str, Any], *, resume: bool, judge_o
         OptionError: it holds a run, but that is not to go on, or it was another training.
         OutputError: it holds files that are not of a run, and would be written over.
     """
-    last = newest(folder)
+    last = find_newest(folder)
     if judge_only and not resume:
         _refuse_strangers(folder, (TEST,))
         return None
     if last is None:
-        names = (START, METRICS, STEPS, RESULT, CURVES, f"{RESULTS}/epoch0001.txt", f"{PICTURES}/epoch0001.png")
-        _refuse_strangers(folder, (*names, *(path.name for path, *_ in saved(folder))))
+        names = (START, METRICS, STEPS, RESULT, CURVES, page_name(1), picture_name(1))
+        _refuse_strangers(folder, (*names, *(path.name for path, *_ in find_checkpoints(folder))))
         return None
     if not resume:
         raise OptionError(
             f"{folder}: a run is here already ({last.name}): go on with resume (--resume), or write elsewhere (out)"
         )
-    checkpoint, held = read_trained(last)
-    if held["epoch"] > facts["settings"]["epochs"]:
-        raise OptionError(
-            f"{folder}: {held['epoch']} epochs are trained already, epochs is {facts['settings']['epochs']}"
-        )
-    different = changed(facts["identity"], held["identity"])
-    different += ["policy"] if held["policy"] != facts["policy"] else []
-    theirs, ours = held["settings"], facts["settings"]
+    checkpoint, trained = read_trained(last)
+    _require_same_training(folder, facts, trained)
+    (folder / RESULT).unlink(missing_ok=True)  # it says that the run is over
+    return Resumed(last, int(checkpoint["global_step"]), int(trained["epoch"]))
+
+
+def _require_same_training(folder: Path, facts: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    """Refuse to go on with another training than the one that a checkpoint's facts describe.
+
+    Raises:
+        OptionError: more epochs are trained than are wanted, or what differs.
+    """
+    ours, theirs = facts["settings"], trained["settings"]
+    if trained["epoch"] > ours["epochs"]:
+        raise OptionError(f"{folder}: {trained['epoch']} epochs are trained already, epochs is {ours['epochs']}")
+    different = changed(facts["identity"], trained["identity"])
+    different += ["policy"] if trained["policy"] != facts["policy"] else []
     free = _FREE if ours["schedule"] == "constant" else tuple(name for name in _FREE if name != "epochs")
     different += [name for name in ours if name not in free and ours[name] != theirs.get(name)]
     if different:
-        told = ", ".join(
+        listed = ", ".join(
             f"{name} ({theirs.get(name)} → {ours[name]})" if name in ours else name for name in different
         )
         raise OptionError(
-            f"{folder}: this run was started with something else: {told}; write elsewhere, or remove the folder"
+            f"{folder}: this run was started with something else: {listed}; write elsewhere, or remove the folder"
         )
-    (folder / RESULT).unlink(missing_ok=True)  # it says that the run is over
-    return Resumed(last, int(checkpoint["global_step"]), int(held["epoch"]))
 
 
 def _refuse_strangers(folder: Path, names: tuple[str, ...]) -> None:
@@ -147,9 +161,9 @@ def _refuse_strangers(folder: Path, names: tuple[str, ...]) -> None:
 
 
 def is_beginning(path: Path) -> bool:
-    """Return whether a file is what :func:`hessrank.distill.training.baseline.tell` writes when a run begins."""
+    """Return whether a file is one that a run of hessrank writes when it begins."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(held, dict) and {"before", "notes", "settings"} <= held.keys()
+    return isinstance(record, dict) and {"before", "notes", "settings"} <= record.keys()

@@ -21,7 +21,7 @@ from hessrank.distill.study import read_study
 from hessrank.distill.study.file import slug
 from hessrank.distill.study.plots import plot_study
 from hessrank.distill.study.policies import Policies
-from hessrank.distill.study.run import finished, planned, run_study
+from hessrank.distill.study.run import is_finished, plan_trainings, run_study
 from hessrank.distill.study.table import markdown, summary
 from hessrank.distill.tasks.classification import DigitNet
 from hessrank.errors import HessrankError, OutputError
@@ -104,7 +104,7 @@ def test_costs_are_those_of_the_policies(done: Path, shared: Path) -> None:
 
 def test_experiments_get_their_hints_and_their_seeds(done: Path, shared: Path) -> None:
     study = read_study(shared / "study.yaml")
-    plan = planned(study, Policies(study, Ranking.read(done / "ranking.csv")))
+    plan = plan_trainings(study, Policies(study, Ranking.read(done / "ranking.csv")))
     tail = next(one for one in plan if one.experiment == "low/tail 0.1" and one.seed == 1)
     assert tail.run.keys.seed == 1
     assert tail.run.policy.distill_coeff == (0.1,)
@@ -137,8 +137,8 @@ def test_a_changed_experiment_is_not_taken_for_finished(done: Path, shared: Path
     other = shared / "other.yaml"
     other.write_text(BASE.replace("learning_rate: 1e-3", "learning_rate: 2e-3") + "out: studies/study\n")
     study = read_study(other)
-    plan = planned(study, Policies(study, Ranking.read(done / "ranking.csv")))
-    assert [finished(one) for one in plan] == [True] * 6 + [False] * 2
+    plan = plan_trainings(study, Policies(study, Ranking.read(done / "ranking.csv")))
+    assert [is_finished(one) for one in plan] == [True] * 6 + [False] * 2
     assert main(["study", str(other)]) == 2
 
 
@@ -263,7 +263,7 @@ def test_a_mistake_in_a_policy(told: str, expected: str, done: Path, shared: Pat
     (shared / "bad" / "study.yaml").write_text(f"policies:\n  a: {told}\nexperiments:\n  b: {{policy: a}}\n")
     study = read_study(shared / "bad" / "study.yaml")
     with pytest.raises(HessrankError) as caught:
-        planned(study, Policies(study, Ranking.read(done / "ranking.csv")))
+        plan_trainings(study, Policies(study, Ranking.read(done / "ranking.csv")))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

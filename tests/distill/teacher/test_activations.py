@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from hessrank.data.batch import Batch
 from hessrank.data.samples import as_samples
 from hessrank.distill.teacher.activations import tapped
-from hessrank.distill.teacher.teacher import Teacher, as_graph
+from hessrank.distill.teacher.teacher import Teacher, trace_network
 from hessrank.errors import ModelError, UnknownNameError
 from hessrank.network.frozen_model import freeze
 from hessrank.network.network import Network
@@ -61,7 +61,7 @@ def test_a_tap_gives_what_the_analysis_sees(name: str) -> None:
     model, data = build(name)
     batch = batch_of(model, data)
     expected = activations(copy.deepcopy(model), batch)
-    graph = as_graph(model, batch)
+    graph = trace_network(model, batch)
     output, found = run(tapped(graph.module, graph.nodes, list(expected)).eval(), batch)
     assert found.keys() == expected.keys()
     for layer, value in expected.items():
@@ -83,7 +83,7 @@ def test_an_activation_that_is_written_over_is_kept_from_before() -> None:
     """Convolution, then an activation in place: a naive tap of the convolution sees the activation's result."""
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Flatten())
     batch = Batch((torch.randn(2, 1, 5, 5, generator=torch.Generator().manual_seed(0)),))
-    graph = as_graph(model, batch)
+    graph = trace_network(model, batch)
     _, found = run(tapped(graph.module, graph.nodes, ["0", "1"]), batch)
     assert float(found["0"].min()) < 0
     assert torch.equal(found["1"], found["0"].relu())
@@ -119,7 +119,7 @@ def test_the_graph_that_is_tapped_stays_as_it_was() -> None:
 
 def test_a_layer_that_is_not_there_names_the_nearest() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
-    graph = as_graph(model, Batch((torch.ones(1, 3),)))
+    graph = trace_network(model, Batch((torch.ones(1, 3),)))
     with pytest.raises(UnknownNameError, match="no layer named '3'; nearest is"):
         tapped(graph.module, graph.nodes, ["3"])
 

@@ -23,7 +23,7 @@ from hessrank.cli import main
 from hessrank.distill.run_file import read_run
 from hessrank.distill.tasks.classification import DigitNet
 from hessrank.distill.tasks.lowlight import LowLight
-from hessrank.distill.training.from_run_file import job_of, start
+from hessrank.distill.training.from_run_file import plan_run, start
 from hessrank.distill.training.outputs.load_trained import load_trained
 from hessrank.errors import LoadError, OptionError
 from hessrank.models import load_model
@@ -64,7 +64,7 @@ def first_user(tmp_path: Path) -> Path:
 
 class TestTheFirstUsersFile:
     def test_it_puts_together_what_it_says(self, first_user: Path) -> None:
-        job = job_of(read_run(first_user), first_user.parent / "out")
+        job = plan_run(read_run(first_user), first_user.parent / "out")
         student = job.networks.student
         assert isinstance(student, QuantizedModel)
         table = student.table().set_index(["layer", "tensor"])["bits"]
@@ -537,7 +537,7 @@ def test_one_file_holds_the_network_and_its_teacher(tmp_path: Path) -> None:
     keys = "load_model: both.ckpt\nload_teacher_model: both.ckpt\nteacher_weights_key: teacher\nweights_key: model\n"
     hint = "distill_config: [add]\ndistill_coeff: [0.7]\n"
     (tmp_path / "run.yaml").write_text(DIGITS + keys + hint + "ignore_keys: projector.*\n")
-    job = job_of(read_run(tmp_path / "run.yaml"), tmp_path / "out")
+    job = plan_run(read_run(tmp_path / "run.yaml"), tmp_path / "out")
     assert torch.equal(
         job.networks.student.state_dict()["classifier.weight"], networks["model"].state_dict()["classifier.weight"]
     )

@@ -31,6 +31,7 @@ MCR_LAYOUT = (
     f"{MCR_NAME}), or C….raw and M….raw files of all shutters"
 )
 """What lies in the data set's folder."""
+_TRAINING_LIST = Path("random_path_list/train/train_c_path.npy")
 _PATTERN = "RGGB"
 _SCENE = re.compile(r"\d{5}(?=_)")
 
@@ -60,8 +61,9 @@ def mcr_pairs(root: Path, *, pattern: str = _PATTERN) -> Split:
     """
     folder = _published(root)
     pairs = _raw_pairs(root) if folder is None else _published_pairs(folder)
-    lists = None if folder is None else _list_of(folder, "train")
-    training, validation, note = _split_by_lists(lists, pairs) if lists else _split_by_scene(pairs)
+    lists = [] if folder is None else [near / _TRAINING_LIST for near in (folder, folder.parent)]
+    found = next((path for path in lists if path.is_file()), None)
+    training, validation, note = _split_by_lists(found, pairs) if found else _split_by_scene(pairs)
     offset = align(_PATTERN, pattern)
     if offset is None:
         raise DataError(f"{root}: the mosaic of MCR is {_PATTERN}, which has no phase {pattern}; leave pattern out")
@@ -120,11 +122,6 @@ def _pair(dark: Path, name: McrName, rgb: Path | None, mono: Path | None) -> Mcr
     return McrPair(name.scene, dark, rgb, mono, name.gain)
 
 
-def _list_of(folder: Path, split: str) -> Path | None:
-    places = (place / "random_path_list" / split / f"{split}_c_path.npy" for place in (folder, folder.parent))
-    return next((path for path in places if path.is_file()), None)
-
-
 def _split_by_lists(path: Path, pairs: list[McrPair]) -> Split:
     by_name = {pair.dark.name: pair for pair in pairs}
     training = _listed(path, by_name)
@@ -152,18 +149,14 @@ def _listed(path: Path, by_name: dict[str, McrPair]) -> list[McrPair]:
 def _split_by_scene(pairs: list[McrPair]) -> Split:
     scenes = sorted({pair.scene for pair in pairs})
     if len(scenes) == 1:
-        return _split_columns(pairs)
+        column = pairs[0].shape[1] * 3 // 4 // SIZE_MULTIPLE * SIZE_MULTIPLE
+        training = [replace(pair, right=column) for pair in pairs]
+        validation = [replace(pair, left=column) for pair in pairs]
+        return training, validation, f"validation: columns {column} and on of the only scene; training: those before"
     last = set(scenes[-max(1, len(scenes) // 10) :])
     training = [pair for pair in pairs if pair.scene not in last]
     validation = [pair for pair in pairs if pair.scene in last]
     return training, validation, f"validation: the last {len(last)} of {len(scenes)} scenes"
-
-
-def _split_columns(pairs: list[McrPair]) -> Split:
-    column = pairs[0].shape[1] * 3 // 4 // SIZE_MULTIPLE * SIZE_MULTIPLE
-    training = [replace(pair, right=column) for pair in pairs]
-    validation = [replace(pair, left=column) for pair in pairs]
-    return training, validation, f"validation: columns {column} and on of the only scene; training: those before"
 
 
 def _cut(pairs: list[McrPair], rows: int, columns: int) -> list[McrPair]:

@@ -22,7 +22,7 @@ _NEAR = 8  # scenes of SID that training goes through together: their developmen
 
 
 @dataclass(frozen=True)
-class Source:
+class LowLightData:
     """Data for training and validation.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source:
     notes: tuple[str, ...]
 
 
-def photographs(options: DataOptions) -> Source:
+def photographs(options: DataOptions) -> LowLightData:
     """Return the photographs inside scikit-image and scikit-learn, taken in a simulated night.
 
     Squares of 64 pixels and 800 items an epoch unless the options say otherwise.
@@ -51,10 +51,10 @@ def photographs(options: DataOptions) -> Source:
     nights = held_out(ratio=options.ratio, seed=options.seed, pattern=options.pattern)
     validation = [(night.raw, (night.mono, night.rgb)) for night in nights]
     note = f"photographs inside scikit-image and scikit-learn, in a simulated night; held out: {', '.join(HELD_OUT)}"
-    return Source(training, validation, (note,))
+    return LowLightData(training, validation, (note,))
 
 
-def sid(root: Path, options: DataOptions) -> Source:
+def sid(root: Path, options: DataOptions) -> LowLightData:
     """Return the Sony part of SID: squares of the training list, whole frames of the list to judge with.
 
     Raises:
@@ -65,10 +65,10 @@ def sid(root: Path, options: DataOptions) -> Source:
     ]
     (training, training_notes), (validation, validation_notes) = lists
     notes = (_counts("SID", training, validation), *training_notes, *validation_notes)
-    return Source(_squares(training, options, near=_NEAR), WholeFrames(validation), notes)
+    return LowLightData(_squares(training, options, near=_NEAR), WholeFrames(validation), notes)
 
 
-def mcr(root: Path, options: DataOptions) -> Source:
+def mcr(root: Path, options: DataOptions) -> LowLightData:
     """Return the MCR data set, as pictures or as ``.raw`` files.
 
     Raises:
@@ -76,10 +76,10 @@ def mcr(root: Path, options: DataOptions) -> Source:
     """
     training, validation, note = mcr_pairs(root, pattern=options.pattern)
     notes = (_counts("MCR", training, validation), note)
-    return Source(_squares(training, options), WholeFrames(validation), notes)
+    return LowLightData(_squares(training, options), WholeFrames(validation), notes)
 
 
-def find(data: str | None, folder: Path, kind: str | None, options: DataOptions) -> Source:
+def find_data(data: str | None, folder: Path, kind: str | None, options: DataOptions) -> LowLightData:
     """Return the data that a run file names.
 
     Args:
@@ -93,7 +93,7 @@ def find(data: str | None, folder: Path, kind: str | None, options: DataOptions)
         OptionError: the kind does not go with the data.
         DataError: the data are not there, or laid out otherwise; the message shows how they should be.
     """
-    known: dict[str, Callable[[Path, DataOptions], Source]] = {"sid": sid, "mcr": mcr}
+    known: dict[str, Callable[[Path, DataOptions], LowLightData]] = {"sid": sid, "mcr": mcr}
     if kind not in (None, PHOTOGRAPHS, *known):
         raise unknown_name("kind of data", str(kind), (PHOTOGRAPHS, *known))
     if data in (None, PHOTOGRAPHS):

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hessrank.distill.tasks.classification.metrics import Top1
-from hessrank.distill.training.callbacks.checkpoints import newest, saved
 from hessrank.distill.training.outputs.checkpoint_contents import FACTS
+from hessrank.distill.training.outputs.checkpoint_files import find_checkpoints, find_newest
 from hessrank.distill.training.outputs.load_trained import is_trained, load_trained
 from hessrank.errors import HessrankError, LoadError, OptionError, OutputError
 from hessrank.files.one_writer import one_writer
@@ -100,7 +100,7 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     for moment in RANDOM_MOMENTS:
         status = in_child(lambda: trained(folder, resume=True, **options), kill_after=moment)
         killed += status == -9
-        for path, _, _ in saved(folder):
+        for path, _, _ in find_checkpoints(folder):
             assert read(path)["state_dict"]
     assert killed == len(RANDOM_MOMENTS)
     trained(folder, resume=True, **options)
@@ -152,7 +152,7 @@ def test_a_full_disk_under_tensorboard_is_one_line_and_loses_nothing(
     with pytest.raises(OutputError, match=r"run: cannot be written: No space left on device; .* go on with resume"):
         trained(tmp_path / "run", epochs=5)
     assert "Traceback" not in capfd.readouterr().err
-    assert newest(tmp_path / "run") is not None
+    assert find_newest(tmp_path / "run") is not None
     monkeypatch.setattr(RecordWriter, "write", write)
     trained(tmp_path / "run", epochs=5, resume=True)
     trained(tmp_path / "whole", epochs=5)
@@ -215,12 +215,12 @@ def test_a_second_training_in_the_folder_is_told(tmp_path: Path) -> None:
 
 def test_the_names_hold_the_epoch(tmp_path: Path) -> None:
     result = trained(tmp_path, epochs=3, learning_rate=0.1)
-    found = {kind: number for _, kind, number in saved(tmp_path)}
+    found = {kind: number for _, kind, number in find_checkpoints(tmp_path)}
     assert found == {"last": 3, "best": result.best_epoch}
     assert result.metrics["val/loss"].idxmin() + 1 == result.best_epoch
     assert result.best["loss"] < result.before["quantized"]["loss"]
     assert not result.notes
-    assert newest(tmp_path) == tmp_path / "last-epoch0003.ckpt"
+    assert find_newest(tmp_path) == tmp_path / "last-epoch0003.ckpt"
 
 
 def test_a_checkpoint_holds_policy_and_bits_and_settings(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ class TestLoadTrained:
 
     def test_batch_norm_too(self, tmp_path: Path) -> None:
         result = trained(tmp_path, FOUR_BITS, network(norm=True), epochs=2)
-        loaded = load_trained(newest(tmp_path), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
+        loaded = load_trained(find_newest(tmp_path), arch=Net, arch_args={"norm": True})  # type: ignore[arg-type]
         (path,) = tmp_path.glob("best-*.ckpt")
         best = load_trained(path, arch=Net, arch_args={"norm": True})
         x, _ = points(20, seed=1)

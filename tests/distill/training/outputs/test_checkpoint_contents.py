@@ -11,8 +11,8 @@ import pytest
 import torch
 from helpers.training_networks import Net, trained
 
-from hessrank.distill.training.callbacks.checkpoints import newest
 from hessrank.distill.training.outputs.checkpoint_contents import FACTS
+from hessrank.distill.training.outputs.checkpoint_files import find_newest
 from hessrank.distill.training.outputs.load_trained import load_trained, read_trained
 from hessrank.errors import HessrankError, LoadError
 
@@ -24,7 +24,7 @@ ODD: list[Any] = [REMOVED, None, -1, 2**80, float("nan"), "x", [1], {1: 2}, torc
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("run")
     trained(folder, epochs=1)
-    path = newest(folder)
+    path = find_newest(folder)
     assert path is not None
     held: dict[str, Any] = torch.load(path, weights_only=True)
     return held

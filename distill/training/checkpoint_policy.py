@@ -9,8 +9,10 @@ from hessrank.distill.run_file import RunFile
 from hessrank.distill.training.outputs.load_trained import holds_trained, peek, policy_of, read_trained
 
 
-def with_own_policy(run: RunFile) -> tuple[RunFile, tuple[str, ...]]:
-    """Return a run file with the policy and the network's arguments of the trained checkpoint that it loads.
+def with_checkpoint_policy(run: RunFile) -> tuple[RunFile, tuple[str, ...]]:
+    """Return a run file with the policy of the trained checkpoint that it loads.
+
+    So are the network's arguments.
 
     What the file says itself counts. A run that only judges may name the checkpoint as ``load_model`` too.
 
