@@ -9,7 +9,7 @@ from typing import Any
 from hessrank.distill.run_file.keys import RunKeys
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.own_code import Plugins
-from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.positions import FilePositions
 from hessrank.quant.policy.read import Document, read_document
 from hessrank.quant.policy.validation import refuse_unknown_keys, validated
 
@@ -34,7 +34,7 @@ class RunFile:
     path: Path
     keys: RunKeys
     policy: Policy
-    places: Places
+    places: FilePositions
     given: frozenset[str]
     trusted: bool = False
 

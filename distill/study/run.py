@@ -26,7 +26,7 @@ from hessrank.distill.training.outputs.result import RESULT
 from hessrank.distill.training.outputs.run_folder import writing_folder
 from hessrank.errors import HessrankError, OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole
-from hessrank.quant.bit_choice.allocation.costs import Costs
+from hessrank.quant.bit_choice.allocation.costs import PolicyCost
 from hessrank.quant.policy import Policy
 from hessrank.terminal import say
 
@@ -52,7 +52,7 @@ class Planned:
     policy: str
     run: RunFile
     folder: Path
-    costs: Costs | None
+    costs: PolicyCost | None
 
 
 def run_study(

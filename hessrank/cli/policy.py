@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from hessrank.analysis.result.ranking import Ranking
-    from hessrank.quant.bit_choice.summary import Summary
+    from hessrank.quant.bit_choice.summary import PolicySummary
     from hessrank.quant.policy import Policy
 
 _WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
@@ -190,7 +190,7 @@ def _write_frontier(frame: DataFrame, path: Path) -> None:
         frame.to_csv(beside, index=False, float_format="%.9g")
 
 
-def _draw_frontier(frame: DataFrame, cost: str, summary: Summary, path: Path) -> None:
+def _draw_frontier(frame: DataFrame, cost: str, summary: PolicySummary, path: Path) -> None:
     """Draw the frontier with the policy as a mark."""
     from hessrank.cli.write_outputs import save_plot
     from hessrank.quant.bit_choice.allocation import plot_frontier

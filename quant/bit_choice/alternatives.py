@@ -11,7 +11,7 @@ from rich.table import Table
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.result.tables import plain_table, printed
 from hessrank.errors import HessrankError, OptionError
-from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, decisions
+from hessrank.quant.bit_choice.allocation.costs import Bits, PolicyCost, decisions
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.bit_choice.strategies.budget import DEFAULT_BITS, WidthProgram
 from hessrank.quant.bit_choice.summary import cost_of, settled
@@ -36,7 +36,7 @@ class Alternative:
     """
 
     policy: str
-    costs: Costs | None = None
+    costs: PolicyCost | None = None
     increase: float | None = None
     why_not: str = ""
 
@@ -145,7 +145,7 @@ def _widest(problem: Problem, bops: float, like: Bits) -> Bits:
 
 def _best(problem: Problem, bops: float, like: Bits) -> Bits:
     """Return the bits with the least predicted increase within so many BOPs."""
-    if not decisions(problem.points):
+    if not decisions(problem.placement):
         raise OptionError("the policy quantizes nothing")
     known = set(problem.predicted.bits)
     widths = known & {*DEFAULT_BITS, *like.weights.values(), *like.grids.values()}

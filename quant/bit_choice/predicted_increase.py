@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.errors import ModelError, OptionError
 from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.scheme import MAX_BITS, MIN_BITS
 
 
@@ -56,7 +56,7 @@ class Predicted:
         return of_weights + sum(float(self.grids[name][self.at(bits)]) for name, bits in grids.items())
 
 
-def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
+def predict(ranking: Ranking, graph: Graph, placement: QuantizerPlacement) -> Predicted:
     """Collect what a ranking predicts for the weights and grids of its network.
 
     A negative increase (a loss that is not at its minimum) counts by its size: no policy should bet on it.
@@ -64,7 +64,7 @@ def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
     Args:
         ranking: with the columns ``act_increase_b…`` and ``weight_increase_b…``.
         graph: the ranking's network.
-        points: what is quantized.
+        placement: what is quantized.
 
     Raises:
         ModelError: the ranking was made without the traces of the weights.
@@ -74,7 +74,7 @@ def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
     activations = _table(frame, [f"act_increase_b{b}" for b in bits])
     weights = _table(frame, [f"weight_increase_b{b}" for b in bits])
     found = {}
-    for weight, layers in points.weights.items():
+    for weight, layers in placement.weights.items():
         rows = [weights[layer] for layer in layers if not np.isnan(weights[layer]).any()]
         if not rows:
             raise ModelError(
@@ -82,8 +82,8 @@ def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
             )
         found[weight] = np.abs(rows[0])
     grids: dict[str, NDArray[np.float64]] = {}
-    for grid in points.grids:
-        members = [graph[name] for name in points.members(grid)]
+    for grid in placement.grids:
+        members = [graph[name] for name in placement.members(grid)]
         low, high = min(m.low for m in members), max(m.high for m in members)
         each = [np.abs(activations[m.name]) * _coarser(m, low, high) ** 2 for m in members]
         grids[grid] = np.sum(each, axis=0)

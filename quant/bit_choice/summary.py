@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.result.tables import listed
-from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, costs
+from hessrank.quant.bit_choice.allocation.costs import Bits, PolicyCost, costs
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.scheme import FLOAT_BITS
+from hessrank.renamed import renamed_names
 from hessrank.sizes import size_text
 
 _KINDS = ("weight", "input", "activation")  # how what stays in float begins, in the order in which it is listed
 
 
 @dataclass(frozen=True)
-class Summary:
+class PolicySummary:
     """A policy in numbers.
 
     Attributes:
@@ -29,8 +30,8 @@ class Summary:
         unquantized: what stays in float where an integer kernel would want integers, and why.
     """
 
-    costs: Costs
-    in_float: Costs
+    costs: PolicyCost
+    in_float: PolicyCost
     increase: float
     loss: str
     warnings: tuple[str, ...]
@@ -67,7 +68,7 @@ class Summary:
             yield f"           {what} of {listed(layers)}: {why}"
 
 
-def summarize(policy: Policy, ranking: Ranking) -> Summary:
+def summarize(policy: Policy, ranking: Ranking) -> PolicySummary:
     """Return what any policy, made or written by hand, costs and is predicted to do to a ranked network.
 
     Args:
@@ -80,13 +81,13 @@ def summarize(policy: Policy, ranking: Ranking) -> Summary:
     """
     problem, bits = settled(policy, ranking)
     floating = Bits(dict.fromkeys(bits.weights, FLOAT_BITS), dict.fromkeys(bits.grids, FLOAT_BITS))
-    return Summary(
+    return PolicySummary(
         cost_of(problem, bits),
         cost_of(problem, floating),
         problem.predicted.total(bits.weights, bits.grids),
         str(ranking.info.get("loss", "?")),
         tuple(map(str, require(policy, problem.graph))),
-        problem.points.in_float,
+        problem.placement.in_float,
     )
 
 
@@ -98,16 +99,19 @@ def settled(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
     """
     problem = Problem.of(ranking)
     require(policy, problem.graph)
-    points = policy_points(policy, problem.graph)
-    settings = resolve(policy, problem.graph, points)
+    placement = place_policy_quantizers(policy, problem.graph)
+    settings = resolve(policy, problem.graph, placement)
     bits = Bits(
         {name: setting.scheme.bits for name, setting in settings.weights.items()},
         {name: setting.scheme.bits for name, setting in settings.activations.items()},
         tuple(name for name, setting in settings.weights.items() if not setting.scheme.per_channel),
     )
-    return replace(problem, points=points), bits
+    return replace(problem, placement=placement), bits
 
 
-def cost_of(problem: Problem, bits: Bits) -> Costs:
+def cost_of(problem: Problem, bits: Bits) -> PolicyCost:
     """Return what bits cost a ranked network."""
-    return costs(problem.graph, problem.points, bits, other_parameters=problem.other_parameters)
+    return costs(problem.graph, problem.placement, bits, other_parameters=problem.other_parameters)
+
+
+__getattr__ = renamed_names(__name__, globals(), Summary="PolicySummary")

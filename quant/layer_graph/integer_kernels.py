@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.layer_graph.layer_kinds import is_join, passes_grid_on
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class Kernels:
     readers: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, graph: Graph, points: Points) -> Kernels:
+    def of(cls, graph: Graph, placement: QuantizerPlacement) -> Kernels:
         """Find the kernels of a network."""
-        last = {name: points.fused.get(name, name) for name in graph.nodes}
+        last = {name: placement.fused.get(name, name) for name in graph.nodes}
         layers: dict[str, list[str]] = {}
         for node in graph.nodes.values():
             if not (passes_grid_on(node) or is_join(node)):
                 layers.setdefault(last[node.name], []).append(node.name)
         made_by = _makers(graph, last)
-        weight_of = {layer: weight for weight, users in points.weights.items() for layer in users}
+        weight_of = {layer: weight for weight, users in placement.weights.items() for layer in users}
         kernels = {}
         for name, members in layers.items():
             reads = dict.fromkeys(maker for m in members for i in graph[m].inputs for maker in made_by[i])
             weight = next((weight_of[m] for m in members if m in weight_of), None)
             sources = tuple(source for source in reads if source != name)
-            kernels[name] = Kernel(name, tuple(members), weight, points.grid_of[name], sources)
+            kernels[name] = Kernel(name, tuple(members), weight, placement.grid_of[name], sources)
         readers: dict[str, list[str]] = {name: [] for name in kernels}
         for kernel in kernels.values():
             for source in kernel.sources:

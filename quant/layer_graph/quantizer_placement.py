@@ -24,6 +24,7 @@ from hessrank.quant.layer_graph.layer_kinds import (
     passes_grid_on,
     takes_activation_in,
 )
+from hessrank.renamed import renamed_names
 
 IN_KERNEL = "computed in one kernel with "
 """How the reason begins why a layer in the middle of a kernel has no quantizer: nothing is missing there."""
@@ -36,7 +37,7 @@ _OPAQUE = "used inside the module, which cannot be looked into"
 
 
 @dataclass(frozen=True)
-class Points:
+class QuantizerPlacement:
     """All places where something is quantized.
 
     Attributes:
@@ -71,7 +72,9 @@ class Points:
         return tuple(layer for layer, name in self.activations.items() if name == grid)
 
 
-def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: Collection[str] = ()) -> Points:
+def place_quantizers(
+    graph: Graph, *, named: Collection[str] = (), excluded: Collection[str] = ()
+) -> QuantizerPlacement:
     """Find out where a network's quantizers belong.
 
     Args:
@@ -97,7 +100,7 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
     grid_of = {name: None if found is None else grid[sets.root(found)] for name, found in source.items()}
     weights = _weights(graph, excluded)
     floating = _float_weights(graph, weights, excluded)
-    return Points(
+    return QuantizerPlacement(
         {name: grid[sets.root(name)] for name in own},
         grid_of,
         _ties(graph, grid_of),
@@ -233,7 +236,7 @@ def _float_inputs(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
     return {f"input {one} of {node.name}": why for node in nodes for one, why in node.float_inputs.items()}
 
 
-def folded_norms(graph: Graph, points: Points) -> dict[str, str]:
+def folded_norms(graph: Graph, placement: QuantizerPlacement) -> dict[str, str]:
     """Return the batch norms that are folded into a weight when a network is prepared, and the layers of the weights.
 
     A norm with running statistics that is called once, directly behind the only call of a weight, with no quantizer
@@ -241,9 +244,9 @@ def folded_norms(graph: Graph, points: Points) -> dict[str, str]:
     """
     readers = Counter(name for node in graph.nodes.values() for name in node.reads)
     found = {}
-    for layers in points.weights.values():
+    for layers in placement.weights.values():
         layer = graph[layers[0]]
-        if len(layers) > 1 or layer.name not in points.fused or layer.name in points.activations:
+        if len(layers) > 1 or layer.name not in placement.fused or layer.name in placement.activations:
             continue
         norm = graph[graph.consumers[layer.name][0]]
         knows = any(name.endswith("running_var") for name in norm.reads)
@@ -268,3 +271,6 @@ class _Sets:
         roots = [self.root(name) for name in names]
         for other in roots[1:]:
             self._parent[self.root(other)] = self.root(roots[0])
+
+
+__getattr__ = renamed_names(__name__, globals(), Points="QuantizerPlacement", quantization_points="place_quantizers")

@@ -18,8 +18,8 @@ from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.drawing.labels import Extent, below, draw_extents
 from hessrank.network.sub_networks import SubNetwork, sub_networks
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.layer_graph.quantizer_placement import Points
-from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
+from hessrank.quant.policy import Policy, Resolution, place_policy_quantizers, require, resolve
 
 Marks = tuple[tuple[int, int], ...]
 
@@ -71,10 +71,10 @@ def bit_map(policy: Policy, ranking: Ranking) -> BitMap:
     problem = Problem.of(ranking)
     graph = problem.graph
     require(policy, graph)
-    points = policy_points(policy, graph)
+    placement = place_policy_quantizers(policy, graph)
     place = {name: index for index, name in enumerate(graph.nodes)}
-    weights, activations = _bits_by_layer(resolve(policy, graph, points), points)
-    bare = (set(points.unquantized) - set(points.fused)) | set(points.float_weights)
+    weights, activations = _bits_by_layer(resolve(policy, graph, placement), placement)
+    bare = (set(placement.unquantized) - set(placement.fused)) | set(placement.float_weights)
     least = min((*weights.values(), *activations.values()), default=0)
     parts = sub_networks(graph)
     return BitMap(
@@ -85,28 +85,34 @@ def bit_map(policy: Policy, ranking: Ranking) -> BitMap:
         tuple((part.name or "the network", place[part.layers[0]], place[part.layers[-1]]) for part in parts),
         tuple(
             (place[name], bits, f"{rank}. {_short(name, parts)}")
-            for rank, name, bits in _raised(policy, problem, points, weights, activations)
+            for rank, name, bits in _raised(policy, problem, placement, weights, activations)
         ),
-        tuple((place[name], activations.get(points.grid_of[name] or "", least)) for name in policy.distill_config),
+        tuple((place[name], activations.get(placement.grid_of[name] or "", least)) for name in policy.distill_config),
     )
 
 
-def _bits_by_layer(settings: Resolution, points: Points) -> tuple[dict[str, int], dict[str, int]]:
+def _bits_by_layer(settings: Resolution, placement: QuantizerPlacement) -> tuple[dict[str, int], dict[str, int]]:
     weights = {
-        layer: settings.weights[weight].scheme.bits for weight, layers in points.weights.items() for layer in layers
+        layer: settings.weights[weight].scheme.bits
+        for weight, layers in placement.weights.items()
+        for layer in layers
     }
-    return weights, {layer: settings.activations[grid].scheme.bits for layer, grid in points.activations.items()}
+    return weights, {layer: settings.activations[grid].scheme.bits for layer, grid in placement.activations.items()}
 
 
 def _raised(
-    policy: Policy, problem: Problem, points: Points, weights: Mapping[str, int], activations: Mapping[str, int]
+    policy: Policy,
+    problem: Problem,
+    placement: QuantizerPlacement,
+    weights: Mapping[str, int],
+    activations: Mapping[str, int],
 ) -> list[tuple[int, str, int]]:
     """Return rank, last layer and bits of the kernels with more bits than the default; most bits first."""
     found: dict[str, int] = {}
     for bits_of, default in ((weights, policy.weight_scheme().bits), (activations, policy.activation_scheme().bits)):
         for layer, bits in bits_of.items():
             if bits > default:
-                last = points.fused.get(layer, layer)
+                last = placement.fused.get(layer, layer)
                 found[last] = max(bits, found.get(last, 0))
     raised = [(int(problem.rows[name]["rank"]), name, bits) for name, bits in found.items()]
     return sorted(raised, key=lambda one: (-one[2], one[0]))

@@ -23,8 +23,8 @@ from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.predicted_increase import Predicted, predict
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points
-from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
+from hessrank.quant.policy import Policy, Resolution, place_policy_quantizers, require, resolve
 
 What = Literal["activations", "weights"]
 
@@ -71,12 +71,12 @@ def increase_map(
     if what not in ("activations", "weights"):
         raise unknown_name("sort of tensor", what, ("activations", "weights"))
     problem = Problem.of(ranking)
-    points, settings = problem.points, Resolution({}, {})
+    placement, settings = problem.placement, Resolution({}, {})
     if policy is not None:
         require(policy, problem.graph)
-        points = policy_points(policy, problem.graph)
-        settings = resolve(policy, problem.graph, points)
-    predicted = predict(ranking, problem.graph, points)
+        placement = place_policy_quantizers(policy, problem.graph)
+        settings = resolve(policy, problem.graph, placement)
+    predicted = predict(ranking, problem.graph, placement)
     columns = predicted.bits if bits is None else tuple(sorted(set(bits)))
     if not columns:
         raise OptionError("a heat map takes one bit-width or more")
@@ -84,7 +84,7 @@ def increase_map(
     both["weights"] = _stacked(predicted.weights, predicted, columns)
     high = max((float(values.max()) for values in both.values() if values.size), default=0.0) or 1.0
     positive = np.concatenate([values[values > 0] for values in both.values()])
-    groups = _groups(points, problem.graph, what)
+    groups = _groups(placement, problem.graph, what)
     made = settings.activations if what == "activations" else settings.weights
     widths = [made[name].scheme.bits if name in made else None for name in groups]
     return IncreaseMap(
@@ -97,11 +97,11 @@ def increase_map(
     )
 
 
-def _groups(points: Points, graph: Graph, what: What) -> Mapping[str, tuple[str, ...]]:
+def _groups(placement: QuantizerPlacement, graph: Graph, what: What) -> Mapping[str, tuple[str, ...]]:
     """Return the layers of every grid or weight."""
     if what == "weights":
-        return points.weights
-    return {grid: points.members(grid) for grid in points.grids}
+        return placement.weights
+    return {grid: placement.members(grid) for grid in placement.grids}
 
 
 def _stacked(

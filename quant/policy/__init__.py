@@ -3,9 +3,10 @@
 from hessrank.quant.policy.check import Finding, check, require
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.model import INPUT_LAYER, Policy
-from hessrank.quant.policy.resolution import Resolution, Setting, excluded_layers, policy_points, resolve
+from hessrank.quant.policy.resolution import Resolution, Setting, excluded_layers, place_policy_quantizers, resolve
 from hessrank.quant.policy.schema import policy_schema
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
+from hessrank.renamed import renamed_names
 
 __all__ = [
     "INPUT_LAYER",
@@ -19,8 +20,10 @@ __all__ = [
     "Setting",
     "check",
     "excluded_layers",
-    "policy_points",
+    "place_policy_quantizers",
     "policy_schema",
     "require",
     "resolve",
 ]
+
+__getattr__ = renamed_names(__name__, globals(), policy_points="place_policy_quantizers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -20,15 +20,14 @@ from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import MisfitError, no_such
 from hessrank.quant.policy.own_code import OWN_WORDS
 from hessrank.quant.policy.vocabulary import (
-    METHODS,
     MQBENCH_METHODS,
     MQBENCH_OBSERVERS,
-    OBSERVERS,
     ONLY_MQBENCH,
     method_name,
     observer_name,
     only_mqbench,
 )
+from hessrank.quant.registries import OBSERVERS, QUANTIZERS
 from hessrank.quant.scheme import MAX_BITS, MIN_BITS, Scheme
 
 _BITS = {"type": "integer", "minimum": MIN_BITS, "maximum": MAX_BITS}
@@ -87,7 +86,7 @@ def _width_schema(grids: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [_BITS, text]})
 
 
-def _name_schema(ours: tuple[str, ...], theirs: Mapping[str, str]) -> WithJsonSchema:
+def _name_schema(ours: Iterable[str], theirs: Mapping[str, str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "anyOf": [{"enum": [*ours, *theirs]}, {"pattern": ".:."}]})
 
 
@@ -102,7 +101,7 @@ def _observer(text: object, info: ValidationInfo) -> str:
 WeightWidth = Annotated[str, BeforeValidator(_weight_width), _width_schema("per_tensor_|per_channel_")]
 ActivationWidth = Annotated[str, BeforeValidator(_activation_width), _width_schema("per_tensor_")]
 Bits = Annotated[int, AfterValidator(_check_bits), WithJsonSchema(_BITS)]
-Method = Annotated[str, BeforeValidator(_method), _name_schema(METHODS, MQBENCH_METHODS)]
+Method = Annotated[str, BeforeValidator(_method), _name_schema(QUANTIZERS, MQBENCH_METHODS)]
 Observer = Annotated[str, BeforeValidator(_observer), _name_schema(OBSERVERS, MQBENCH_OBSERVERS)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -14,11 +14,11 @@ from pydantic import PrivateAttr, model_validator
 from hessrank.quant.policy.errors import MisfitError, PolicyError
 from hessrank.quant.policy.fields import Coefficients, Keys, Names
 from hessrank.quant.policy.own_code import NOTHING, OWN_WORDS, Plugins
-from hessrank.quant.policy.positions import Origin, Place, Places
+from hessrank.quant.policy.positions import FilePosition, FilePositions, Origin
 from hessrank.quant.policy.read import Document, read_document
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
 from hessrank.quant.policy.validation import refuse_unknown_keys, validated
-from hessrank.quant.policy.vocabulary import RUN_KEYS
+from hessrank.quant.policy.vocabulary import holder_keys
 from hessrank.quant.policy.write import policy_text, write_text
 from hessrank.quant.scheme import Scheme
 
@@ -64,7 +64,11 @@ class Policy(Keys):
 
     @classmethod
     def read(
-        cls, path: str | Path, *, plugins: Iterable[str] | Plugins = NOTHING, beside: Collection[str] = RUN_KEYS
+        cls,
+        path: str | Path,
+        *,
+        plugins: Iterable[str] | Plugins = NOTHING,
+        beside: Collection[str] | None = None,
     ) -> Policy:
         """Read a policy file.
 
@@ -72,8 +76,8 @@ class Policy(Keys):
             path: a YAML file.
             plugins: methods and observers of your own that the file may name: ``file.py:Class``, from the current
                 folder, or ``pkg.module:Class``. Without them nothing but hessrank's own is taken on a file's word.
-            beside: other keys that the file may have; they are not looked into. A training's run file may hold a
-                policy: its keys are let stand.
+            beside: other keys that the file may have; they are not looked into. None: those of the files that may
+                hold a policy, as a training's run file may.
 
         Raises:
             PolicyError: one line, as ``policy.yaml:11:5: no key named 'wieght'; nearest is 'weight'``.
@@ -86,12 +90,13 @@ class Policy(Keys):
         document: Document,
         *,
         plugins: Iterable[str] | Plugins = NOTHING,
-        beside: Collection[str] = RUN_KEYS,
+        beside: Collection[str] | None = None,
     ) -> Policy:
         """Return the policy in a document that has been read already; otherwise as ``read``."""
         places = document.places
         allowed = Plugins.of(plugins).beside(places.file)
-        refuse_unknown_keys(document.data, [*cls.model_fields, *beside], places)
+        others = holder_keys() if beside is None else beside
+        refuse_unknown_keys(document.data, [*cls.model_fields, *others], places)
         own = {key: value for key, value in document.data.items() if key in cls.model_fields}
         policy = validated(cls, own, places, allowed)
         policy._origin = Origin(places, plugins=allowed)
@@ -104,7 +109,7 @@ class Policy(Keys):
         Raises:
             PolicyError: something does not fit.
         """
-        return cls.part_of(Document(dict(data), Places()), plugins=OWN_WORDS)
+        return cls.part_of(Document(dict(data), FilePositions()), plugins=OWN_WORDS)
 
     @property
     def layers(self) -> Mapping[str, LayerBits | str]:
@@ -197,16 +202,16 @@ class Policy(Keys):
         )
         return self.error(problem, here)
 
-    def position(self, layer: str, part: Part | None = None) -> Place | None:
+    def position(self, layer: str, part: Part | None = None) -> FilePosition | None:
         """Return where the file names ``layer``, or where it gives its ``part``; None without a file."""
         places = self._origin.places
         return places.key(*_SPECIAL, layer) if part is None else places.value(*_SPECIAL, layer, part)
 
-    def place(self, *path: str | int) -> Place | None:
+    def place(self, *path: str | int) -> FilePosition | None:
         """Return where the value at ``path`` from the root stands; None without a file."""
         return self._origin.places.value(*path)
 
-    def error(self, problem: str, place: Place | None) -> PolicyError:
+    def error(self, problem: str, place: FilePosition | None) -> PolicyError:
         """Return an error in this policy's file."""
         return self._origin.places.error(problem, place)
 

@@ -20,7 +20,7 @@ WIDTH = 110  # of a list on one line
 COMMENT_COLUMN = 60  # no comment is pushed further right to be aligned with the others
 
 
-class PolicyKeys(Protocol):
+class WritablePolicy(Protocol):
     """The keys of a policy file; :class:`hessrank.Policy` has them."""
 
     @property
@@ -59,7 +59,7 @@ def write_text(path: str | Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def policy_text(policy: PolicyKeys, reasons: Mapping[str, str], header: str = "") -> str:
+def policy_text(policy: WritablePolicy, reasons: Mapping[str, str], header: str = "") -> str:
     """Return a policy as YAML, which reads back as the same policy.
 
     Args:

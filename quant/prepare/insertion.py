@@ -7,12 +7,12 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hessrank.network.weights import channel_axis
-from hessrank.quant.layer_graph.quantizer_placement import Points, folded_norms
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, folded_norms
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.inplace import is_written_to
 from hessrank.quant.prepare.model import Inserted
 from hessrank.quant.prepare.modules import quantize_module
-from hessrank.quant.prepare.tracing import Traced
+from hessrank.quant.prepare.tracing import TracedModel
 from hessrank.quant.quantizers import Quantizer, make_quantizer
 
 
@@ -24,15 +24,15 @@ class Insertion:
         unquantized: tensors that stay as they are, and why.
     """
 
-    def __init__(self, traced: Traced, points: Points, resolution: Resolution) -> None:
-        """Plan to quantize ``traced`` at ``points`` as ``resolution`` says."""
+    def __init__(self, traced: TracedModel, placement: QuantizerPlacement, resolution: Resolution) -> None:
+        """Plan to quantize ``traced`` at ``placement`` as ``resolution`` says."""
         self._module, self._graph, self._nodes = traced.module, traced.graph, dict(traced.nodes)
-        self._points, self._resolution = points, resolution
-        self._folded = folded_norms(traced.graph, points)
+        self._placement, self._resolution = placement, resolution
+        self._folded = folded_norms(traced.graph, placement)
         self._activation_nodes: dict[str, fx.Node] = {}
         self.inserted: list[Inserted] = []
-        self.unquantized = {f"activation of {name}": why for name, why in points.unquantized.items()}
-        self.unquantized |= points.in_float
+        self.unquantized = {f"activation of {name}": why for name, why in placement.unquantized.items()}
+        self.unquantized |= placement.in_float
 
     def run(self) -> None:
         """Rewrite the model."""
@@ -49,7 +49,7 @@ class Insertion:
         return {name: self._activation_nodes.get(name, node).name for name, node in self._nodes.items()}
 
     def _quantize_weights(self) -> None:
-        for weight, layers in self._points.weights.items():
+        for weight, layers in self._placement.weights.items():
             setting = self._resolution.weights[weight]
             quantizers: dict[int, tuple[str, Quantizer]] = {}
             for path in dict.fromkeys(str(self._nodes[layer].target) for layer in layers):
@@ -83,7 +83,7 @@ class Insertion:
 
     def _quantize_activations(self) -> None:
         paths: dict[str, str] = {}
-        for layer, grid in self._points.activations.items():
+        for layer, grid in self._placement.activations.items():
             setting = self._resolution.activations[grid]
             if grid not in paths:
                 paths[grid] = self._add_quantizer(grid, setting)

@@ -15,7 +15,7 @@ from hessrank.models.wrappers import looked_through, unwrap
 from hessrank.network.layer_survey import check_weights
 from hessrank.network.sample_batches import Feed
 from hessrank.out_of_memory import memory_errors_explained
-from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion
 from hessrank.quant.prepare.model import META, QuantizedModel
@@ -92,8 +92,8 @@ def prepare(
     with memory_errors_explained(), torch.random.fork_rng(devices=[]):
         traced = trace(model, feed.batch(0), feed)
         idle = require(policy, traced.graph)
-        points = policy_points(policy, traced.graph)
-        insertion = Insertion(traced, points, resolve(policy, traced.graph, points))
+        placement = place_policy_quantizers(policy, traced.graph)
+        insertion = Insertion(traced, placement, resolve(policy, traced.graph, placement))
         insertion.run()
         prepared = QuantizedModel(traced.module, traced.module.graph, type(model).__name__)
         prepared.meta[META] = {

@@ -36,7 +36,7 @@ _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWa
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedModel:
     """A model ready to be rewritten.
 
     Attributes:
@@ -54,7 +54,7 @@ class Traced:
     notes: tuple[str, ...]
 
 
-def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
+def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> TracedModel:
     """Trace a copy of ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
 
     Args:
@@ -88,7 +88,7 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Traced:
     for node in module.graph.nodes:
         node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
-    return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()}, notes)
+    return TracedModel(module, graph, nodes, {name: fact.axis for name, fact in facts.items()}, notes)
 
 
 def _make_room(model: nn.Module, graph: fx.Graph) -> None:

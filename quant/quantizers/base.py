@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from hessrank.errors import ModelError, OptionError
-from hessrank.plugins import Registry
 from hessrank.quant.quantizers.grids import Grid, range_to_grid
-from hessrank.quant.quantizers.observers import OBSERVERS, Observer
+from hessrank.quant.quantizers.observers import Observer
 from hessrank.quant.quantizers.precision import KeepsPrecision
+from hessrank.quant.registries import OBSERVERS, QUANTIZERS
 from hessrank.quant.scheme import Scheme
 from hessrank.user_code import told
-
-QUANTIZERS: Registry[type[Quantizer]] = Registry("quantization method")
 
 
 class Quantizer(KeepsPrecision):
@@ -215,6 +213,6 @@ def make_quantizer(
         UnknownNameError: no such method or observer; the nearest names are listed.
         OptionError: axis or channels do not go with the scheme.
     """
-    kind = QUANTIZERS.resolve_or_import(method)
+    kind: type[Quantizer] = QUANTIZERS.resolve_or_import(method)
     with told(f"making the quantizer {method!r}", OptionError):
         return kind(scheme, observer=observer, axis=axis, channels=channels, weight=weight)

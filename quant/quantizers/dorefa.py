@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
+from hessrank.quant.quantizers.base import Quantizer
 from hessrank.quant.quantizers.grids import across
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 
 
 @QUANTIZERS.register("dorefa")

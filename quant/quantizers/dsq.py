@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.quant.quantizers.base import QUANTIZERS
 from hessrank.quant.quantizers.clips import ClippedQuantizer
 from hessrank.quant.quantizers.grids import TINY, across, straight_through
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 from hessrank.quant.scheme import Scheme
 
 

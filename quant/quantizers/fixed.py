@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
+from hessrank.quant.quantizers.base import Quantizer
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 
 
 @QUANTIZERS.register("fixed")

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hessrank.quant.quantizers.grids import range_to_grid
 from hessrank.quant.quantizers.histogram import RunningHistogram
-from hessrank.quant.quantizers.observers import OBSERVERS, Observer
+from hessrank.quant.quantizers.observers import Observer
+from hessrank.quant.registries import OBSERVERS
 from hessrank.quant.scheme import Scheme
 
 TENSOR_BINS, CHANNEL_BINS = 1 << 14, 1 << 11

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
+from hessrank.quant.quantizers.base import Quantizer
 from hessrank.quant.quantizers.grids import TINY, snapped
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 from hessrank.quant.scheme import Scheme
 
 

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from hessrank.errors import ModelError
-from hessrank.plugins import Registry
 from hessrank.quant.quantizers.precision import KeepsPrecision
+from hessrank.quant.registries import OBSERVERS
 from hessrank.quant.scheme import Scheme
-
-OBSERVERS: Registry[type[Observer]] = Registry("observer")
 
 
 class Observer(KeepsPrecision):

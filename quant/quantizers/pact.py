@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hessrank.quant.quantizers.base import QUANTIZERS
 from hessrank.quant.quantizers.clips import ClippedQuantizer
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 
 
 @QUANTIZERS.register("pact")

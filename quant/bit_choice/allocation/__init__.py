@@ -8,18 +8,21 @@ from hessrank.quant.bit_choice.allocation.allocate import (
     allocate,
     least_possible,
 )
-from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, costs
+from hessrank.quant.bit_choice.allocation.costs import Bits, PolicyCost, costs
 from hessrank.quant.bit_choice.allocation.pareto import plot_frontier
+from hessrank.renamed import renamed_names
 
 __all__ = [
     "Allocation",
     "Bits",
     "BudgetError",
-    "Costs",
     "Limit",
     "PairCost",
+    "PolicyCost",
     "allocate",
     "costs",
     "least_possible",
     "plot_frontier",
 ]
+
+__getattr__ = renamed_names(__name__, globals(), Costs="PolicyCost")

@@ -20,7 +20,7 @@ from hessrank.files.paths import readable_file
 from hessrank.quant.bit_choice.allocation.allocate import Limit, PairCost
 from hessrank.quant.bit_choice.allocation.costs import Product, decisions, products
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.scheme import FLOAT_BITS, MAX_BITS, MIN_BITS
 from hessrank.text import one_line
 
@@ -54,14 +54,16 @@ def read_latency(path: str | Path, graph: Graph) -> Table:
     return table
 
 
-def latency_limit(table: Table, graph: Graph, points: Points, widths: Sequence[int], most: float = np.inf) -> Limit:
+def latency_limit(
+    table: Table, graph: Graph, placement: QuantizerPlacement, widths: Sequence[int], most: float = np.inf
+) -> Limit:
     """Return the limit on the sum of latencies, for options that are ``widths``.
 
     Raises:
         OptionError: a layer has no row for any combination of widths that it may get.
     """
-    linear, constant, pairs = np.zeros((len(decisions(points)), len(widths))), 0.0, []
-    for product in products(graph, points):
+    linear, constant, pairs = np.zeros((len(decisions(placement)), len(widths))), 0.0, []
+    for product in products(graph, placement):
         if graph[product.layer].weight is None:
             continue
         times = _times(product, table, widths)

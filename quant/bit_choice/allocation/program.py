@@ -82,7 +82,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Equations:
     """Equations on some of the columns.
 
     Attributes:
@@ -156,7 +156,7 @@ class Columns:
             parts.append(np.zeros(len(cells)) if table is None else table[cells[:, 0], cells[:, 1]])
         return np.concatenate([*parts, np.zeros(self.count - self.slacks)])
 
-    def rows(self, kept: Ints, top: float) -> Rows | None:
+    def rows(self, kept: Ints, top: float) -> Equations | None:
         """Return the equations on the columns ``kept`` (all slacks at their end), or None if none can hold.
 
         What every choice costs is taken off the limits, and they are scaled so that their largest coefficient is
@@ -183,7 +183,7 @@ class Columns:
         )
         ones = np.ones(len(own))
         zeros = np.zeros(equations.shape[0] - self.groups)
-        return Rows(
+        return Equations(
             matrix,
             np.concatenate([np.ones(self.groups), zeros, room / scale]),
             np.concatenate([ones, scale]),

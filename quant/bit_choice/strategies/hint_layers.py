@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from hessrank.bounds import whole
 from hessrank.errors import OptionError
 from hessrank.network.sub_networks import SubNetwork
-from hessrank.plugins import Registry
 from hessrank.quant.bit_choice.strategies.problem import Problem
 from hessrank.quant.layer_graph.network_ends import before_last
+from hessrank.quant.registries import DISTILLATIONS
 from hessrank.user_code import user_code
-
-
-class DistillationStrategy(Protocol):
-    """Chooses hint layers."""
-
-    def __call__(self, problem: Problem, count: int | None) -> list[str]:
-        """Return at most ``count`` layers (None: the strategy's own number), the most important first."""
-        ...
-
-
-DISTILLATIONS: Registry[DistillationStrategy] = Registry("distillation strategy")
 
 
 @DISTILLATIONS.register("penultimate")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from hessrank.bounds import number, whole
 from hessrank.errors import OptionError, unknown_name
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
 from hessrank.quant.layer_graph.integer_kernels import Kernel
+from hessrank.quant.registries import STRATEGIES
 
 MEASURES = ("increase", "trace", "mean_trace")
 
@@ -15,7 +16,7 @@ MEASURES = ("increase", "trace", "mean_trace")
 @STRATEGIES.register("top-k")
 def top_k(
     problem: Problem, *, high_bits: int = 10, base_bits: int = 8, count: int = 10, by: str = "increase"
-) -> Choice:
+) -> BitChoice:
     """Give the ``count`` most sensitive kernels ``high_bits``.
 
     Args:
@@ -37,7 +38,7 @@ def top_k(
 @STRATEGIES.register("threshold")
 def threshold(
     problem: Problem, *, high_bits: int = 10, base_bits: int = 8, above: float | None = None, by: str = "increase"
-) -> Choice:
+) -> BitChoice:
     """Give all kernels whose sensitivity is larger than ``above`` ``high_bits``.
 
     Args:
@@ -59,7 +60,7 @@ def threshold(
     return raised(problem, chosen, high_bits, base_bits)
 
 
-def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> Choice:
+def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> BitChoice:
     """Return the choice that gives the ``chosen`` kernels (name: reason) ``high_bits`` and all else ``base_bits``."""
     for bits in (base_bits, high_bits):
         problem.predicted.at(bits)
@@ -69,7 +70,7 @@ def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bit
     weights = {kernel.weight: high_bits for kernel in kernels.values() if kernel.weight is not None}
     grids = {kernel.grid: high_bits for kernel in kernels.values() if kernel.grid is not None}
     why = {layer: chosen[name] for name, kernel in kernels.items() for layer in kernel.layers}
-    return Choice(base_bits, weights, grids, why)
+    return BitChoice(base_bits, weights, grids, why)
 
 
 def _measured(problem: Problem, by: str, base_bits: int) -> dict[str, float]:

@@ -7,14 +7,15 @@ from statistics import fmean
 
 from hessrank.bounds import number
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
 from hessrank.quant.bit_choice.strategies.selection import raised
+from hessrank.quant.registries import STRATEGIES
 
 _Neighbors = Mapping[str, tuple[str, ...]]
 
 
 @STRATEGIES.register("sensitive-ends")
-def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, falloff: float = 0.25) -> Choice:
+def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, falloff: float = 0.25) -> BitChoice:
     """Give the ends of every sub-network, and the network's input, ``high_bits``.
 
     From each end (a weighted layer that reads what enters, or makes what leaves a sub-network) one goes inward

@@ -31,7 +31,7 @@ TOLERANCE = 1.001
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ExportAgreement:
     """How far a file is from the model.
 
     Attributes:
@@ -58,7 +58,7 @@ class Agreement:
                 )
 
 
-def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agreement:
+def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> ExportAgreement:
     """Compare a file with the model, onnxruntime's own optimizations off.
 
     Args:
@@ -77,7 +77,7 @@ def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agree
         warnings.simplefilter("ignore")  # about Intel's GPUs
         with torch.backends.mkldnn.flags(enabled=False):
             other = _outputs(exported, run(model, inputs))
-    return Agreement(
+    return ExportAgreement(
         layer_differences(model, inputs, exported, values),
         _differences(expected, found, steps),
         _differences(expected, other, steps),

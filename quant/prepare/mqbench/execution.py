@@ -18,7 +18,7 @@ from hessrank.models.wrappers import copy_network
 from hessrank.network.layer_names import module_paths
 from hessrank.network.weights import channel_axis
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.model import META, Inserted
 from hessrank.quant.prepare.mqbench.graph import (
@@ -59,18 +59,18 @@ class Execution:
         model: nn.Module,
         one: Batch,
         graph: Graph,
-        points: Points,
+        placement: QuantizerPlacement,
         resolution: Resolution,
         platform: str,
     ) -> None:
-        """Plan to quantize ``model`` at ``points`` as ``resolution`` says.
+        """Plan to quantize ``model`` at ``placement`` as ``resolution`` says.
 
         Args:
             library: MQBench.
             model: the network; it is copied.
             one: a batch, which tells what arguments are given.
             graph: the network's layers.
-            points: where its quantizers belong.
+            placement: where its quantizers belong.
             resolution: their settings.
             platform: name of a ``BackendType``.
 
@@ -78,12 +78,12 @@ class Execution:
             UnknownNameError: there is no such platform.
         """
         self._library, self._model, self._graph = library, model, graph
-        self._points, self._resolution = points, resolution
+        self._placement, self._resolution = placement, resolution
         self._platform, self._platform_name = library.platform(platform), platform
         self._paths = module_paths(model)
         self._defaults = _left_out(model, one)
         self.inserted: list[Inserted] = []
-        self.unquantized = dict(points.unquantized)
+        self.unquantized = dict(placement.unquantized)
         self.warnings: list[str] = []
 
     def run(self, *, freeze_bn: bool) -> fx.GraphModule:
@@ -137,14 +137,14 @@ class Execution:
         """Return the nodes whose inputs MQBench has to be told to quantize: the network's input is often one."""
         layers = self._layers(module)
         found = {behind.layer for behind in quantizers_behind(module, layers, self._library.base)}
-        readers = [reader_of(layer, layers) for layer in self._points.activations if layer not in found]
+        readers = [reader_of(layer, layers) for layer in self._placement.activations if layer not in found]
         return tuple(reader for reader in readers if reader)
 
     def _setting(self, layer: str | None) -> Setting | None:
         """Return what the policy says about a layer's tensor; within a kernel, about the kernel's result."""
         if layer is None:
             return None
-        grid = self._points.grid_of[layer] or self._points.grid_of[self._points.fused.get(layer, layer)]
+        grid = self._placement.grid_of[layer] or self._placement.grid_of[self._placement.fused.get(layer, layer)]
         return None if grid is None else self._resolution.activations[grid]
 
     def _set_activations(self, module: fx.GraphModule) -> None:
@@ -163,7 +163,7 @@ class Execution:
             self.inserted.append(Inserted(behind.layer, tensor, behind.path, behind.node.name, setting.reason))
         quantized = {one.layer for one in self.inserted}
         self.unquantized |= {
-            layer: self._why_not(layer, layers) for layer in self._points.activations if layer not in quantized
+            layer: self._why_not(layer, layers) for layer in self._placement.activations if layer not in quantized
         }
 
     def _why_not(self, layer: str, layers: Mapping[fx.Node, str]) -> str:

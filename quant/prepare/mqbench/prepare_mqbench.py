@@ -16,7 +16,7 @@ from torch import fx, nn
 from hessrank.data.batch import as_samples
 from hessrank.network.sample_batches import Feed
 from hessrank.out_of_memory import memory_errors_explained
-from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.prepare.model import META, Inserted
 from hessrank.quant.prepare.mqbench.execution import Execution
 from hessrank.quant.prepare.mqbench.library import Library, load_mqbench
@@ -65,8 +65,8 @@ def prepare_mqbench(
         one = feed.batch(0)
         graph = graph_of(model, one, feed)
         idle = require(policy, graph)
-        points = policy_points(policy, graph)
-        execution = Execution(library, model, one, graph, points, resolve(policy, graph, points), platform)
+        placement = place_policy_quantizers(policy, graph)
+        execution = Execution(library, model, one, graph, placement, resolve(policy, graph, placement), platform)
         module = execution.run(freeze_bn=freeze_bn)
         module.meta[META]["warnings"] = [str(finding) for finding in idle] + execution.warnings
         calibrate(library, module, feed)

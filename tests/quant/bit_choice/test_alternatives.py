@@ -50,14 +50,14 @@ def test_the_best_for_the_same_bops_is_that_of_all_choices() -> None:
     ranking = ranked(RESIDUAL, (4, 6, 8, 10))
     policy = make_policy(ranking, "top-k", count=2, base_bits=4, high_bits=8)
     problem = Problem.of(ranking)
-    most, count = summarize(policy, ranking).costs.bops, len(decisions(problem.points))
-    tied = ties(problem.points)
+    most, count = summarize(policy, ranking).costs.bops, len(decisions(problem.placement))
+    tied = ties(problem.placement)
     free = [i for i in range(count) if all(i not in group[1:] for group in tied)]
     best = float("inf")
     for widths in itertools.product((4, 6, 8, 10), repeat=len(free)):
         chosen = dict(zip(free, widths, strict=True))
         chosen |= {i: chosen[group[0]] for group in tied for i in group[1:]}
-        bits = Bits.of(problem.points, [chosen[i] for i in range(count)])
+        bits = Bits.of(problem.placement, [chosen[i] for i in range(count)])
         increase = problem.predicted.total(bits.weights, bits.grids)
         if increase < best and cost_of(problem, bits).bops <= most:
             best = increase
