@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from hessrank.affine_grid import TINY, affine_grid
 from hessrank.quant.scheme import Scheme
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,17 @@ class Grid:
 def range_to_grid(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     """Return scale and zero point (int32) of the grid over [low, high], widened to hold 0 (Jacob et al. 2018).
 
-    An affine scale is (high − low)/(quant_max − quant_min), a symmetric one max(|low|, |high|)/quant_max; a
+    An affine scale is (high − low)/quant_max, a symmetric one max(|low|, |high|)/quant_max; a
     range that is nothing but 0 gets scale 1. The scale is differentiable; low and high have the same shape.
     """
     low, high = low.clamp(max=0), high.clamp(min=0)
     if scheme.symmetric:
         scale = torch.maximum(-low, high) / scheme.quant_max
+        scale = torch.where(scale < TINY, 1.0, scale)
         zero_point = torch.zeros_like(scale)
     else:
-        scale = (high - low) / (scheme.quant_max - scheme.quant_min)
-        zero_point = scheme.quant_min - low.detach() / scale.detach().clamp(min=TINY)
-    empty = scale < TINY
-    scale = torch.where(empty, 1.0, scale)
-    integer = torch.where(empty, 0.0, zero_point).round().clamp(scheme.quant_min, scheme.quant_max)
-    return snapped(scale, scheme), integer.to(torch.int32)
+        scale, zero_point = affine_grid(low, high, scheme.quant_max)
+    return snapped(scale, scheme), zero_point.to(torch.int32)
 
 
 def snapped(scale: Tensor, scheme: Scheme) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hessrank.analysis.rounding.quantize import affine_parameters
+from hessrank.affine_grid import affine_parameters
 from hessrank.quant.quantizers.grids import across, range_to_grid, snapped, straight_through
 from hessrank.quant.scheme import Scheme
 
@@ -27,7 +27,7 @@ def one(low: float, high: float, scheme: Scheme) -> tuple[float, int]:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 10, 16])
 @pytest.mark.parametrize(("low", "high"), RANGES.values(), ids=RANGES)
-def test_affine_grid_is_that_of_the_predicted_damage(low: float, high: float, bits: int) -> None:
+def test_affine_grid_is_that_of_the_predicted_increase(low: float, high: float, bits: int) -> None:
     scale, zero_point = one(low, high, Scheme(bits))
     expected = affine_parameters(low, high, bits)
     assert scale == pytest.approx(expected[0], rel=1e-6)
