@@ -112,7 +112,7 @@ def test_what_cannot_be_done_is_said(options: dict[str, Any], error: type[Except
 
 def test_the_frontier_falls_from_the_cheapest_to_the_best() -> None:
     given = problem(U_NET)
-    frame = pareto(given, "bops", bits=WIDTHS, placement=8)
+    frame = pareto(given, "bops", bits=WIDTHS, points=8)
     names = [*given.placement.weights, *given.placement.grids]
     assert list(frame.columns) == ["bops", "damage", *names]
     assert frame["bops"].is_monotonic_increasing
