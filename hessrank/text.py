@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import unicodedata
+from collections.abc import Iterable
 
 _LAYOUT = "\n\t"
 _BRIEF = 40  # characters of a value in a message
@@ -58,3 +59,9 @@ def one_line(problem: BaseException, *, at_most: int = 200) -> str:
 def shape_text(shape: tuple[int, ...]) -> str:
     """Return a shape as people write it, ``3×224×224``; ``scalar`` for no dimension."""
     return "×".join(map(str, shape)) or "scalar"
+
+
+def joined(names: Iterable[str]) -> str:
+    """Return names as a choice: ``head, middle or tail``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

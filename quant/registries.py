@@ -1,4 +1,6 @@
-"""What quant finds by name: one registry a sort, each with the modules of the built-in ones.
+"""Find strategies, methods and observers by name.
+
+One registry a sort, each with the modules of the built-in ones.
 
 A policy, a command's help and an error message ask here which names there are; that imports no module of the tables.
 """

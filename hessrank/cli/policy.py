@@ -9,7 +9,9 @@ import typer
 
 from hessrank.errors import OptionError
 from hessrank.files.paths import record_of
+from hessrank.quant.registries import DISTILLATIONS, OBSERVERS, QUANTIZERS, STRATEGIES
 from hessrank.terminal import say
+from hessrank.text import joined
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,9 +27,7 @@ def policy(
     ranking: Annotated[Path, typer.Argument(help="A CSV that hessrank rank wrote.", show_default=False)],
     strategy: Annotated[
         str,
-        typer.Option(
-            help="sensitive-ends, top-k, threshold, budget, uniform, middle, or file.py:fn.", rich_help_panel=_WHICH
-        ),
+        typer.Option(help=f"{', '.join(STRATEGIES)}, or file.py:fn.", rich_help_panel=_WHICH),
     ] = "sensitive-ends",
     high_bits: Annotated[
         int | None, typer.Option(help="For the sensitive layers (10).", rich_help_panel=_WHICH)
@@ -67,7 +67,7 @@ def policy(
     ] = None,
     distill: Annotated[
         str,
-        typer.Option(help="penultimate, top-trace, head, middle, tail or none.", rich_help_panel=_DISTILL),
+        typer.Option(help=f"{joined(DISTILLATIONS)}.", rich_help_panel=_DISTILL),
     ] = "penultimate",
     distill_count: Annotated[
         int | None, typer.Option(help="How many layers to distill.", rich_help_panel=_DISTILL)
@@ -81,12 +81,8 @@ def policy(
     activation_scheme: Annotated[
         str, typer.Option(help="per_tensor_affine or per_tensor_symmetric.", rich_help_panel=_SCHEME)
     ] = "per_tensor_affine",
-    method: Annotated[
-        str, typer.Option(help="fixed, lsq, lsq+, dsq, pact or dorefa.", rich_help_panel=_SCHEME)
-    ] = "fixed",
-    observer: Annotated[
-        str, typer.Option(help="minmax, moving-average, percentile, mse or mean-magnitude.", rich_help_panel=_SCHEME)
-    ] = "minmax",
+    method: Annotated[str, typer.Option(help=f"{joined(QUANTIZERS)}.", rich_help_panel=_SCHEME)] = "fixed",
+    observer: Annotated[str, typer.Option(help=f"{joined(OBSERVERS)}.", rich_help_panel=_SCHEME)] = "minmax",
     out: Annotated[Path | None, typer.Option(help="YAML to write.", rich_help_panel=_OUTPUT)] = None,
     dry_run: Annotated[
         bool,

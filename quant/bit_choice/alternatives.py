@@ -1,4 +1,7 @@
-"""A policy beside others: the same bits everywhere, and the best bits for the same BOPs."""
+"""Set a policy beside others.
+
+The same bits everywhere, and the best bits for the same BOPs.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Alternatives:
     rows: tuple[Alternative, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a policy: ``policy``, the fields of its costs, ``increase``, ``why_not``."""
+        """Return one row a policy.
+
+        ``policy``, the fields of its costs, ``increase``, ``why_not``.
+        """
         frame = [
             {"policy": row.policy, **(asdict(row.costs) if row.costs else {})}
             | {"increase": row.increase, "why_not": row.why_not}
@@ -88,7 +94,9 @@ class Alternatives:
 
 
 def compare_policies(policy: Policy, ranking: Ranking) -> Alternatives:
-    """Compare a policy with uniform bits and with the best bits for its BOPs, by what a ranking predicts.
+    """Compare a policy with uniform bits and with the best bits for its BOPs.
+
+    By what a ranking predicts.
 
     All of them quantize the tensors that the policy does. What cannot be had says why; no row is an error.
 

@@ -1,4 +1,7 @@
-"""From a ranking to a policy: a strategy chooses the bits, a list what to distill, every line says why."""
+"""Make a policy from a ranking.
+
+A strategy chooses the bits, a list what to distill, every line says why.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +70,8 @@ def make_policy(
         method=method,
         observer=observer,
     )
-    return policy.with_reasons(
-        _reasons(problem, choice.settled(problem.placement), policy), _header(ranking, strategy, choice)
-    )
+    header = ["hessrank policy", f"ranking sha256 {ranking.sha256[:16]}…", f"strategy {strategy}", *choice.notes]
+    return policy.with_reasons(_reasons(problem, choice.settled(problem.placement), policy), " · ".join(header))
 
 
 def policy_of(
@@ -83,7 +85,10 @@ def policy_of(
     method: str = "fixed",
     observer: str = "minmax",
 ) -> Policy:
-    """Return the policy that says what a strategy chose, without reasons; arguments as for :func:`make_policy`."""
+    """Write what a strategy chose as a policy, without reasons.
+
+    Arguments as for :func:`make_policy`.
+    """
     choice = choice.settled(problem.placement)
     return Policy.of(
         {
@@ -152,7 +157,10 @@ def _weight_bits(problem: Problem, choice: BitChoice, name: str) -> int | None:
 
 
 def _activation_bits(problem: Problem, choice: BitChoice, name: str) -> int | None:
-    """Return the bits of the quantizer behind a layer; None if there is none or it has the base's."""
+    """Return the bits of the quantizer behind a layer.
+
+    None if there is none or it has the base's.
+    """
     grid = problem.placement.activations.get(name)
     bits = choice.grids.get(grid or "", choice.base_bits)
     return None if bits == choice.base_bits else bits
@@ -168,7 +176,10 @@ def _reasons(problem: Problem, choice: BitChoice, policy: Policy) -> dict[str, s
 
 
 def _reason(problem: Problem, choice: BitChoice, name: str) -> str:
-    """Return why a layer has its bits: rank, trace, predicted increase before and after, the strategy's word."""
+    """Return why a layer has its bits.
+
+    Rank, trace, predicted increase before and after, the strategy's word.
+    """
     row, placement, predicted = problem.rows[name], problem.placement, problem.predicted
     base = predicted.at(choice.base_bits)
     before = after = 0.0
@@ -186,7 +197,10 @@ def _reason(problem: Problem, choice: BitChoice, name: str) -> str:
 
 
 def _shared(problem: Problem, choice: BitChoice, name: str) -> Iterator[str]:
-    """Yield with which layer one shares its weight or its grid: with one that has a reason, or with the first."""
+    """Yield with which layer one shares its weight or its grid.
+
+    With one that has a reason, or with the first.
+    """
     placement = problem.placement
     grid = placement.activations.get(name)
     for what, bits, layers in (
@@ -199,7 +213,10 @@ def _shared(problem: Problem, choice: BitChoice, name: str) -> Iterator[str]:
 
 
 def _tied(problem: Problem, choice: BitChoice, name: str) -> str:
-    """Return what ties a layer's grid to others, on the way from the one that asked for the bits; or ""."""
+    """Return what ties a layer's grid to others; or "".
+
+    On the way from the one that asked for the bits.
+    """
     placement = problem.placement
     grid = placement.activations.get(name) if _activation_bits(problem, choice, name) else None
     group = next((group for group in placement.tied if grid in group), ())
@@ -224,8 +241,3 @@ def _percent(row: Mapping[str, Any]) -> str:
     """Return the half width of the 95 % interval in percent of the trace."""
     low, high, trace = float(row["ci_low"]), float(row["ci_high"]), float(row["trace"])
     return f" ± {50 * (high - low) / abs(trace):.2g} %" if trace and high >= low else ""
-
-
-def _header(ranking: Ranking, strategy: str, choice: BitChoice) -> str:
-    parts = [f"ranking sha256 {ranking.sha256[:16]}…", f"strategy {strategy}", *choice.notes]
-    return " · ".join(["hessrank policy", *parts])

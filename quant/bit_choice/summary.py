@@ -1,4 +1,7 @@
-"""What a policy costs, what it is predicted to do, what it leaves in float; in a few lines."""
+"""Sum up a policy in a few lines.
+
+What it costs, what it is predicted to do, what it leaves in float.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ class PolicySummary:
         )
 
     def _floating(self) -> Iterator[str]:
-        """Yield what stays in float: how much of the policy's size and BOPs, then every tensor with its reason."""
+        """Yield what stays in float.
+
+        How much of the policy's size and BOPs, then every tensor with its reason.
+        """
         count = len(self.unquantized)
         shares = f"{100 * self.costs.float_size:.2g} % of the size, {100 * self.costs.float_bops:.2g} % of the BOPs"
         yield f"in float   {count} tensor{'s' * (count != 1)}" + f": {shares}" * bool(count)
@@ -69,7 +75,9 @@ class PolicySummary:
 
 
 def summarize(policy: Policy, ranking: Ranking) -> PolicySummary:
-    """Return what any policy, made or written by hand, costs and is predicted to do to a ranked network.
+    """Sum up what a policy costs and is predicted to do to a ranked network.
+
+    Any policy, made or written by hand.
 
     Args:
         policy: the policy.
@@ -92,7 +100,7 @@ def summarize(policy: Policy, ranking: Ranking) -> PolicySummary:
 
 
 def settled(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
-    """Return a ranked network with the tensors that a policy quantizes, and the bits that it gives them.
+    """Return a ranked network as a policy quantizes it, and the policy's bits.
 
     Raises:
         PolicyError: the policy is for another network.

@@ -1,4 +1,7 @@
-"""The units that a strategy chooses among: one integer kernel each, its weight and the tensor it leaves behind."""
+"""Find the units that a strategy chooses among.
+
+One integer kernel each, its weight and the tensor it leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 
 @dataclass(frozen=True)
 class Kernel:
-    """What is computed in one go: a convolution with its batch norm and activation, an addition, an input.
+    """What an integer kernel computes in one go.
+
+    A convolution with its batch norm and activation, an addition, an input.
 
     Attributes:
         name: its last layer, whose tensor leaves the kernel.
@@ -69,7 +74,10 @@ class Kernels:
 
 
 def _makers(graph: Graph, last: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return by which kernels each layer's tensor was made: several for a concatenation."""
+    """Return which kernels made each layer's tensor.
+
+    Several for a concatenation.
+    """
     made_by: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes.values():
         if passes_grid_on(node) or is_join(node):

@@ -1,4 +1,7 @@
-"""Where a policy and a network do not match: what cannot be obeyed, and what does nothing."""
+"""Find where a policy and a network do not match.
+
+What cannot be obeyed, and what does nothing.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ def _unknown(policy: Policy, graph: Graph) -> Iterator[Finding]:
 
 
 def _bare(policy: Policy, graph: Graph) -> Iterator[Finding]:
-    """Find widths that say neither weight nor activation where a layer could have both."""
+    """Find widths that do not say whether they are a weight's or a tensor's.
+
+    Where a layer could have both.
+    """
     for layer, entry in policy.layers.items():
         if isinstance(entry, str) and layer in graph.nodes and layer not in (*graph.inputs, INPUT_LAYER):
             problem = f"{layer!r} is no input: write 'weight: {entry}' or 'activation: {entry}' below it"
@@ -140,7 +146,10 @@ def _idle_activations(
 
 
 def _why_idle(node: Node, placement: QuantizerPlacement, resolution: Resolution) -> str:
-    """Return why an entry for this layer's activation does nothing; empty if it does something."""
+    """Return why an entry for a layer's activation does nothing.
+
+    Empty if it does something.
+    """
     if node.name in placement.unquantized:
         return placement.unquantized[node.name]
     source = placement.grid_of[node.inputs[0]] if passes_grid_on(node) else None

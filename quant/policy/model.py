@@ -1,4 +1,7 @@
-"""The policy: bits by layer, what stays in float, what to distill; the file's keys are its fields."""
+"""The policy; the file's keys are its fields.
+
+Bits by layer, what stays in float, what to distill.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,10 @@ class Policy(Keys):
         plugins: Iterable[str] | Plugins = NOTHING,
         beside: Collection[str] | None = None,
     ) -> Policy:
-        """Return the policy in a document that has been read already; otherwise as ``read``."""
+        """Read the policy in a document that has been read already.
+
+        Otherwise as ``read``.
+        """
         places = document.places
         allowed = Plugins.of(plugins).beside(places.file)
         others = holder_keys() if beside is None else beside
@@ -104,7 +110,9 @@ class Policy(Keys):
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
-        """Make a policy of plain values, the same that a file holds; methods and observers may be code of your own.
+        """Make a policy of plain values, the same that a file holds.
+
+        Methods and observers may be code of your own.
 
         Raises:
             PolicyError: something does not fit.
@@ -118,7 +126,10 @@ class Policy(Keys):
 
     @property
     def named_activations(self) -> dict[str, Scheme]:
-        """Schemes of the activations that have an entry of their own; ``input_layer`` among them."""
+        """Schemes of the activations that have an entry of their own.
+
+        ``input_layer`` is among them.
+        """
         widths = {name: bits if isinstance(bits, str) else bits.activation for name, bits in self.layers.items()}
         default = self.extra_qconfig_dict.a_qscheme.scheme
         return {name: _parsed(width, default) for name, width in widths.items() if width is not None}
@@ -137,13 +148,19 @@ class Policy(Keys):
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """Names of what stays in float, as they are written; ``excluded_layers`` says which layers they are."""
+        """Names of what stays in float, as they are written.
+
+        ``excluded_layers`` says which layers they are.
+        """
         lists = self.extra_quantizer_dict
         return (*lists.exclude_module_name, *lists.exclude_node_name)
 
     @property
     def weight_method(self) -> str:
-        """The method that fake-quantizes weights; code of your own as it is found from the current folder."""
+        """The method that fake-quantizes weights.
+
+        Code of your own is named as it is found from the current folder.
+        """
         return self._found(self.extra_qconfig_dict.w_fakequantize)
 
     @property
@@ -203,7 +220,10 @@ class Policy(Keys):
         return self.error(problem, here)
 
     def position(self, layer: str, part: Part | None = None) -> FilePosition | None:
-        """Return where the file names ``layer``, or where it gives its ``part``; None without a file."""
+        """Return where the file names ``layer``; None without a file.
+
+        Or, given a ``part``, where it gives that.
+        """
         places = self._origin.places
         return places.key(*_SPECIAL, layer) if part is None else places.value(*_SPECIAL, layer, part)
 
@@ -227,7 +247,10 @@ class Policy(Keys):
         return copy
 
     def with_plugins_of(self, other: Policy) -> Policy:
-        """Return the same policy, which finds code of the user's own where ``other`` does too."""
+        """Return the same policy, which also finds the code that ``other`` finds.
+
+        That is, code of the user's own.
+        """
         copy = self.model_copy()
         copy._origin = replace(self._origin, plugins=self._origin.plugins.and_those_of(other._origin.plugins))
         return copy

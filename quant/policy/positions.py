@@ -73,7 +73,10 @@ class FilePositions:
         return PolicyError(problem, getattr(place, "file", self.file), *place)
 
     def over(self, other: FilePositions) -> FilePositions:
-        """Return the places of both files, where a key at the root of this one stands instead of the other's."""
+        """Return the places of both files.
+
+        A key at the root of this one stands instead of the other's.
+        """
         own = {path[0] for path in self.values if path}
 
         def merged(
@@ -96,7 +99,9 @@ class FilePositions:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a policy comes from and why it says what it says, in which equal policies may differ.
+    """Where a policy comes from and why it says what it says.
+
+    In this, equal policies may differ.
 
     Attributes:
         places: of its file.

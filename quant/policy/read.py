@@ -1,4 +1,7 @@
-"""YAML 1.2 into plain values, with the line and column of each; nothing in it is ever executed."""
+"""Read YAML 1.2 as plain values, with the line and column of each.
+
+Nothing in it is ever executed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a policy means for a network: scheme, method and observer of every weight and every grid, and why."""
+"""Resolve what a policy means for a network.
+
+Scheme, method and observer of every weight and every grid, and why.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ class Resolution:
 
 
 def excluded_layers(policy: Policy, graph: Graph) -> tuple[str, ...]:
-    """Return the layers that stay in float; a module that holds others stands for all of them."""
+    """Return the layers that stay in float.
+
+    A module that holds others stands for all of them.
+    """
     lists = policy.extra_quantizer_dict
     modules, names = set(lists.exclude_module_name), set(policy.excluded)
     return tuple(layer for layer in graph.nodes if layer in names or not modules.isdisjoint(modules_around(layer)))
@@ -69,18 +75,12 @@ def claims(policy: Policy, graph: Graph) -> dict[str, str]:
     """
     named = policy.named_activations
     found = {name: name for name in named if name in graph.nodes}
-    if INPUT_LAYER in named and not _is_a_layer(policy, graph):
-        found.pop(INPUT_LAYER, None)
-        found |= {name: INPUT_LAYER for name in graph.inputs if name not in found}
+    if INPUT_LAYER in named:
+        is_layer = INPUT_LAYER in graph.nodes and INPUT_LAYER not in graph.inputs
+        if not is_layer or isinstance(policy.layers[INPUT_LAYER], str):
+            found.pop(INPUT_LAYER, None)
+            found |= {name: INPUT_LAYER for name in graph.inputs if name not in found}
     return found
-
-
-def _is_a_layer(policy: Policy, graph: Graph) -> bool:
-    return (
-        INPUT_LAYER in graph.nodes
-        and INPUT_LAYER not in graph.inputs
-        and not isinstance(policy.layers[INPUT_LAYER], str)
-    )
 
 
 def resolve(policy: Policy, graph: Graph, placement: QuantizerPlacement) -> Resolution:
@@ -101,7 +101,10 @@ def resolve(policy: Policy, graph: Graph, placement: QuantizerPlacement) -> Reso
 
 
 def settle(policy: Policy, graph: Graph, placement: QuantizerPlacement) -> tuple[Resolution, list[PolicyError]]:
-    """Return the settings and all contradictions, in which the first entry wins; otherwise as ``resolve``."""
+    """Return the settings and all contradictions.
+
+    The first entry wins in each; otherwise as ``resolve``.
+    """
     conflicts: list[PolicyError] = []
     weights = {
         weight: Setting(scheme, policy.weight_method, policy.weight_observer, reason)
@@ -148,8 +151,9 @@ def _activations(
     found = dict.fromkeys(placement.grids, (default, "default"))
     for grid, asked in claimed.items():
         conflicts += _disagreement(policy, "activation", [claim.entry for claim in asked])
-        own = [claim for claim in asked if claim.layer == grid]
-        found[grid] = ((own or asked)[0].scheme, _reason(policy, own[0]) if own else f"tied to {asked[0].layer}")
+        first = next((claim for claim in asked if claim.layer == grid), asked[0])
+        reason = INPUT_LAYER if first.entry != first.layer else _line(policy, "activation", first.entry)
+        found[grid] = (first.scheme, reason if first.layer == grid else f"tied to {first.layer}")
     for group in placement.tied:
         leaders = [claimed[grid][0] for grid in group if grid in claimed]
         for other in leaders[1:]:
@@ -168,10 +172,6 @@ def _disagreement(policy: Policy, part: Part, entries: Sequence[str]) -> list[Po
     except PolicyError as error:
         return [error]
     return []
-
-
-def _reason(policy: Policy, claim: _Claim) -> str:
-    return INPUT_LAYER if claim.entry != claim.layer else _line(policy, "activation", claim.entry)
 
 
 def _line(policy: Policy, part: Part, entry: str) -> str:

@@ -1,4 +1,6 @@
-"""What a policy's words mean: names of methods and observers, ours and MQBench's, and keys of other files.
+"""Explain a policy's words.
+
+Names of methods and observers, ours and MQBench's, and keys of other files.
 
 MQBench's observers without a counterpart are read as the nearest one:
 
@@ -46,7 +48,9 @@ ONLY_MQBENCH = frozenset({
 
 
 def method_name(text: object) -> str:
-    """Return our name of a fake-quantization method (``LearnableFakeQuantize`` is ``lsq``).
+    """Return our name of a fake-quantization method.
+
+    ``LearnableFakeQuantize`` is ``lsq``.
 
     A name with a colon is that of a plug-in, ``pkg.module:attr``, and is not looked up here.
 
@@ -57,7 +61,9 @@ def method_name(text: object) -> str:
 
 
 def observer_name(text: object) -> str:
-    """Return our name of an observer (``EMAMinMaxObserver`` is ``moving-average``); else as ``method_name``.
+    """Return our name of an observer.
+
+    ``EMAMinMaxObserver`` is ``moving-average``; else as ``method_name``.
 
     Raises:
         OptionError: there is no such observer, or only MQBench has it.
@@ -66,7 +72,10 @@ def observer_name(text: object) -> str:
 
 
 def holder_keys() -> list[str]:
-    """Return the keys of the files that may hold a policy, as a training's run file may."""
+    """Return the keys of the files that may hold a policy.
+
+    A training's run file may.
+    """
     return [key for name in POLICY_HOLDERS for key in POLICY_HOLDERS.resolve(name).model_fields]
 
 

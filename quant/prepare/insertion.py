@@ -1,4 +1,7 @@
-"""Rewrites a traced model: folds batch norms, quantizes weights, puts quantizers behind layers."""
+"""Rewrite a traced model with quantizers.
+
+Fold batch norms, quantize weights, put quantizers behind layers.
+"""
 
 from __future__ import annotations
 
@@ -59,16 +62,15 @@ class Insertion:
                     quantizers[axis] = (f"{path}.weight_quantizer", _weight_quantizer(module, setting))
                 where, quantizer = quantizers[axis]
                 quantize_module(module, quantizer, self._take_batch_norm(layers[0]))
-                self._note_weight(path, layers, where, setting)
-
-    def _note_weight(self, path: str, layers: tuple[str, ...], quantizer: str, setting: Setting) -> None:
-        first = next(layer for layer in layers if self._nodes[layer].target == path)
-        node = self._nodes[first].name
-        reason = setting.reason if len(layers) == 1 else f"{setting.reason}; shared by {', '.join(layers)}"
-        self.inserted.append(Inserted(first, "weight", quantizer, node, reason))
+                first = next(layer for layer in layers if self._nodes[layer].target == path)
+                reason = setting.reason if len(layers) == 1 else f"{setting.reason}; shared by {', '.join(layers)}"
+                self.inserted.append(Inserted(first, "weight", where, self._nodes[first].name, reason))
 
     def _take_batch_norm(self, layer: str) -> _BatchNorm | None:
-        """Take the batch norm that is folded into a layer's weight out of the graph, and return it."""
+        """Take the norm that a layer's weight folds in out of the graph.
+
+        And return it.
+        """
         name = next((norm for norm, other in self._folded.items() if other == layer), None)
         if name is None:
             return None
@@ -88,36 +90,36 @@ class Insertion:
             if grid not in paths:
                 paths[grid] = self._add_quantizer(grid, setting)
             node = self._nodes[layer]
-            with self._module.graph.inserting_after(self._behind_inputs(node)):
-                call = self._module.graph.call_module(paths[grid], (node,))
-            for reader in [user for user in node.users if user is not call]:
-                reader.replace_input_with(node, call)
-            if is_written_to(self._module, call):
-                self._spare(call)
-            self._activation_nodes[layer] = call
+            call = self._activation_nodes[layer] = self._call_behind(node, paths[grid])
             tensor = "input" if node.op == "placeholder" else "activation"
             reason = setting.reason if layer == grid else f"{setting.reason}; one grid with {grid}"
             self.inserted.append(Inserted(layer, tensor, paths[grid], call.name, reason))
 
-    def _spare(self, call: fx.Node) -> None:
-        """Let what writes in place write to a copy: the gradient of a quantizer needs what the quantizer made."""
-        with self._module.graph.inserting_after(call):
-            spare = self._module.graph.call_method("clone", (call,))
-        for reader in [user for user in call.users if user is not spare]:
-            reader.replace_input_with(call, spare)
+    def _call_behind(self, node: fx.Node, path: str) -> fx.Node:
+        """Call a quantizer behind a node, whose readers then read the call.
 
-    def _behind_inputs(self, node: fx.Node) -> fx.Node:
-        """Return the node itself, or the last of the network's arguments: they all come first."""
-        while node.op == "placeholder" and node.next.op == "placeholder":
-            node = node.next
-        return node
+        What writes in place writes to a copy: the gradient of a quantizer needs what the quantizer made.
+        """
+        last = node
+        while last.op == "placeholder" and last.next.op == "placeholder":
+            last = last.next  # the network's arguments all come first
+        graph = self._module.graph
+        with graph.inserting_after(last):
+            call = graph.call_module(path, (node,))
+        node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+        if is_written_to(self._module, call):
+            with graph.inserting_after(call):
+                copy = graph.call_method("clone", (call,))
+            call.replace_all_uses_with(copy, delete_user_cb=lambda user: user is not copy)
+        return call
 
     def _add_quantizer(self, grid: str, setting: Setting) -> str:
         quantizer = make_quantizer(setting.method, setting.scheme, observer=setting.observer, weight=False)
-        path = f"quantizers.{_attribute(grid)}"
+        word = "".join(c if c.isidentifier() or c.isdigit() else "__" for c in grid)  # which an attribute can have
+        path = f"quantizers.{word if word.isidentifier() else f'layer_{word}'}"
         while path in dict(self._module.named_modules()):
             path += "_"
-        self._module.add_submodule(path, quantizer.to(_device(self._module)))
+        self._module.add_submodule(path, quantizer.to(next((p.device for p in self._module.parameters()), "cpu")))
         return path
 
 
@@ -131,14 +133,3 @@ def _weight_quantizer(module: nn.Module, setting: Setting) -> Quantizer:
         setting.method, setting.scheme, observer=setting.observer, axis=axis, channels=channels, weight=True
     )
     return made.to(weight.device)
-
-
-def _attribute(name: str) -> str:
-    """Return a layer's name as one that an attribute can have."""
-    word = "".join(c if c.isidentifier() or c.isdigit() else "__" for c in name)
-    return word if word.isidentifier() else f"layer_{word}"
-
-
-def _device(module: nn.Module) -> torch.device:
-    first = next(module.parameters(), None)
-    return torch.device("cpu") if first is None else first.device

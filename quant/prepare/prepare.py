@@ -1,4 +1,4 @@
-"""The job of this folder: a model and a policy in, a model that obeys the policy out."""
+"""Prepare a model: model and policy in, a model that obeys the policy out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def prepare(
     num_samples: int = CALIBRATION_SAMPLES,
     batch_size: int = 1,
 ) -> fx.GraphModule:
-    """Return a copy of ``model`` that computes, and trains, with the weights and activations a policy asks for.
+    """Return a copy of ``model`` that computes and trains as a policy asks.
+
+    With quantized weights and activations.
 
     Args:
         model: any network that torch.fx can trace; untouched.

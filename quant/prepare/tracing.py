@@ -1,10 +1,13 @@
-"""A copy of the user's model as a torch.fx graph module, whose nodes are found by the layers' names."""
+"""Trace a copy of the user's model; its nodes are found by layer name.
+
+The trace is a torch.fx graph module.
+"""
 
 from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,9 @@ class TracedModel:
 
 
 def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> TracedModel:
-    """Trace a copy of ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
+    """Trace a copy of ``model`` with the arguments that ``batch`` supplies.
+
+    All others keep their defaults.
 
     Args:
         model: any network; untouched.
@@ -92,7 +97,10 @@ def trace(model: nn.Module, batch: Batch, feed: Feed | None = None) -> TracedMod
 
 
 def _make_room(model: nn.Module, graph: fx.Graph) -> None:
-    """Rename what the network has by a name that a graph module needs itself: ``graph`` becomes ``graph_``."""
+    """Rename what has a name that a graph module needs itself.
+
+    ``graph`` becomes ``graph_``.
+    """
     plain, made = nn.Module(), QuantizedModel(nn.Module(), fx.Graph())
     taken = {*dir(made), *HOLDERS} - {*dir(plain)}
     renamed: dict[str, str] = {}
@@ -112,13 +120,18 @@ def _make_room(model: nn.Module, graph: fx.Graph) -> None:
 
 
 def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
-    """Return the tensors that forward makes of numbers: torch.fx lays them down in the model while it traces."""
+    """Return the tensors that forward makes of numbers.
+
+    torch.fx lays them down in the model while it traces.
+    """
     names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     return {name: value for name, value in vars(model).items() if name in names and isinstance(value, Tensor)}
 
 
 def graph_of(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Graph:
-    """Return the layers of ``model`` and how they hang together; it need not be traceable.
+    """Return the layers of ``model`` and how they hang together.
+
+    The model need not be traceable.
 
     Args:
         model: any network; untouched.
@@ -132,7 +145,10 @@ def graph_of(model: nn.Module, batch: Batch, feed: Feed | None = None) -> Graph:
 
 
 def _facts(network: Network, one: Batch, feed: Feed | None) -> dict[str, Facts]:
-    """Return what one sample shows of each layer, and of all samples which scores are masked and what is padding."""
+    """Return what the samples show of each layer.
+
+    Of one sample its shapes, of all which scores are masked and what is padding.
+    """
     facts = first_look(network, one)
     mask_by_fills(network, facts)
     if feed is None:
@@ -166,7 +182,10 @@ def _graph(network: Network, one: Batch, facts: Mapping[str, Facts]) -> Graph:
 
 
 def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
-    """Take arguments that were not given out of a graph: their defaults are part of it already."""
+    """Take arguments that were not given out of a graph.
+
+    Their defaults are part of it already.
+    """
     for placeholder in [node for node in graph.nodes if node.op == "placeholder"]:
         if str(placeholder.target).lstrip("*") in given or not placeholder.args:
             continue
@@ -178,7 +197,10 @@ def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
 
 
 def _follow_mode(module: fx.GraphModule, node: fx.Node) -> None:
-    """Make a functional dropout, which was traced as switched off, a module that knows about train and eval."""
+    """Make a functional dropout a module that knows about train and eval.
+
+    It was traced as switched off.
+    """
     kind = DROPOUTS.get(node.target) if node.op == "call_function" else None
     if kind is None or node.kwargs.get("training", True):
         return
@@ -192,7 +214,9 @@ def _untraceable(model: nn.Module, batch: Batch, why: str) -> ModelError:
     try:
         GraphWalk(model, batch)
     except Exception as error:  # torch.fx raises anything at all on code that it cannot follow
-        theirs = [f for f in traceback.extract_tb(error.__traceback__) if _NOT_THEIRS.isdisjoint(_folders(f))]
+        theirs = [
+            f for f in traceback.extract_tb(error.__traceback__) if _NOT_THEIRS.isdisjoint(Path(f.filename).parents)
+        ]
         if not theirs:
             return ModelError(
                 f"torch.fx cannot trace {type(model).__name__}, which is torch's own ({first_line(error)}): give the "
@@ -204,7 +228,3 @@ def _untraceable(model: nn.Module, batch: Batch, why: str) -> ModelError:
             "forward or into a function under torch.fx.wrap; a ranking works without tracing, quantizing does not"
         )
     return ModelError(f"the model cannot be quantized: {why}")
-
-
-def _folders(frame: traceback.FrameSummary) -> Iterable[Path]:
-    return Path(frame.filename).parents

@@ -1,4 +1,4 @@
-"""One fake-quantizer: an observer that finds its range and a method that rounds to its grid."""
+"""One fake-quantizer: an observer finds its range, a method rounds to its grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from hessrank.user_code import told
 
 
 class Quantizer(KeepsPrecision):
-    """Base of all methods. Until it is calibrated and enabled it returns what it is given.
+    """Base of all methods.
+
+    Until it is calibrated and enabled it returns what it is given.
 
     Every learnable parameter is dimensionless and 0 after ``set_range``, where it means "as calibrated": an
     optimizer's step is then relative to the range, and weight decay pulls towards calibration.
@@ -94,7 +96,10 @@ class Quantizer(KeepsPrecision):
         return self.fake_quantize(x)
 
     def fake_quantize(self, x: Tensor) -> Tensor:
-        """Return ``x`` on the grid, of the same shape and dtype, with the method's gradient."""
+        """Return ``x`` on the grid, with the method's gradient.
+
+        Of the same shape and dtype.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it rounds")
 
     def to_grid(self, x: Tensor) -> Tensor:
@@ -102,7 +107,10 @@ class Quantizer(KeepsPrecision):
         return x
 
     def current(self) -> tuple[Tensor, Tensor]:
-        """Return scale and zero point as the parameters have them now; the scale may carry a gradient."""
+        """Return scale and zero point as the parameters have them now.
+
+        The scale may carry a gradient.
+        """
         return self.scale, self.zero_point
 
     def grid(self) -> Grid:
@@ -119,7 +127,9 @@ class Quantizer(KeepsPrecision):
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Cover the range [low, high], widened to hold 0; learnable parameters start anew from there.
+        """Cover the range [low, high], widened to hold 0.
+
+        Learnable parameters start anew from there.
 
         Args:
             low: smallest value, in units of the tensor; shape () or (channels,).
@@ -143,7 +153,10 @@ class Quantizer(KeepsPrecision):
         self.has_range = True
 
     def covered(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the grid should cover so that [low, high] can be quantized; shapes (1,) or (channels,)."""
+        """Return what the grid should cover so that [low, high] can be quantized.
+
+        Shapes (1,) or (channels,).
+        """
         return low, high
 
     def calibrated(self) -> None:
@@ -167,7 +180,10 @@ class Quantizer(KeepsPrecision):
         return {"method": self.method, "bits": scheme.bits, "word": scheme.word, "pot_scale": scheme.pot_scale}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint says of this quantizer beside its tensors: method, scheme, calibrated or not."""
+        """Return what a checkpoint says of this quantizer beside its tensors.
+
+        Method, scheme, calibrated or not.
+        """
         return {**self._identity(), "has_range": self.has_range}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:

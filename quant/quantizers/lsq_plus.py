@@ -15,7 +15,9 @@ from hessrank.quant.scheme import Scheme
 
 @QUANTIZERS.register("lsq+")
 class LSQPlus(LSQ):
-    """The step size s and the offset β, the value of the smallest integer, are learned.
+    """Learn the step size s and the offset β.
+
+    β is the value of the smallest integer.
 
     y = clamp(round((x − β)/s), n, p) · s + β with n = 0 and p = 2^bits − 1 (section 3.1), and
 

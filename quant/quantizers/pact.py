@@ -32,6 +32,9 @@ class PACT(ClippedQuantizer):
         return round_to_grid(x, scale.detach(), zero_point, self.scheme, self.axis, low=low, high=high)
 
     def regularization(self) -> Tensor:
-        """Return the sum of the squared clips (units of the tensor squared), a scalar with a gradient."""
+        """Return the sum of the squared clips, a scalar with a gradient.
+
+        In units of the tensor squared.
+        """
         low, high = self.clips()
         return high.square().sum() + (0 if self.scheme.symmetric else low.square().sum())

@@ -1,4 +1,7 @@
-"""Which tensor gets which width: an integer program on plain arrays, what bits cost, the frontier."""
+"""Choose a width for every tensor.
+
+An integer program on plain arrays, what bits cost, and the frontier.
+"""
 
 from hessrank.quant.bit_choice.allocation.allocate import (
     Allocation,

@@ -1,4 +1,4 @@
-"""Which option each decision takes, so that the total increase is least and no limit is passed.
+"""Choose an option for each decision: least total increase, no limit passed.
 
 A decision is the width of one tensor, an option one of the widths; but the allocator knows only arrays. It minimizes
 Σ increase[i, option of i] under limits on sums of costs, as HAWQ-V3 does (Yao et al., "HAWQ-V3: Dyadic Neural Network
@@ -68,7 +68,10 @@ class Limit:
 
     @property
     def room(self) -> float:
-        """What is left for the choice; not more than it can use, because the solver knows no numbers far beyond."""
+        """What is left for the choice.
+
+        Not more than the choice can use, because the solver knows no numbers far beyond.
+        """
         tables = [p.table for p in self.pairs] if self.cost is None else [*self.cost, *(p.table for p in self.pairs)]
         largest = math.fsum(float(np.max(t, where=np.isfinite(t), initial=0.0)) for t in tables)
         return min(self.most - self.constant, 2 * largest)
@@ -245,16 +248,14 @@ def _explanation(groups: _Groups, limits: Sequence[Limit], usable: Bools, labels
 
 
 def _impossible(limit: Limit, value: float, least: Ints, kept: Sequence[Limit], labels: Sequence[str]) -> str:
+    """Say that a limit cannot be kept, and what the least possible is.
+
+    That is rounded up, so that it can be given as a limit.
+    """
     unit = f" {limit.unit}" * bool(limit.unit)
     besides = " and ".join(f"{other.name} at most {other.most:.4g} {other.unit}".rstrip() for other in kept)
     same = f" (all at {labels[least[0]]})" if labels and (least == least[0]).all() else ""
+    digit = 10.0 ** (math.floor(math.log10(abs(value))) - 3) if value else 1.0  # the fourth
+    possible = math.ceil(value / digit - 1e-9) * digit
     told = f"{limit.name} {limit.most:.4g}{unit} is impossible" + f" with {besides}" * bool(besides)
-    return f"{told}: the least possible is {_rounded_up(value)}{unit}{same}"
-
-
-def _rounded_up(value: float) -> str:
-    """Return four digits of a number, rounded up so that it can be given as a limit."""
-    if value == 0:
-        return "0"
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
-    return f"{math.ceil(value / unit - 1e-9) * unit:.4g}"
+    return f"{told}: the least possible is {possible:.4g}{unit}{same}"

@@ -1,4 +1,6 @@
-"""What a choice of bits costs: size of the exported file, BOPs, mean bits; the same as limits for the allocator.
+"""Count what a choice of bits costs: file size, BOPs, mean bits.
+
+The same as limits for the allocator.
 
 - Size: of the ONNX file, in MiB (2^20 bytes). A quantized weight takes 4, 8 or 16 bits an element, the narrowest that
   hold its bits, and 32 bits for each scale and one more element for each zero point; everything else that layers read
@@ -100,7 +102,10 @@ class Product:
 
 
 def decisions(placement: QuantizerPlacement) -> tuple[str, ...]:
-    """Return the names of all weights, then of all grids: what an allocation decides on."""
+    """Return the names of all weights, then of all grids.
+
+    That is what an allocation decides on.
+    """
     return (*placement.weights, *placement.grids)
 
 
@@ -150,7 +155,7 @@ def costs(graph: Graph, placement: QuantizerPlacement, bits: Bits, *, other_para
     size += _graph_bits(graph, placement) if min(width) < FLOAT_BITS else 0
     bops, in_float = 0, 0
     for product in products(graph, placement):
-        factors = [int(width[_or_last(number)]) for number in (product.first, product.second)]
+        factors = [int(width[-1 if n is None else n]) for n in (product.first, product.second)]
         bops += product.macs * factors[0] * factors[1]
         in_float += product.macs * factors[0] * factors[1] * (FLOAT_BITS in factors)
     all_weights = int(elements.sum()) + floating
@@ -174,7 +179,10 @@ def size_limit(
     *,
     other_parameters: int = 0,
 ) -> Limit:
-    """Return the limit on :attr:`PolicyCost.size_mib`, for options that are ``widths`` and one scale a channel."""
+    """Return the limit on :attr:`PolicyCost.size_mib`.
+
+    For options that are ``widths`` and one scale a channel.
+    """
     pairs = zip(_weight_elements(graph, placement), _channels(graph, placement), strict=True)
     linear = np.zeros((len(decisions(placement)), len(widths)))
     for row, (numel, channels) in zip(linear, pairs, strict=False):
@@ -201,7 +209,10 @@ def bops_limit(graph: Graph, placement: QuantizerPlacement, widths: Sequence[int
 def mean_bits_limits(
     graph: Graph, placement: QuantizerPlacement, widths: Sequence[int], most: float = np.inf
 ) -> tuple[Limit, Limit]:
-    """Return the limits on the mean bits of weights and of activations, for options that are ``widths``."""
+    """Return the limits on the mean bits of weights and of activations.
+
+    For options that are ``widths``.
+    """
     on_weights, on_grids = _weight_elements(graph, placement), _grid_elements(graph, placement)
     floating = _float_elements(graph, placement)
     weights = np.zeros((len(decisions(placement)), len(widths)))
@@ -220,17 +231,13 @@ def mean_bits_limits(
     )
 
 
-def _or_last(number: int | None) -> int:
-    return -1 if number is None else number
-
-
 def _mean(width: Sequence[int] | NDArray[np.int64], elements: Sequence[int] | NDArray[np.int64]) -> float:
     total = np.sum(elements)
     return float(np.dot(elements, width) / total) if total else float(FLOAT_BITS)
 
 
 def _stored(numel: int, scales: int, bits: int) -> int:
-    """Return the bits that a weight takes in the file, with its scales and zero points."""
+    """Return the bits that a weight, its scales and zero points take in the file."""
     width = stored_bits(bits)
     return int(numel) * width + (0 if bits == FLOAT_BITS else int(scales) * (FLOAT_BITS + width))
 
@@ -265,7 +272,10 @@ def _stored_float(graph: Graph, placement: QuantizerPlacement) -> int:
 
 
 def _graph_bits(graph: Graph, placement: QuantizerPlacement) -> int:
-    """Return about how many bits of the file are not tensors; 0 for a graph that does not know its tensors either."""
+    """Estimate how many bits of the file are not tensors.
+
+    0 for a graph that does not know its tensors either.
+    """
     if graph.stored is None:
         return 0
     letters = sum(map(len, (*placement.activations, *placement.weights)))

@@ -36,7 +36,7 @@ def read_latency(path: str | Path, graph: Graph) -> Table:
     Raises:
         OptionError: not such a file, or a row that makes no sense, with its line.
     """
-    wanted = _measured(graph)
+    wanted = [node.name for node in graph.nodes.values() if node.weight is not None and node.macs]
     table: dict[tuple[str, int, int], float] = {}
     for place, row in _rows(Path(path)):
         layer = row["layer"]
@@ -79,7 +79,10 @@ def latency_limit(
 
 
 def _times(product: Product, table: Table, widths: Sequence[int]) -> Floats:
-    """Return a layer's latencies, weight widths × input widths; where one is not quantized, its width is 32."""
+    """Return a layer's latencies, weight widths × input widths.
+
+    Where one is not quantized, its width is 32.
+    """
     own = [FLOAT_BITS] if product.first is None else widths
     read = [FLOAT_BITS] if product.second is None else widths
     times = np.array([[table.get((product.layer, w, a), np.inf) for a in read] for w in own])
@@ -87,10 +90,6 @@ def _times(product: Product, table: Table, widths: Sequence[int]) -> Floats:
         asked = " × ".join("/".join(str(width) for width in some) for some in (own, read))
         raise OptionError(f"the latency table has no row for {product.layer!r} at {asked} bits (weight × input)")
     return times
-
-
-def _measured(graph: Graph) -> list[str]:
-    return [node.name for node in graph.nodes.values() if node.weight is not None and node.macs]
 
 
 def _nearest(name: str, known: Sequence[str] | set[str]) -> str:

@@ -26,7 +26,10 @@ _MARKS = (("D", "#D55E00"), ("s", "#009E73"), ("^", "#CC79A7"), ("v", "#E69F00")
 
 
 def cost_column(cost: Limit) -> str:
-    """Return the name of a cost's column: ``size_mib``, ``bops``, ``mean_weight_bits``, ``latency``."""
+    """Return the name of a cost's column.
+
+    ``size_mib``, ``bops``, ``mean_weight_bits`` or ``latency``.
+    """
     return "_".join(f"{cost.name} {cost.unit}".lower().split())
 
 
@@ -42,7 +45,9 @@ def frontier(
     allowed: ArrayLike | None = None,
     points: int = 40,
 ) -> pd.DataFrame:
-    """Find the least increase at ``points`` budgets between the least possible cost and that of the least increase.
+    """Find the least increase at each of ``points`` budgets.
+
+    They lie between the least possible cost and that of the least increase.
 
     The budgets are spaced geometrically: the increase falls by about the same factor with each bit, and with each
     bit the cost grows by less and less of itself.
@@ -86,14 +91,20 @@ def frontier(
 
 
 def budgets(low: float, high: float, points: int) -> NDArray[np.float64]:
-    """Return budgets from ``low`` to ``high``, spaced geometrically where both are positive, or else evenly."""
+    """Return budgets from ``low`` to ``high``.
+
+    Spaced geometrically where both are positive, or else evenly.
+    """
     space = np.geomspace if low > 0 else np.linspace
     spaced: NDArray[np.float64] = space(low, max(low, high), points)
     return np.maximum(spaced, low)
 
 
 def undominated(cost: NDArray[np.float64], increase: NDArray[np.float64]) -> list[int]:
-    """Return the numbers of the points that no other beats or equals in both, cheapest first."""
+    """Return the numbers of the points that no other beats, cheapest first.
+
+    One that another equals in both is beaten too.
+    """
     kept: list[int] = []
     for i in np.lexsort((increase, cost)):
         if not kept or increase[i] < increase[kept[-1]]:

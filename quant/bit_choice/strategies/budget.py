@@ -1,4 +1,7 @@
-"""The bits that cost least in loss within a budget: size, BOPs, mean bits, or measured latency."""
+"""Choose the bits that cost least in loss within a budget.
+
+Of size, BOPs, mean bits, or measured latency.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ COSTS = ("bops", "size", "mean-bits", "latency")
 
 @dataclass(frozen=True)
 class WidthProgram:
-    """The integer program of a ranked network: what every weight and grid costs at every width.
+    """The integer program of a ranked network.
+
+    What every weight and grid costs at every width.
 
     Attributes:
         problem: the ranked network.
@@ -73,7 +78,10 @@ class WidthProgram:
         table: str | Path | None = None,
         latency: float | None = None,
     ) -> list[Limit]:
-        """Return the limits that are not None; ``table`` is the CSV that ``latency`` is measured by."""
+        """Return the limits that are not None.
+
+        ``table`` is the CSV that ``latency`` is measured by.
+        """
         graph, placement, bits = self.problem.graph, self.problem.placement, self.bits
         found = []
         given = {"size_mib": size_mib, "bops": bops, "mean_bits": mean_bits, "latency": latency}
@@ -118,7 +126,9 @@ def budget(
     latency: str | Path | None = None,
     budget_latency: float | None = None,
 ) -> BitChoice:
-    """Choose the widths with the least total predicted increase, of weights and activations, within all budgets.
+    """Choose the widths with the least total increase within all budgets.
+
+    The increase is the predicted one, of weights and activations.
 
     An exact 0/1 program (HAWQ-V3, Yao et al. 2021, eq. 8, with activations too). Tensors that share a grid or
     are added to each other have the same width, and so has a weight in all its calls.
@@ -149,7 +159,9 @@ def budget(
     try:
         chosen, found = program.solve(limits)
     except BudgetError as error:
-        raise BudgetError(f"{error}{_in_float(problem)}") from error
+        share = 1 - _at_eight(problem).quantized_weights
+        floating = f"; {100 * share:.2g} % of the weights stay in float, which counts 32 bits" if share else ""
+        raise BudgetError(f"{error}{floating}") from error
     base = Counter([*chosen.weights.values(), *chosen.grids.values()]).most_common(1)[0][0]
     spent = [f"{limit.name} {found.costs[limit.name]:.4g} of {limit.most:.4g}" for limit in limits]
     why = "least total increase within the budget"
@@ -164,7 +176,9 @@ def pareto(
     latency: str | Path | None = None,
     points: int = 40,
 ) -> pd.DataFrame:
-    """Return the least predicted increase for every budget, from the least possible to where more buys nothing.
+    """Return the least predicted increase for every budget.
+
+    From the least possible to where more buys nothing.
 
     Args:
         problem: the ranked network.
@@ -202,9 +216,3 @@ def _at_eight(problem: Problem) -> PolicyCost:
     placement = problem.placement
     eight = Bits.of(placement, [8] * len(decisions(placement)))
     return costs(problem.graph, placement, eight, other_parameters=problem.other_parameters)
-
-
-def _in_float(problem: Problem) -> str:
-    """Return what makes a budget hard to keep: the share of the weights that stay in float."""
-    share = 1 - _at_eight(problem).quantized_weights
-    return f"; {100 * share:.2g} % of the weights stay in float, which counts 32 bits" if share else ""

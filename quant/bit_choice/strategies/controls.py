@@ -1,4 +1,7 @@
-"""What a policy should be compared with: the same bits everywhere, and many bits where they matter least."""
+"""Make the policies that others should be compared with.
+
+The same bits everywhere, and many bits where they matter least.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def uniform(problem: Problem, *, base_bits: int = 8) -> BitChoice:
 def middle(
     problem: Problem, *, high_bits: int = 10, base_bits: int = 8, budget_bops: float | None = None
 ) -> BitChoice:
-    """Give the kernels nearest to the middle of each sub-network ``high_bits``, as many as the BOPs allow.
+    """Give the kernels in the middle of each sub-network ``high_bits``.
+
+    The nearest to the middle first, as many as the BOPs allow.
 
     A control for ``sensitive-ends`` at the same cost.
 

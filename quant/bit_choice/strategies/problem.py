@@ -88,7 +88,10 @@ class Problem:
 
     @cached_property
     def other_parameters(self) -> int:
-        """How many parameters the graph does not know of: in older rankings all that are no layer's weight."""
+        """How many parameters the graph does not know of.
+
+        In older rankings all that are no layer's weight.
+        """
         if self.graph.stored is not None:
             return 0
         known = {node.weight: node.weight_numel for node in self.graph.nodes.values() if node.weight is not None}
@@ -96,7 +99,10 @@ class Problem:
         return max(0, total - sum(known.values()))
 
     def increase(self, kernel: Kernel, bits: int) -> float:
-        """Return the predicted increase if one kernel, its weight and its tensor, had so many bits."""
+        """Predict the increase if one kernel had so many bits.
+
+        Its weight and its tensor together.
+        """
         place = self.predicted.at(bits)
         of_weight = 0.0 if kernel.weight is None else float(self.predicted.weights[kernel.weight][place])
         return of_weight + (0.0 if kernel.grid is None else float(self.predicted.grids[kernel.grid][place]))
@@ -127,7 +133,10 @@ class BitChoice:
         return {name: self.weights.get(name, self.base_bits) for name in placement.weights}
 
     def all_grids(self, placement: QuantizerPlacement) -> dict[str, int]:
-        """Return the bits of every grid; what an addition ties together has the most bits of them all."""
+        """Return the bits of every grid.
+
+        What an addition ties together has the most bits of them all.
+        """
         bits = {name: self.grids.get(name, self.base_bits) for name in placement.grids}
         for group in placement.tied:
             bits.update(dict.fromkeys(group, max(bits[name] for name in group)))

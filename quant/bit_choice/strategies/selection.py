@@ -1,4 +1,7 @@
-"""More bits for the most sensitive kernels: so many of them, or all above a threshold."""
+"""Give the most sensitive kernels more bits.
+
+So many of them, or all above a threshold.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ def threshold(
 
 
 def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> BitChoice:
-    """Return the choice that gives the ``chosen`` kernels (name: reason) ``high_bits`` and all else ``base_bits``."""
+    """Give the ``chosen`` kernels ``high_bits`` and all else ``base_bits``.
+
+    ``chosen`` holds a reason for each name.
+    """
     for bits in (base_bits, high_bits):
         problem.predicted.at(bits)
     if high_bits < base_bits:

@@ -1,4 +1,7 @@
-"""More bits at both ends of every sub-network, as far inward as the predicted increase stays high."""
+"""Give both ends of every sub-network more bits.
+
+As far inward as the predicted increase stays high.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8,
 
 
 def _ends(problem: Problem) -> Iterator[tuple[str, _Neighbors, str, Collection[str]]]:
-    """Yield each end's kernel, the way inward from it, what to call it, and the layers of its sub-network."""
+    """Yield each end's kernel, and the way inward from it.
+
+    Also what to call the end, and the layers of its sub-network.
+    """
     kernels = problem.kernels
     sources = {name: kernel.sources for name, kernel in kernels.by_name.items()}
     for part in problem.sub_networks:
@@ -56,7 +62,10 @@ def _ends(problem: Problem) -> Iterator[tuple[str, _Neighbors, str, Collection[s
 def _inward(
     end: str, neighbors: _Neighbors, inside: Collection[str], increases: Mapping[str, float], falloff: float
 ) -> dict[str, int]:
-    """Return the kernels from ``end`` inward whose increase is high, and how many kernels away they are."""
+    """Return the kernels from ``end`` inward whose increase is high.
+
+    And how many kernels away they are.
+    """
     usual = fmean(increases.values())
     found = {end: 0}
     waiting = [(end, increases[end])]

@@ -1,4 +1,7 @@
-"""One model on its way through MQBench: what it inserts is found by layer, and set as the policy says."""
+"""Take one model through MQBench.
+
+What it inserts is found by layer, and set as the policy says.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ class Execution:
         self.warnings: list[str] = []
 
     def run(self, *, freeze_bn: bool) -> fx.GraphModule:
-        """Return a copy of the model with fake-quantizers as the policy has them, not calibrated yet."""
+        """Return a copy of the model with the policy's fake-quantizers.
+
+        Not calibrated yet.
+        """
         with self._library.quiet():
             module, _ = self._prepared((), freeze_bn)
             module, parameters = self._prepared(self._readers_of_missing(module), freeze_bn)
@@ -110,7 +116,10 @@ class Execution:
         return module
 
     def _prepared(self, names: tuple[str, ...], freeze_bn: bool) -> tuple[fx.GraphModule, dict[int, str]]:
-        """Let MQBench work on a copy; return what it made, and its parameters' names in the model by identity."""
+        """Let MQBench work on a copy, and return what it made.
+
+        And its parameters' names in the model by identity.
+        """
         taken = copy_network(self._model).train()  # in eval mode it would fold batch norms for good
         config = {
             "extra_qconfig_dict": copy.deepcopy(_REPLACED_LATER),
@@ -134,21 +143,30 @@ class Execution:
         return layers_of(module, self._graph, self._paths)
 
     def _readers_of_missing(self, module: fx.GraphModule) -> tuple[str, ...]:
-        """Return the nodes whose inputs MQBench has to be told to quantize: the network's input is often one."""
+        """Return the nodes whose inputs MQBench has to be told to quantize.
+
+        The network's input is often one.
+        """
         layers = self._layers(module)
         found = {behind.layer for behind in quantizers_behind(module, layers, self._library.base)}
         readers = [reader_of(layer, layers) for layer in self._placement.activations if layer not in found]
         return tuple(reader for reader in readers if reader)
 
     def _setting(self, layer: str | None) -> Setting | None:
-        """Return what the policy says about a layer's tensor; within a kernel, about the kernel's result."""
+        """Return what the policy says about a layer's tensor.
+
+        Within a kernel, about the kernel's result.
+        """
         if layer is None:
             return None
         grid = self._placement.grid_of[layer] or self._placement.grid_of[self._placement.fused.get(layer, layer)]
         return None if grid is None else self._resolution.activations[grid]
 
     def _set_activations(self, module: fx.GraphModule) -> None:
-        """Give each activation's fake-quantizer its settings; take those out that the policy does not want."""
+        """Give each activation's fake-quantizer its settings.
+
+        Take those out that the policy does not want.
+        """
         layers = self._layers(module)
         for behind in quantizers_behind(module, layers, self._library.base):
             setting = self._setting(behind.layer)
@@ -172,7 +190,10 @@ class Execution:
         return f"the policy asks for it, but MQBench ({self._platform_name}) puts no quantizer there"
 
     def _set_weights(self, module: fx.GraphModule, parameters: Mapping[int, str]) -> None:
-        """Give each weight's fake-quantizer its settings; calls and modules that share a weight share it."""
+        """Give each weight's fake-quantizer its settings.
+
+        Calls and modules that share a weight share it.
+        """
         made: dict[tuple[str, int], tuple[str, nn.Module]] = {}
         layers = self._layers(module)
         for node in [node for node in module.graph.nodes if node.op == "call_module"]:
@@ -197,7 +218,7 @@ class Execution:
 
 
 def _left_out(model: nn.Module, one: Batch) -> dict[str, Any]:
-    """Return the arguments of ``forward`` that the data does not hold, with their defaults."""
+    """Return the arguments of ``forward`` that the data lacks, with defaults."""
     given = inspect.signature(model.forward).bind(*one.args, **one.kwargs).arguments
     parameters = inspect.signature(model.forward).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}

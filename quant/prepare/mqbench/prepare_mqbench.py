@@ -39,7 +39,9 @@ def prepare_mqbench(
     num_samples: int = CALIBRATION_SAMPLES,
     batch_size: int = 1,
 ) -> fx.GraphModule:
-    """Return a calibrated copy of ``model`` with MQBench's fake-quantizers, set as ``policy`` says.
+    """Return a calibrated copy of ``model`` with MQBench's fake-quantizers.
+
+    Set as ``policy`` says.
 
     Args:
         model: any network that torch.fx can trace; untouched.
@@ -74,7 +76,9 @@ def prepare_mqbench(
 
 
 def calibrate(library: Library, module: fx.GraphModule, feed: Feed) -> None:
-    """Show data to MQBench's observers with quantization off, then switch quantization on.
+    """Calibrate MQBench's observers on data, then switch quantization on.
+
+    They are shown the data with quantization off.
 
     Args:
         library: MQBench.
@@ -113,5 +117,8 @@ def describe(prepared: fx.GraphModule) -> pd.DataFrame:
 
 
 def unquantized(prepared: fx.GraphModule) -> dict[str, str]:
-    """Return the tensors that stay as they are, and why; among them what MQBench cannot quantize."""
+    """Return the tensors that stay as they are, and why.
+
+    Among them what MQBench cannot quantize.
+    """
     return dict(prepared.meta[META]["unquantized"])

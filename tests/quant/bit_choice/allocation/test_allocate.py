@@ -7,8 +7,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hessrank.errors import HessrankError, OptionError
 from hessrank.quant.bit_choice.allocation.allocate import BudgetError, Limit, PairCost, allocate, least_possible
