@@ -9,7 +9,7 @@ from typing import Any
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.distill.study.file import OwnKeys, Study
 from hessrank.errors import HessrankError
-from hessrank.quant.bit_choice.allocation.costs import PolicyCost
+from hessrank.quant.bit_choice.allocation.policy_cost import PolicyCost
 from hessrank.quant.bit_choice.make_policy import DEFAULT_COEFFICIENT, make_policy
 from hessrank.quant.bit_choice.strategies import Problem, choose_hints
 from hessrank.quant.bit_choice.summary import summarize

@@ -26,7 +26,7 @@ from hessrank.distill.training.outputs.result import RESULT
 from hessrank.distill.training.outputs.run_folder import writing_folder
 from hessrank.errors import HessrankError, OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole
-from hessrank.quant.bit_choice.allocation.costs import PolicyCost
+from hessrank.quant.bit_choice.allocation.policy_cost import PolicyCost
 from hessrank.quant.policy import Policy
 from hessrank.terminal import say
 

@@ -14,10 +14,10 @@ from rich.table import Table
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.result.tables import plain_table, printed
 from hessrank.errors import HessrankError, OptionError
-from hessrank.quant.bit_choice.allocation.costs import Bits, PolicyCost, decisions
+from hessrank.quant.bit_choice.allocation.policy_cost import Bits, PolicyCost, decisions
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.bit_choice.strategies.budget import DEFAULT_BITS, WidthProgram
-from hessrank.quant.bit_choice.summary import cost_of, settled
+from hessrank.quant.bit_choice.summary import cost_of, settle_bits
 from hessrank.quant.policy import Policy
 from hessrank.sizes import size_text
 from hessrank.terminal import plain_text
@@ -115,7 +115,7 @@ def compare_policies(policy: Policy, ranking: Ranking) -> Alternatives:
     Example:
         >>> print(compare_policies(make_policy(ranking), ranking))  # doctest: +SKIP
     """
-    problem, bits = settled(policy, ranking)
+    problem, bits = settle_bits(policy, ranking)
     bops = cost_of(problem, bits).bops
     attempts: dict[str, Callable[[], Bits]] = {
         f"uniform {_UNIFORM}": lambda: _uniform(problem, _UNIFORM, bits),

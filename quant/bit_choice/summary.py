@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.result.tables import listed
-from hessrank.quant.bit_choice.allocation.costs import Bits, PolicyCost, costs
+from hessrank.quant.bit_choice.allocation.policy_cost import Bits, PolicyCost, count_costs
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.scheme import FLOAT_BITS
@@ -87,7 +88,7 @@ def summarize(policy: Policy, ranking: Ranking) -> PolicySummary:
         PolicyError: the policy is for another network.
         OptionError: it has bits that the ranking does not predict.
     """
-    problem, bits = settled(policy, ranking)
+    problem, bits = settle_bits(policy, ranking)
     floating = Bits(dict.fromkeys(bits.weights, FLOAT_BITS), dict.fromkeys(bits.grids, FLOAT_BITS))
     return PolicySummary(
         cost_of(problem, bits),
@@ -99,7 +100,7 @@ def summarize(policy: Policy, ranking: Ranking) -> PolicySummary:
     )
 
 
-def settled(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
+def settle_bits(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
     """Return a ranked network as a policy quantizes it, and the policy's bits.
 
     Raises:
@@ -119,7 +120,8 @@ def settled(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
 
 def cost_of(problem: Problem, bits: Bits) -> PolicyCost:
     """Return what bits cost a ranked network."""
-    return costs(problem.graph, problem.placement, bits, other_parameters=problem.other_parameters)
+    return count_costs(problem.graph, problem.placement, bits, other_parameters=problem.other_parameters)
 
 
-__getattr__ = renamed_names(__name__, globals(), Summary="PolicySummary")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Summary="PolicySummary")

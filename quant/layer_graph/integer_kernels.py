@@ -14,7 +14,7 @@ from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 
 
 @dataclass(frozen=True)
-class Kernel:
+class IntegerKernel:
     """What an integer kernel computes in one go.
 
     A convolution with its batch norm and activation, an addition, an input.
@@ -35,7 +35,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Kernels:
+class IntegerKernels:
     """All kernels of a network by name, in the order of execution.
 
     Attributes:
@@ -43,11 +43,11 @@ class Kernels:
         readers: names of the kernels that read each kernel.
     """
 
-    by_name: Mapping[str, Kernel]
+    by_name: Mapping[str, IntegerKernel]
     readers: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, graph: Graph, placement: QuantizerPlacement) -> Kernels:
+    def of(cls, graph: Graph, placement: QuantizerPlacement) -> IntegerKernels:
         """Find the kernels of a network."""
         last = {name: placement.fused.get(name, name) for name in graph.nodes}
         layers: dict[str, list[str]] = {}
@@ -61,7 +61,7 @@ class Kernels:
             reads = dict.fromkeys(maker for m in members for i in graph[m].inputs for maker in made_by[i])
             weight = next((weight_of[m] for m in members if m in weight_of), None)
             sources = tuple(source for source in reads if source != name)
-            kernels[name] = Kernel(name, tuple(members), weight, placement.grid_of[name], sources)
+            kernels[name] = IntegerKernel(name, tuple(members), weight, placement.grid_of[name], sources)
         readers: dict[str, list[str]] = {name: [] for name in kernels}
         for kernel in kernels.values():
             for source in kernel.sources:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hessrank.quant.layer_graph.graph import Graph, Node
 from hessrank.quant.layer_graph.layer_kinds import (
@@ -245,7 +246,7 @@ def _in_float(
     }
 
 
-def folded_norms(graph: Graph, placement: QuantizerPlacement) -> dict[str, str]:
+def find_folded_norms(graph: Graph, placement: QuantizerPlacement) -> dict[str, str]:
     """Return the batch norms that preparing folds into a weight.
 
     With the layers of the weights.
@@ -284,4 +285,11 @@ class _Sets:
             self._parent[self.root(other)] = self.root(roots[0])
 
 
-__getattr__ = renamed_names(__name__, globals(), Points="QuantizerPlacement", quantization_points="place_quantizers")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(
+        __name__,
+        globals(),
+        Points="QuantizerPlacement",
+        quantization_points="place_quantizers",
+        folded_norms="find_folded_norms",
+    )

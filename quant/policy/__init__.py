@@ -1,5 +1,7 @@
 """The policy file: reading, writing, what it means for a network."""
 
+from typing import TYPE_CHECKING
+
 from hessrank.quant.policy.check import Finding, check, require
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.model import INPUT_LAYER, Policy
@@ -26,4 +28,5 @@ __all__ = [
     "resolve",
 ]
 
-__getattr__ = renamed_names(__name__, globals(), policy_points="place_policy_quantizers")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), policy_points="place_policy_quantizers")

@@ -15,7 +15,7 @@ from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.policy.errors import PolicyError, no_such
 from hessrank.quant.policy.model import INPUT_LAYER, Part, Policy
 from hessrank.quant.policy.positions import FilePosition
-from hessrank.quant.policy.resolution import Resolution, claims, modules_around, place_policy_quantizers, settle
+from hessrank.quant.policy.resolution import Resolution, find_claims, modules_around, place_policy_quantizers, settle
 from hessrank.quant.policy.sections import LayerBits
 
 
@@ -131,7 +131,7 @@ def _idle_activations(
     policy: Policy, graph: Graph, placement: QuantizerPlacement, resolution: Resolution
 ) -> Iterator[Finding]:
     claimed: dict[str, list[str]] = {}
-    for layer, entry in claims(policy, graph).items():
+    for layer, entry in find_claims(policy, graph).items():
         claimed.setdefault(entry, []).append(layer)
     for entry, bits in policy.layers.items():
         if isinstance(bits, LayerBits) and bits.weight is None and bits.activation is None:

@@ -63,11 +63,11 @@ def modules_around(layer: str) -> Iterable[str]:
 
 def place_policy_quantizers(policy: Policy, graph: Graph) -> QuantizerPlacement:
     """Return where the quantizers of a policy belong."""
-    named = claims(policy, graph)
+    named = find_claims(policy, graph)
     return place_quantizers(graph, named=named, excluded=excluded_layers(policy, graph))
 
 
-def claims(policy: Policy, graph: Graph) -> dict[str, str]:
+def find_claims(policy: Policy, graph: Graph) -> dict[str, str]:
     """Return the layers whose activation the policy names, with the entry that does.
 
     ``input_layer`` names every input that has no entry of its own. Should a layer bear that name, an entry with
@@ -144,7 +144,7 @@ def _activations(
 ) -> dict[str, _Choice]:
     named, default = policy.named_activations, policy.activation_scheme()
     claimed: dict[str, list[_Claim]] = {}
-    for layer, entry in claims(policy, graph).items():
+    for layer, entry in find_claims(policy, graph).items():
         grid = placement.grid_of[layer]
         if grid is not None:
             claimed.setdefault(grid, []).append(_Claim(layer, entry, named[entry]))

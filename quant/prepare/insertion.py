@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hessrank.network.weights import channel_axis
-from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, folded_norms
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, find_folded_norms
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.inplace import is_written_to
 from hessrank.quant.prepare.model import Inserted
@@ -31,7 +31,7 @@ class Insertion:
         """Plan to quantize ``traced`` at ``placement`` as ``resolution`` says."""
         self._module, self._graph, self._nodes = traced.module, traced.graph, dict(traced.nodes)
         self._placement, self._resolution = placement, resolution
-        self._folded = folded_norms(traced.graph, placement)
+        self._folded = find_folded_norms(traced.graph, placement)
         self._activation_nodes: dict[str, fx.Node] = {}
         self.inserted: list[Inserted] = []
         self.unquantized = {f"activation of {name}": why for name, why in placement.unquantized.items()}

@@ -52,10 +52,10 @@ def range_to_grid(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tensor, Te
         zero_point = torch.zeros_like(scale)
     else:
         scale, zero_point = affine_grid(low, high, scheme.quant_max)
-    return snapped(scale, scheme), zero_point.to(torch.int32)
+    return snap_scale(scale, scheme), zero_point.to(torch.int32)
 
 
-def snapped(scale: Tensor, scheme: Scheme) -> Tensor:
+def snap_scale(scale: Tensor, scheme: Scheme) -> Tensor:
     """Return a scale as the scheme allows it.
 
     Under ``pot_scale`` the nearest power of two (of the logarithm).

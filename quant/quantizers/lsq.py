@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hessrank.affine_grid import TINY
 from hessrank.quant.quantizers.base import Quantizer
-from hessrank.quant.quantizers.grids import snapped
+from hessrank.quant.quantizers.grids import snap_scale
 from hessrank.quant.quantizers.rounding import round_to_grid
 from hessrank.quant.registries import QUANTIZERS
 from hessrank.quant.scheme import Scheme
@@ -43,7 +43,7 @@ class LSQ(Quantizer):
     def current(self) -> tuple[Tensor, Tensor]:
         """Return the learned scale and the calibrated zero point."""
         scale = (self.scale * self.log_gain.exp()).clamp(min=TINY)
-        return snapped(scale, self.scheme), self.zero_point
+        return snap_scale(scale, self.scheme), self.zero_point
 
     def fake_quantize(self, x: Tensor) -> Tensor:
         """Return ``x`` on the learned grid."""

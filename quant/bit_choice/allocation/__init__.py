@@ -3,6 +3,8 @@
 An integer program on plain arrays, what bits cost, and the frontier.
 """
 
+from typing import TYPE_CHECKING
+
 from hessrank.quant.bit_choice.allocation.allocate import (
     Allocation,
     BudgetError,
@@ -11,8 +13,8 @@ from hessrank.quant.bit_choice.allocation.allocate import (
     allocate,
     least_possible,
 )
-from hessrank.quant.bit_choice.allocation.costs import Bits, PolicyCost, costs
 from hessrank.quant.bit_choice.allocation.pareto import plot_frontier
+from hessrank.quant.bit_choice.allocation.policy_cost import Bits, PolicyCost, count_costs
 from hessrank.renamed import renamed_names
 
 __all__ = [
@@ -23,9 +25,10 @@ __all__ = [
     "PairCost",
     "PolicyCost",
     "allocate",
-    "costs",
+    "count_costs",
     "least_possible",
     "plot_frontier",
 ]
 
-__getattr__ = renamed_names(__name__, globals(), Costs="PolicyCost")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Costs="PolicyCost", costs="count_costs")

@@ -18,7 +18,7 @@ import numpy as np
 from hessrank.errors import OptionError, nearest_first
 from hessrank.files.paths import readable_file
 from hessrank.quant.bit_choice.allocation.allocate import Limit, PairCost
-from hessrank.quant.bit_choice.allocation.costs import Product, decisions, products
+from hessrank.quant.bit_choice.allocation.policy_cost import Product, decisions, products
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.scheme import FLOAT_BITS, MAX_BITS, MIN_BITS

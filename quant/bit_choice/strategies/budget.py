@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from hessrank.bounds import number
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.allocation.allocate import Allocation, BudgetError, Limit, allocate
-from hessrank.quant.bit_choice.allocation.costs import (
+from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
+from hessrank.quant.bit_choice.allocation.pareto import frontier
+from hessrank.quant.bit_choice.allocation.policy_cost import (
     Bits,
     PolicyCost,
     bops_limit,
-    costs,
+    count_costs,
     decisions,
     mean_bits_limits,
     size_limit,
     ties,
 )
-from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
-from hessrank.quant.bit_choice.allocation.pareto import frontier
 from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
 from hessrank.quant.registries import STRATEGIES
 
@@ -215,4 +215,4 @@ def pareto(
 def _at_eight(problem: Problem) -> PolicyCost:
     placement = problem.placement
     eight = Bits.of(placement, [8] * len(decisions(placement)))
-    return costs(problem.graph, placement, eight, other_parameters=problem.other_parameters)
+    return count_costs(problem.graph, placement, eight, other_parameters=problem.other_parameters)

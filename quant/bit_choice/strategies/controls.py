@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hessrank.bounds import number
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.allocation import Bits, costs
+from hessrank.quant.bit_choice.allocation import Bits, count_costs
 from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
 from hessrank.quant.registries import STRATEGIES
 
@@ -49,7 +49,9 @@ def middle(
     placement = problem.placement
 
     def bops(choice: BitChoice) -> float:
-        return costs(problem.graph, placement, Bits(choice.all_weights(placement), choice.all_grids(placement))).bops
+        return count_costs(
+            problem.graph, placement, Bits(choice.all_weights(placement), choice.all_grids(placement))
+        ).bops
 
     choice: BitChoice = uniform(problem, base_bits=base_bits)
     if bops(choice) > budget_bops:

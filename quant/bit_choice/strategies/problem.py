@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from hessrank.errors import ModelError, OptionError
 from hessrank.network.sub_networks import SubNetwork, sub_networks
 from hessrank.quant.bit_choice.predicted_increase import Predicted, predict
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.integer_kernels import Kernel, Kernels
+from hessrank.quant.layer_graph.integer_kernels import IntegerKernel, IntegerKernels
 from hessrank.quant.layer_graph.layer_kinds import is_join, passes_grid_on
 from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, place_quantizers
 from hessrank.renamed import renamed_names, warn_renamed
@@ -70,9 +70,9 @@ class Problem:
         return predict(self.ranking, self.graph, self.placement)
 
     @cached_property
-    def kernels(self) -> Kernels:
+    def kernels(self) -> IntegerKernels:
         """The units that a strategy chooses among."""
-        return Kernels.of(self.graph, self.placement)
+        return IntegerKernels.of(self.graph, self.placement)
 
     @cached_property
     def sub_networks(self) -> list[SubNetwork]:
@@ -98,7 +98,7 @@ class Problem:
         total = int(self.ranking.info.get("model", {}).get("parameters", 0))
         return max(0, total - sum(known.values()))
 
-    def increase(self, kernel: Kernel, bits: int) -> float:
+    def increase(self, kernel: IntegerKernel, bits: int) -> float:
         """Predict the increase if one kernel had so many bits.
 
         Its weight and its tensor together.
@@ -150,5 +150,5 @@ class BitChoice:
 Strategy = Callable[..., BitChoice]
 """Decides bits: takes a :class:`Problem` and its own options as keyword arguments with defaults."""
 
-
-__getattr__ = renamed_names(__name__, globals(), Choice="BitChoice")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Choice="BitChoice")

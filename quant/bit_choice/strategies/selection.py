@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hessrank.bounds import number, whole
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
-from hessrank.quant.layer_graph.integer_kernels import Kernel
+from hessrank.quant.layer_graph.integer_kernels import IntegerKernel
 from hessrank.quant.registries import STRATEGIES
 
 MEASURES = ("increase", "trace", "mean_trace")
@@ -35,7 +35,9 @@ def top_k(
     whole("count", count, least=1)
     values = _measured(problem, by, base_bits)
     ordered = sorted(values, key=lambda name: -values[name])[:count]
-    return raised(problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits)
+    return raise_kernels(
+        problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits
+    )
 
 
 @STRATEGIES.register("threshold")
@@ -60,10 +62,10 @@ def threshold(
         raise OptionError(f"threshold needs --above; by {by} the kernels reach up to {top:.3g}")
     number("above", above)
     chosen = {name: f"{by} {value:.2g} > {above:g}" for name, value in values.items() if value > above}
-    return raised(problem, chosen, high_bits, base_bits)
+    return raise_kernels(problem, chosen, high_bits, base_bits)
 
 
-def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> BitChoice:
+def raise_kernels(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> BitChoice:
     """Give the ``chosen`` kernels ``high_bits`` and all else ``base_bits``.
 
     ``chosen`` holds a reason for each name.
@@ -80,7 +82,7 @@ def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bit
 
 
 def _measured(problem: Problem, by: str, base_bits: int) -> dict[str, float]:
-    def measure(kernel: Kernel) -> float:
+    def measure(kernel: IntegerKernel) -> float:
         if by == "increase":
             return problem.increase(kernel, base_bits)
         return float(problem.rows[kernel.name][by])

@@ -11,7 +11,7 @@ from statistics import fmean
 from hessrank.bounds import number
 from hessrank.errors import OptionError
 from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
-from hessrank.quant.bit_choice.strategies.selection import raised
+from hessrank.quant.bit_choice.strategies.selection import raise_kernels
 from hessrank.quant.registries import STRATEGIES
 
 _Neighbors = Mapping[str, tuple[str, ...]]
@@ -43,7 +43,7 @@ def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8,
         for name, distance in _inward(end, neighbors, inside, increases, falloff).items():
             reason = (distance, f"kernel {distance + 1} from the {where}")
             found[name] = min(reason, found.get(name, reason))
-    return raised(problem, {name: reason for name, (_, reason) in found.items()}, high_bits, base_bits)
+    return raise_kernels(problem, {name: reason for name, (_, reason) in found.items()}, high_bits, base_bits)
 
 
 def _ends(problem: Problem) -> Iterator[tuple[str, _Neighbors, str, Collection[str]]]:

@@ -76,7 +76,7 @@ def _has_pairs(module: nn.Module) -> bool:
 def _weight_rows(module: nn.Module, weight: Tensor) -> Tensor:
     """Return integers as (groups, channels of each, pairs, 2).
 
-    Kernel positions outside, input channels inside.
+    Positions in the window outside, input channels inside.
     """
     groups = module.groups if isinstance(module, _ConvNd) else 1
     rows = weight.movedim(1, -1).flatten(1).float()

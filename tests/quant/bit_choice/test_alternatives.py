@@ -12,10 +12,10 @@ import hessrank
 from hessrank import Policy, Ranking, compare_policies, make_policy, summarize
 from hessrank.errors import OptionError
 from hessrank.quant.bit_choice.allocation import Bits
-from hessrank.quant.bit_choice.allocation.costs import decisions, ties
+from hessrank.quant.bit_choice.allocation.policy_cost import decisions, ties
 from hessrank.quant.bit_choice.alternatives import _widest
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.bit_choice.summary import cost_of, settled
+from hessrank.quant.bit_choice.summary import cost_of, settle_bits
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.policy import PolicyError
 
@@ -106,7 +106,7 @@ def test_where_no_uniform_width_is_within_the_bops_the_least_possible_is_told() 
     assert least is not None
     four = compare_policies(make_policy(ranking, "uniform", base_bits=4), ranking).rows[0].costs
     assert four is not None
-    problem, bits = settled(make_policy(narrow, "uniform", base_bits=4), narrow)
+    problem, bits = settle_bits(make_policy(narrow, "uniform", base_bits=4), narrow)
     with pytest.raises(OptionError, match=rf"4 bits everywhere, the fewest that .* take {four.bops:.4g} BOPs"):
         _widest(problem, least.bops, bits)
 

@@ -20,9 +20,9 @@ from hessrank.analysis.rank import rank
 from hessrank.cli.check import _coverage
 from hessrank.data.batch import Batch, as_samples
 from hessrank.network.sample_batches import Feed
-from hessrank.quant.bit_choice.summary import settled, summarize
+from hessrank.quant.bit_choice.summary import settle_bits, summarize
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL, folded_norms, place_quantizers
+from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL, find_folded_norms, place_quantizers
 from hessrank.quant.policy import Policy, place_policy_quantizers
 from hessrank.quant.prepare import QuantizedModel, graph_of, prepare
 
@@ -163,7 +163,7 @@ def test_ranking_and_preparing_agree_on_what_is_quantized_where(name: str) -> No
 def test_what_a_policy_counts_is_what_is_prepared_and_what_check_lists(name: str) -> None:
     model, data = build(name)
     ranking, ours = rank(model, data, max_probes=1, bits=4), prepared(name)
-    problem, bits = settled(policy(4), ranking)
+    problem, bits = settle_bits(policy(4), ranking)
     modules = dict(ours.named_modules())
     weights = {id(module.weight) for _, module in ours.quantized_weights()}
     counted = [problem.graph[layers[0]] for layers in problem.placement.weights.values()]
@@ -184,7 +184,7 @@ def test_what_a_policy_counts_is_what_is_prepared_and_what_check_lists(name: str
     norms = sum(isinstance(module, _BatchNorm) for module in model.modules())
     folded = [m for _, m in ours.quantized_weights() if m.batch_norm is not None]
     left = sum(isinstance(module, _BatchNorm) for module in modules.values()) - len(folded)
-    assert len(folded_norms(problem.graph, problem.placement)) == len(folded) == norms - left
+    assert len(find_folded_norms(problem.graph, problem.placement)) == len(folded) == norms - left
 
 
 @pytest.mark.parametrize("name", ALL)

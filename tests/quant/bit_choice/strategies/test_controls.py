@@ -8,7 +8,7 @@ import pytest
 from helpers.hand_graphs import U_NET, ranking_of
 
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.allocation import Bits, costs
+from hessrank.quant.bit_choice.allocation import Bits, count_costs
 from hessrank.quant.bit_choice.strategies import BitChoice, Problem
 from hessrank.quant.bit_choice.strategies.controls import middle, uniform
 from hessrank.quant.layer_graph.graph import Graph
@@ -21,7 +21,9 @@ PROBLEM = Problem.of(
 
 def bops(choice: BitChoice) -> float:
     placement = PROBLEM.placement
-    return costs(PROBLEM.graph, placement, Bits(choice.all_weights(placement), choice.all_grids(placement))).bops
+    return count_costs(
+        PROBLEM.graph, placement, Bits(choice.all_weights(placement), choice.all_grids(placement))
+    ).bops
 
 
 def test_uniform_is_uniform() -> None:

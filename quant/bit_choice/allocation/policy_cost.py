@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hessrank.quant.bit_choice.allocation.allocate import Limit, PairCost
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, folded_norms
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, find_folded_norms
 from hessrank.quant.scheme import FLOAT_BITS, stored_bits
 from hessrank.renamed import renamed_names
 
@@ -133,7 +134,7 @@ def products(graph: Graph, placement: QuantizerPlacement) -> list[Product]:
     return found
 
 
-def costs(graph: Graph, placement: QuantizerPlacement, bits: Bits, *, other_parameters: int = 0) -> PolicyCost:
+def count_costs(graph: Graph, placement: QuantizerPlacement, bits: Bits, *, other_parameters: int = 0) -> PolicyCost:
     """Return what a choice of bits costs.
 
     Args:
@@ -263,7 +264,7 @@ def _stored_float(graph: Graph, placement: QuantizerPlacement) -> int:
     known = {node.weight: node.weight_numel for node in graph.nodes.values() if node.weight is not None}
     bits = FLOAT_BITS * sum(numel for name, numel in known.items() if name not in placement.weights)
     stored = dict(graph.stored or {})
-    for norm, layer in folded_norms(graph, placement).items():
+    for norm, layer in find_folded_norms(graph, placement).items():
         for name in graph[norm].reads:
             stored.pop(name, None)
         if not graph[layer].reads:  # it gets a bias
@@ -290,4 +291,5 @@ def _grid_elements(graph: Graph, placement: QuantizerPlacement) -> NDArray[np.in
     return np.array(list(of.values()), dtype=np.int64)
 
 
-__getattr__ = renamed_names(__name__, globals(), Costs="PolicyCost")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Costs="PolicyCost", costs="count_costs")

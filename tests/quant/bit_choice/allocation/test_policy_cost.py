@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.allocation.costs import (
+from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
+from hessrank.quant.bit_choice.allocation.policy_cost import (
     Bits,
     bops_limit,
-    costs,
+    count_costs,
     decisions,
     mean_bits_limits,
     products,
     size_limit,
     ties,
 )
-from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
 from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, folded_norms, place_quantizers
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, find_folded_norms, place_quantizers
 
 WIDTHS = [2, 4, 8, 16]
 
@@ -52,7 +52,7 @@ def test_the_costs_of_a_small_network_are_those_worked_out_by_hand() -> None:
         {"conv.weight": 4, "fc.weight": 10},
         {"x": 10, "relu": 6, "conv_dup1": 6, "add": 8, "matmul": 5, "square": 3, "fc": 16},
     )
-    found = costs(graph, placement, bits, other_parameters=11)
+    found = count_costs(graph, placement, bits, other_parameters=11)
     assert found.size_mib == (50 * 4 / 8 + 30 * 16 / 8 + 11 * 4) / 2**20  # 10 bits are stored in 16
     assert found.bops == 1000 * 4 * 10 + 3000 * 4 * 6 + 700 * 8 * 10 + 90 * 5 * 5 + 40 * 10 * 3
     assert found.mean_weight_bits == (50 * 4 + 30 * 10) / 80
@@ -73,7 +73,7 @@ def test_a_weight_takes_the_narrowest_type_that_holds_it_and_a_scale_and_zero_po
     graph = Graph.of(nodes, ["fc"], stored={"fc.bias": 20})
     placement = place_quantizers(graph)
     for one_scale, scales in (((), 5), (("fc.weight",), 1)):
-        found = costs(graph, placement, Bits({"fc.weight": bits}, {}, one_scale))
+        found = count_costs(graph, placement, Bits({"fc.weight": bits}, {}, one_scale))
         own = 0 if bits == 32 else scales * (4 + width / 8)
         graph_itself = 0 if bits == 32 else 2 * 80 + 2 * 480 + 280 + 8 * len("xfc" + "fc.weight")
         assert found.size_mib == (30 * width / 8 + own + 20 + graph_itself) / 2**20
@@ -90,12 +90,12 @@ def test_a_folded_batch_norm_is_gone_from_the_file_and_leaves_a_bias() -> None:
         stored = dict.fromkeys(norm, 24) | dict.fromkeys(bias, 24)
         graph = Graph.of(nodes, ["bn"], stored=stored)
         placement = place_quantizers(graph)
-        assert folded_norms(graph, placement) == {"bn": "conv"}
-        without = costs(graph, placement, Bits({"w": 32}, {})).size_mib  # nothing but float tensors
+        assert find_folded_norms(graph, placement) == {"bn": "conv"}
+        without = count_costs(graph, placement, Bits({"w": 32}, {})).size_mib  # nothing but float tensors
         assert without == (200 + left) / 2**20
         named = place_quantizers(graph, named=["conv"])  # a quantizer between the two
-        assert folded_norms(graph, named) == {}
-        assert costs(graph, named, Bits({"w": 32}, {})).size_mib == (200 + sum(stored.values())) / 2**20
+        assert find_folded_norms(graph, named) == {}
+        assert count_costs(graph, named, Bits({"w": 32}, {})).size_mib == (200 + sum(stored.values())) / 2**20
 
 
 def in_part_float() -> Graph:
@@ -117,7 +117,7 @@ def in_part_float() -> Graph:
 def test_what_stays_in_float_counts_32_bits_everywhere() -> None:
     graph = in_part_float()
     placement = place_quantizers(graph)
-    found = costs(graph, placement, Bits({"conv.weight": 4}, dict.fromkeys(placement.grids, 8)))
+    found = count_costs(graph, placement, Bits({"conv.weight": 4}, dict.fromkeys(placement.grids, 8)))
     floating = 70 * 32 * 8 + 9 * 32 * 8 + 3 * 8 * 32
     assert found.bops == 100 * 4 * 8 + floating + 5 * 8 * 8
     assert found.float_bops == floating / found.bops
@@ -135,7 +135,7 @@ def test_what_stays_in_float_counts_32_bits_everywhere() -> None:
 def test_what_is_excluded_counts_32_bits() -> None:
     graph = network()
     placement = place_quantizers(graph, excluded=["fc", "x"])
-    found = costs(graph, placement, assigned(placement))
+    found = count_costs(graph, placement, assigned(placement))
     assert found.size_mib == (50 + 30 * 4) / 2**20
     assert found.bops == 1000 * 8 * 32 + 3000 * 8 * 8 + 700 * 8 * 32 + 90 * 8 * 8 + 40 * 32 * 8
     assert (found.mean_weight_bits, found.mean_act_bits) == ((50 * 8 + 30 * 32) / 80, 8)
@@ -145,7 +145,7 @@ def test_what_is_excluded_counts_32_bits() -> None:
 def test_a_network_with_nothing_quantized_is_float() -> None:
     graph = network()
     placement = place_quantizers(graph, excluded=list(graph.nodes))
-    found = costs(graph, placement, Bits({}, {}))
+    found = count_costs(graph, placement, Bits({}, {}))
     macs = sum(node.macs for node in graph.nodes.values())
     assert (found.bops, found.mean_weight_bits, found.mean_act_bits) == (macs * 32 * 32, 32, 32)
     assert found.size_mib == 80 * 4 / 2**20
@@ -159,7 +159,9 @@ def test_limits_count_what_costs_says(excluded: list[str], seed: int) -> None:
     graph = network()
     placement = place_quantizers(graph, excluded=excluded)
     choice = np.random.default_rng(seed).integers(0, len(WIDTHS), len(decisions(placement)))
-    told = costs(graph, placement, Bits.of(placement, [WIDTHS[option] for option in choice]), other_parameters=7)
+    told = count_costs(
+        graph, placement, Bits.of(placement, [WIDTHS[option] for option in choice]), other_parameters=7
+    )
     assert size_limit(graph, placement, WIDTHS, other_parameters=7).value(choice) == told.size_mib
     assert bops_limit(graph, placement, WIDTHS).value(choice) == told.bops
     weights, activations = mean_bits_limits(graph, placement, WIDTHS)
