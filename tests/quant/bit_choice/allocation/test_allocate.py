@@ -93,7 +93,7 @@ def test_a_core_gives_what_the_whole_programme_gives(seed: int, monkeypatch: pyt
     assert from_core.increase == pytest.approx(allocate(increase, limits).increase, rel=1e-9)
 
 
-def test_a_tolerance_bounds_the_damage() -> None:
+def test_a_tolerance_bounds_the_increase() -> None:
     increase, limits = chain(100, 0)
     best, rough = allocate(increase, limits).increase, allocate(increase, limits, tolerance=0.01).increase
     assert best <= rough <= 1.01 * best

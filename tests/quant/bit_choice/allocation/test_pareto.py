@@ -42,7 +42,7 @@ def test_a_frontier_runs_from_the_cheapest_to_the_least_increase_and_falls() -> 
     assert (np.diff(frame["damage"]) < 0).all()
 
 
-def test_each_row_holds_the_bits_that_give_its_cost_and_damage() -> None:
+def test_each_row_holds_the_bits_that_give_its_cost_and_increase() -> None:
     increase, cost = small()
     frame = frontier(increase, cost, names=NAMES, widths=WIDTHS, tied=[[2, 3]])
     assert list(frame.columns) == ["bops", "damage", *NAMES]
