@@ -21,7 +21,7 @@ from hessrank import Policy, Ranking, make_policy, prepare, rank, summarize
 from hessrank.analysis.losses import make_loss
 from hessrank.distill.tasks.lowlight import Night, held_out, psnr_8bit
 from hessrank.quant.bit_choice.make_policy import policy_of
-from hessrank.quant.bit_choice.strategies import Choice, Problem
+from hessrank.quant.bit_choice.strategies import BitChoice, Problem
 
 BY_HAND = Path("tests/quant/policy/first_user_run.yaml")
 WIDTHS = (4, 6, 8, 10)
@@ -47,8 +47,8 @@ def random_policies(problem: Problem, count: int, seed: int) -> Iterator[Policy]
         def draw(names: Sequence[str], shares: np.ndarray = shares) -> dict[str, int]:
             return dict(zip(names, rng.choice(WIDTHS, len(names), p=shares).tolist(), strict=True))
 
-        points = problem.points
-        yield policy_of(problem, Choice(8, draw(list(points.weights)), draw(points.grids)))
+        placement = problem.placement
+        yield policy_of(problem, BitChoice(8, draw(list(placement.weights)), draw(placement.grids)))
 
 
 @torch.no_grad()

@@ -156,7 +156,7 @@ quant.strategies quant.bit_choice.strategies
 quant.summary quant.bit_choice.summary
 quant.allocation.allocate quant.bit_choice.allocation.allocate
 quant.allocation.core quant.bit_choice.allocation.core
-quant.allocation.costs quant.bit_choice.allocation.costs
+quant.allocation.costs quant.bit_choice.allocation.policy_cost
 quant.allocation.latency quant.bit_choice.allocation.latency
 quant.allocation.pareto quant.bit_choice.allocation.pareto
 quant.allocation.program quant.bit_choice.allocation.program

@@ -2,7 +2,7 @@
 
 Estimators, losses, architectures and data loaders are all found this way, so whatever the command line
 can name, a user can write in a file of their own. Only what the user types is imported: a name that comes out of a
-file goes to :meth:`Registry.resolve`, which knows what hessrank has and imports nothing.
+file goes to :meth:`Registry.resolve`, which knows what hessrank has and imports nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,15 +25,22 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Things of one sort by name; whoever asks for an unknown name is told the nearest."""
+    """Things of one sort by name; whoever asks for an unknown name is told the nearest.
 
-    def __init__(self, what: str) -> None:
-        """Make an empty registry.
+    Attributes:
+        what: the sort of thing, in the singular, as error messages call it ("estimator").
+    """
+
+    def __init__(self, what: str, modules: Mapping[str, str] | None = None) -> None:
+        """Make a registry.
 
         Args:
-            what: the sort of thing, in the singular, as error messages should call it ("estimator").
+            what: the sort of thing.
+            modules: names of the built-in things, each with the module that registers it. It is imported when the
+                thing is first asked for, so that listing names costs nothing.
         """
         self.what = what
+        self._modules = dict(modules or {})
         self._known: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -46,20 +53,22 @@ class Registry(Generic[T]):
         return store
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
+        return iter({**self._modules, **self._known})
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return name in self._known or name in self._modules
 
     def resolve(self, name: str) -> T:
-        """Return the registered thing called ``name``; nothing is imported, wherever the name comes from.
+        """Return the thing called ``name``; only a built-in one's module is imported, wherever the name comes from.
 
         Raises:
             UnknownNameError: there is no such name.
         """
-        if name in self._known:
-            return self._known[name]
-        raise unknown_name(self.what, name, self._known)
+        if name not in self:
+            raise unknown_name(self.what, name, self)
+        if name not in self._known:
+            importlib.import_module(self._modules[name])
+        return self._known[name]
 
     def resolve_or_import(self, name: str) -> T:
         """Return the thing called ``name``, or the attribute that ``pkg.module:attr`` points at.
@@ -69,7 +78,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: there is no such name, module, file or attribute.
         """
-        if name in self._known or ":" not in name:
+        if name in self or ":" not in name:
             return self.resolve(name)
         thing: T = import_attribute(name, what=self.what)
         return thing

@@ -120,3 +120,9 @@ def size_text(count: float) -> str:
         if count >= unit:
             return f"{count / unit:.{digits}f} {name}"
     return f"{count:.0f} bytes"
+
+
+def joined(names: Iterable[str]) -> str:
+    """Return names as a choice: ``head, middle or tail``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,4 +1,7 @@
-"""How one tensor is quantized, and how a policy writes it: ``10 per_channel_affine``."""
+"""How one tensor is quantized, and how a policy writes it.
+
+As ``10 per_channel_affine``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ WORDS = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per
 
 
 def stored_bits(bits: int) -> int:
-    """Return how many bits a file stores a value of ``bits`` in: the narrowest type that holds it."""
+    """Return how many bits a file stores a value of ``bits`` in.
+
+    Those of the narrowest type that holds it.
+    """
     return next(width for width in STORED_BITS if bits <= width)
 
 
@@ -45,7 +51,10 @@ class Scheme:
 
     @property
     def quant_max(self) -> int:
-        """Largest integer: 2^bits − 1 on an affine grid, 2^(bits−1) − 1 on a symmetric one."""
+        """Largest integer of the grid.
+
+        2^bits − 1 on an affine one, 2^(bits−1) − 1 on a symmetric one.
+        """
         return (1 << (self.bits - 1)) - 1 if self.symmetric else (1 << self.bits) - 1
 
     @property
@@ -58,7 +67,9 @@ class Scheme:
 
     @classmethod
     def parse(cls, text: str | int, default: Scheme) -> Scheme:
-        """Read ``10``, ``10 per_channel_affine`` or ``10 affine``; what is not said is as in ``default``.
+        """Read ``10``, ``10 per_channel_affine`` or ``10 affine``.
+
+        What is not said is as in ``default``.
 
         Raises:
             OptionError: bits out of 2 to 16, or no such grid; the nearest one is named.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hessrank.affine_grid import affine_grid, affine_parameters
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import LayerFacts, sample_norms
 from hessrank.network.layer_names import Layer
@@ -21,22 +22,6 @@ from hessrank.network.network import Network
 from hessrank.network.padding import counted_elements, real_positions
 from hessrank.network.walks.call import Call
 from hessrank.network.weights import channel_axis
-
-
-def affine_parameters(low: float, high: float, bits: int) -> tuple[float, int]:
-    """Return scale and zero point of the unsigned affine grid of ``bits`` bits over [low, high], zero on it.
-
-    Args:
-        low: smallest value; a positive one counts as 0.
-        high: largest value; a negative one counts as 0.
-        bits: 2 to 16; integers run from 0 to 2^bits − 1.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    steps = 2**bits - 1
-    scale = (high - low) / steps
-    if scale < torch.finfo(torch.float32).tiny:
-        return 1.0, 0
-    return scale, min(max(round(-low / scale), 0), steps)
 
 
 def quantize(value: Tensor, low: float, high: float, bits: int) -> Tensor:
@@ -65,9 +50,7 @@ def quantized_weights(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
     others = [d for d in range(weight.ndim) if d != axis]
     low, high = weight.amin(others, keepdim=True).clamp(max=0), weight.amax(others, keepdim=True).clamp(min=0)
     steps = torch.tensor([2.0**b - 1 for b in bits]).to(weight).reshape(-1, *[1] * weight.ndim)
-    scale = ((high - low) / steps).float()
-    scale = torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
-    zero_point = torch.minimum((-low / scale).round(), steps).float()
+    scale, zero_point = affine_grid(low, high, steps)
     rounded = (weight * (1 / scale)).round_()
     return torch.clamp(rounded, -zero_point, steps - zero_point, out=rounded).mul_(scale)
 

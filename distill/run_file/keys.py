@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from hessrank.distill.run_file.settings import Settings
 from hessrank.quant.policy.own_code import code_reference
+from hessrank.quant.registries import POLICY_HOLDERS
 
 
 def _listed(value: object) -> object:
@@ -21,6 +22,7 @@ _PLUGINS = "methods and observers of your own that policies in other files may n
 OwnCodes = Annotated[tuple[OwnCode, ...], BeforeValidator(_listed), Field(strict=False, description=_PLUGINS)]
 
 
+@POLICY_HOLDERS.register("run")
 class RunKeys(Settings):
     """A run file's keys, less those of a policy. Paths are relative to the file; an empty value is the default."""
 

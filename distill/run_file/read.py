@@ -14,7 +14,7 @@ from hessrank.errors import DataError, HessrankError
 from hessrank.quant.policy import Policy
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.own_code import Plugins
-from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.positions import FilePositions
 from hessrank.quant.policy.read import Document, read_document
 from hessrank.quant.policy.validation import refuse_unknown_keys, validated
 
@@ -39,7 +39,7 @@ class RunFile:
     path: Path
     keys: RunKeys
     policy: Policy
-    places: Places
+    places: FilePositions
     given: frozenset[str]
     trusted: bool = False
 

@@ -11,7 +11,7 @@ from hessrank.bounds import MOST_COUNT, MOST_RATE, MOST_SECONDS, MOST_SEED, MOST
 from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import PolicyError
 from hessrank.quant.policy.fields import Keys, Names
-from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.positions import FilePositions
 from hessrank.quant.policy.validation import validated
 
 Positive = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
@@ -70,6 +70,6 @@ class Settings(Keys):
             OptionError: an unknown name, with the nearest, or a value that does not fit.
         """
         try:
-            return validated(cls, given, Places())
+            return validated(cls, given, FilePositions())
         except PolicyError as error:
             raise OptionError(error.problem) from error

@@ -16,7 +16,7 @@ from hessrank.quant.policy import Policy
 from hessrank.quant.policy.errors import MisfitError
 from hessrank.quant.policy.fields import Bits, Coefficient, Keys
 from hessrank.quant.policy.own_code import Plugins
-from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.positions import FilePositions
 from hessrank.quant.policy.read import Document, read_document
 from hessrank.quant.policy.validation import refuse_unknown_keys, validated
 from hessrank.text import brief
@@ -128,7 +128,7 @@ class Study:
     path: Path
     keys: StudyKeys
     experiments: tuple[Experiment, ...]
-    places: Places
+    places: FilePositions
 
     @property
     def plugins(self) -> Plugins:
@@ -184,7 +184,7 @@ def slug(name: str) -> str:
 _INSTEAD = {"seed": "seeds are the study's", "out": "out is the study's", "plugins": "plugins are the study's"}
 
 
-def _refuse_foreign(given: Table, places: Places) -> None:
+def _refuse_foreign(given: Table, places: FilePositions) -> None:
     """Refuse keys of a run file that have no place in a study."""
     for key in _NOT_IN_A_STUDY:
         if key in given:

@@ -9,12 +9,12 @@ from typing import Any
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.distill.study.file import OwnKeys, Study
 from hessrank.errors import HessrankError
-from hessrank.quant.bit_choice.allocation.costs import Costs
+from hessrank.quant.bit_choice.allocation.policy_cost import PolicyCost
 from hessrank.quant.bit_choice.make_policy import DEFAULT_COEFFICIENT, make_policy
 from hessrank.quant.bit_choice.strategies import Problem, choose_hints
 from hessrank.quant.bit_choice.summary import summarize
 from hessrank.quant.policy import Policy
-from hessrank.quant.policy.positions import Places
+from hessrank.quant.policy.positions import FilePositions
 from hessrank.quant.policy.validation import refuse_unknown_keys
 
 
@@ -36,7 +36,7 @@ class Policies:
             self._asked.pop()
         return self._made[name]
 
-    def costs(self, policy: Policy) -> Costs:
+    def costs(self, policy: Policy) -> PolicyCost:
         """Return what a policy costs: BOPs of one sample, size of the exported file."""
         return summarize(policy, self._ranking).costs
 
@@ -71,7 +71,7 @@ class Policies:
 
     def _read_file(self, keys: Mapping[str, Any]) -> Policy:
         """Read a policy; ``base_bits`` are for what it does not name, instead of its own defaults."""
-        refuse_unknown_keys(keys, ("file", "base_bits"), Places())
+        refuse_unknown_keys(keys, ("file", "base_bits"), FilePositions())
         path = self._study.path.parent / Path(keys["file"]).expanduser()
         policy = Policy.read(path, plugins=self._study.plugins)
         if keys.get("base_bits") is None:

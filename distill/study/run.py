@@ -27,7 +27,7 @@ from hessrank.distill.training.outputs.identity import changed, identity_of_run
 from hessrank.distill.training.outputs.run_folder import writing_folder
 from hessrank.errors import HessrankError, OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole
-from hessrank.quant.bit_choice.allocation.costs import Costs
+from hessrank.quant.bit_choice.allocation.policy_cost import PolicyCost
 from hessrank.quant.policy import Policy
 from hessrank.terminal import say
 
@@ -53,7 +53,7 @@ class StudyTraining:
     policy: str
     run: RunFile
     folder: Path
-    costs: Costs | None
+    costs: PolicyCost | None
 
 
 def run_study(

@@ -1,4 +1,7 @@
-"""A policy beside others: the same bits everywhere, and the best bits for the same BOPs."""
+"""Set a policy beside others.
+
+The same bits everywhere, and the best bits for the same BOPs.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from rich.table import Table
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.result.tables import plain_table, printed
 from hessrank.errors import HessrankError, OptionError
-from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, decisions
+from hessrank.quant.bit_choice.allocation.policy_cost import Bits, PolicyCost, decisions
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.bit_choice.strategies.budget import DEFAULT_BITS, WidthProgram
-from hessrank.quant.bit_choice.summary import cost_of, settled
+from hessrank.quant.bit_choice.summary import cost_of, settle_bits
 from hessrank.quant.policy import Policy
 from hessrank.terminal import plain_text
 from hessrank.text import size_text
@@ -36,7 +39,7 @@ class Alternative:
     """
 
     policy: str
-    costs: Costs | None = None
+    costs: PolicyCost | None = None
     increase: float | None = None
     why_not: str = ""
 
@@ -52,7 +55,10 @@ class Alternatives:
     rows: tuple[Alternative, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a policy: ``policy``, the fields of its costs, ``increase``, ``why_not``."""
+        """Return one row a policy.
+
+        ``policy``, the fields of its costs, ``increase``, ``why_not``.
+        """
         frame = [
             {"policy": row.policy, **(asdict(row.costs) if row.costs else {})}
             | {"increase": row.increase, "why_not": row.why_not}
@@ -88,7 +94,9 @@ class Alternatives:
 
 
 def compare_policies(policy: Policy, ranking: Ranking) -> Alternatives:
-    """Compare a policy with uniform bits and with the best bits for its BOPs, by what a ranking predicts.
+    """Compare a policy with uniform bits and with the best bits for its BOPs.
+
+    By what a ranking predicts.
 
     All of them quantize the tensors that the policy does. What cannot be had says why; no row is an error.
 
@@ -107,7 +115,7 @@ def compare_policies(policy: Policy, ranking: Ranking) -> Alternatives:
     Example:
         >>> print(compare_policies(make_policy(ranking), ranking))  # doctest: +SKIP
     """
-    problem, bits = settled(policy, ranking)
+    problem, bits = settle_bits(policy, ranking)
     bops = cost_of(problem, bits).bops
     attempts: dict[str, Callable[[], Bits]] = {
         f"uniform {_UNIFORM}": lambda: _uniform(problem, _UNIFORM, bits),
@@ -145,7 +153,7 @@ def _widest(problem: Problem, bops: float, like: Bits) -> Bits:
 
 def _best(problem: Problem, bops: float, like: Bits) -> Bits:
     """Return the bits with the least predicted increase within so many BOPs."""
-    if not decisions(problem.points):
+    if not decisions(problem.placement):
         raise OptionError("the policy quantizes nothing")
     known = set(problem.predicted.bits)
     widths = known & {*DEFAULT_BITS, *like.weights.values(), *like.grids.values()}

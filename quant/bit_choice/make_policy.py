@@ -1,4 +1,7 @@
-"""From a ranking to a policy: a strategy chooses the bits, a list what to distill, every line says why."""
+"""Make a policy from a ranking.
+
+A strategy chooses the bits, a list what to distill, every line says why.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.errors import OptionError, nearest_first
-from hessrank.quant.bit_choice.strategies import STRATEGIES, Choice, Problem, choose_hints
+from hessrank.quant.bit_choice.strategies import STRATEGIES, BitChoice, Problem, choose_hints
 from hessrank.quant.layer_graph.layer_kinds import is_addition
 from hessrank.quant.policy import INPUT_LAYER, Policy
 from hessrank.quant.scheme import Scheme
@@ -55,8 +58,8 @@ def make_policy(
     _check_options(strategy, decide, options)
     with user_code(f"the strategy {strategy!r}", OptionError):
         choice = decide(problem, **options)
-    if not isinstance(choice, Choice):
-        raise OptionError(f"the strategy {strategy!r} returned a {type(choice).__name__}, not a Choice")
+    if not isinstance(choice, BitChoice):
+        raise OptionError(f"the strategy {strategy!r} returned a {type(choice).__name__}, not a BitChoice")
     policy = policy_of(
         problem,
         choice,
@@ -67,14 +70,13 @@ def make_policy(
         method=method,
         observer=observer,
     )
-    return policy.with_reasons(
-        _reasons(problem, choice.settled(problem.points), policy), _header(ranking, strategy, choice)
-    )
+    header = ["hessrank policy", f"ranking sha256 {ranking.sha256[:16]}…", f"strategy {strategy}", *choice.notes]
+    return policy.with_reasons(_reasons(problem, choice.settled(problem.placement), policy), " · ".join(header))
 
 
 def policy_of(
     problem: Problem,
-    choice: Choice,
+    choice: BitChoice,
     *,
     hints: Sequence[str] = (),
     distill_coeff: float = DEFAULT_COEFFICIENT,
@@ -83,8 +85,11 @@ def policy_of(
     method: str = "fixed",
     observer: str = "minmax",
 ) -> Policy:
-    """Return the policy that says what a strategy chose, without reasons; arguments as for :func:`make_policy`."""
-    choice = choice.settled(problem.points)
+    """Write what a strategy chose as a policy, without reasons.
+
+    Arguments as for :func:`make_policy`.
+    """
+    choice = choice.settled(problem.placement)
     return Policy.of(
         {
             "extra_qconfig_dict": {
@@ -127,7 +132,7 @@ def _scheme(word: str, bits: int) -> dict[str, Any]:
     return {"bit": bits, "symmetry": scheme.symmetric, "per_channel": scheme.per_channel, "pot_scale": False}
 
 
-def _entries(problem: Problem, choice: Choice, weight_scheme: str, activation_scheme: str) -> dict[str, Any]:
+def _entries(problem: Problem, choice: BitChoice, weight_scheme: str, activation_scheme: str) -> dict[str, Any]:
     """Return what differs from the base, layer by layer in the order of execution."""
     inputs = problem.graph.inputs
     bits_of_inputs = {_activation_bits(problem, choice, name) for name in inputs}
@@ -144,21 +149,24 @@ def _entries(problem: Problem, choice: Choice, weight_scheme: str, activation_sc
     return entries
 
 
-def _weight_bits(problem: Problem, choice: Choice, name: str) -> int | None:
+def _weight_bits(problem: Problem, choice: BitChoice, name: str) -> int | None:
     """Return the bits of a layer's weight; None if it has none or the base's."""
     weight = problem.graph[name].weight
     bits = choice.weights.get(weight or "", choice.base_bits)
     return None if bits == choice.base_bits else bits
 
 
-def _activation_bits(problem: Problem, choice: Choice, name: str) -> int | None:
-    """Return the bits of the quantizer behind a layer; None if there is none or it has the base's."""
-    grid = problem.points.activations.get(name)
+def _activation_bits(problem: Problem, choice: BitChoice, name: str) -> int | None:
+    """Return the bits of the quantizer behind a layer.
+
+    None if there is none or it has the base's.
+    """
+    grid = problem.placement.activations.get(name)
     bits = choice.grids.get(grid or "", choice.base_bits)
     return None if bits == choice.base_bits else bits
 
 
-def _reasons(problem: Problem, choice: Choice, policy: Policy) -> dict[str, str]:
+def _reasons(problem: Problem, choice: BitChoice, policy: Policy) -> dict[str, str]:
     told = {name: _reason(problem, choice, name) for name in policy.layers if name in problem.graph.nodes}
     if INPUT_LAYER in policy.layers and INPUT_LAYER not in problem.graph.nodes:
         told[INPUT_LAYER] = "; ".join(_reason(problem, choice, name) for name in problem.graph.inputs)
@@ -167,15 +175,18 @@ def _reasons(problem: Problem, choice: Choice, policy: Policy) -> dict[str, str]
     return told
 
 
-def _reason(problem: Problem, choice: Choice, name: str) -> str:
-    """Return why a layer has its bits: rank, trace, predicted increase before and after, the strategy's word."""
-    row, points, predicted = problem.rows[name], problem.points, problem.predicted
+def _reason(problem: Problem, choice: BitChoice, name: str) -> str:
+    """Return why a layer has its bits.
+
+    Rank, trace, predicted increase before and after, the strategy's word.
+    """
+    row, placement, predicted = problem.rows[name], problem.placement, problem.predicted
     base = predicted.at(choice.base_bits)
     before = after = 0.0
     if bits := _weight_bits(problem, choice, name):
         increases = predicted.weights[str(problem.graph[name].weight)]
         before, after = before + increases[base], after + increases[predicted.at(bits)]
-    grid = points.activations.get(name)
+    grid = placement.activations.get(name)
     if (bits := _activation_bits(problem, choice, name)) and grid is not None:
         increases = predicted.grids[grid]
         before, after = before + increases[base], after + increases[predicted.at(bits)]
@@ -185,34 +196,40 @@ def _reason(problem: Problem, choice: Choice, name: str) -> str:
     return f"{text}, increase {before:.1e} → {after:.1e}{shared}" + f": {why}" * bool(why)
 
 
-def _shared(problem: Problem, choice: Choice, name: str) -> Iterator[str]:
-    """Yield with which layer one shares its weight or its grid: with one that has a reason, or with the first."""
-    points = problem.points
-    grid = points.activations.get(name)
+def _shared(problem: Problem, choice: BitChoice, name: str) -> Iterator[str]:
+    """Yield with which layer one shares its weight or its grid.
+
+    With one that has a reason, or with the first.
+    """
+    placement = problem.placement
+    grid = placement.activations.get(name)
     for what, bits, layers in (
-        ("weight", _weight_bits(problem, choice, name), points.weights.get(problem.graph[name].weight or "", ())),
-        ("grid", _activation_bits(problem, choice, name), () if grid is None else points.members(grid)),
+        ("weight", _weight_bits(problem, choice, name), placement.weights.get(problem.graph[name].weight or "", ())),
+        ("grid", _activation_bits(problem, choice, name), () if grid is None else placement.members(grid)),
     ):
         told = layers if name in choice.why else [layer for layer in layers if layer in choice.why] or layers
         if bits and told[0] != name:
             yield f"one {what} with {told[0]}"
 
 
-def _tied(problem: Problem, choice: Choice, name: str) -> str:
-    """Return what ties a layer's grid to others, on the way from the one that asked for the bits; or ""."""
-    points = problem.points
-    grid = points.activations.get(name) if _activation_bits(problem, choice, name) else None
-    group = next((group for group in points.tied if grid in group), ())
+def _tied(problem: Problem, choice: BitChoice, name: str) -> str:
+    """Return what ties a layer's grid to others; or "".
+
+    On the way from the one that asked for the bits.
+    """
+    placement = problem.placement
+    grid = placement.activations.get(name) if _activation_bits(problem, choice, name) else None
+    group = next((group for group in placement.tied if grid in group), ())
     if grid is None or not group:
         return ""
-    asked = [one for one in group if any(layer in choice.why for layer in points.members(one))]
+    asked = [one for one in group if any(layer in choice.why for layer in placement.members(one))]
     first = asked[0] if asked else max(group, key=lambda one: float(problem.predicted.grids[one][0]))
     additions = [node for node in problem.graph.nodes.values() if is_addition(node)]
     reached = {first: ""}
     waiting = [first]
     for one in waiting:
         for node in additions:
-            grids = [points.grid_of[operand] for operand in node.inputs]
+            grids = [placement.grid_of[operand] for operand in node.inputs]
             for other in grids if one in grids else ():
                 if other is not None and other not in reached:
                     reached[other] = f"same bits as {one}: they are added in {node.name}"
@@ -224,8 +241,3 @@ def _percent(row: Mapping[str, Any]) -> str:
     """Return the half width of the 95 % interval in percent of the trace."""
     low, high, trace = float(row["ci_low"]), float(row["ci_high"]), float(row["trace"])
     return f" ± {50 * (high - low) / abs(trace):.2g} %" if trace and high >= low else ""
-
-
-def _header(ranking: Ranking, strategy: str, choice: Choice) -> str:
-    parts = [f"ranking sha256 {ranking.sha256[:16]}…", f"strategy {strategy}", *choice.notes]
-    return " · ".join(["hessrank policy", *parts])

@@ -1,4 +1,4 @@
-"""The predicted increase of the loss for every tensor and bit-width, read off a ranking.
+"""Read the predicted increase of every tensor and width off a ranking.
 
 Errors of different tensors are taken for independent, so a policy's increase is the sum of its tensors'. Where
 several tensors share one grid, each one's error grows with the square of the common step over its own.
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.errors import ModelError, OptionError
-from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.graph import Graph
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.scheme import MAX_BITS, MIN_BITS
 
 
@@ -56,7 +56,7 @@ class Predicted:
         return of_weights + sum(float(self.grids[name][self.at(bits)]) for name, bits in grids.items())
 
 
-def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
+def predict(ranking: Ranking, graph: Graph, placement: QuantizerPlacement) -> Predicted:
     """Collect what a ranking predicts for the weights and grids of its network.
 
     A negative increase (a loss that is not at its minimum) counts by its size: no policy should bet on it.
@@ -64,7 +64,7 @@ def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
     Args:
         ranking: with the columns ``act_increase_b…`` and ``weight_increase_b…``.
         graph: the ranking's network.
-        points: what is quantized.
+        placement: what is quantized.
 
     Raises:
         ModelError: the ranking was made without the traces of the weights.
@@ -74,20 +74,14 @@ def predict(ranking: Ranking, graph: Graph, points: Points) -> Predicted:
     activations = _table(frame, [f"act_increase_b{b}" for b in bits])
     weights = _table(frame, [f"weight_increase_b{b}" for b in bits])
     found = {}
-    for weight, layers in points.weights.items():
+    for weight, layers in placement.weights.items():
         rows = [weights[layer] for layer in layers if not np.isnan(weights[layer]).any()]
         if not rows:
             raise ModelError(
                 f"the ranking has no trace of the weight of {layers[0]!r}: rank again without --no-weights"
             )
         found[weight] = np.abs(rows[0])
-    grids: dict[str, NDArray[np.float64]] = {}
-    for grid in points.grids:
-        members = [graph[name] for name in points.members(grid)]
-        low, high = min(m.low for m in members), max(m.high for m in members)
-        each = [np.abs(activations[m.name]) * _coarser(m, low, high) ** 2 for m in members]
-        grids[grid] = np.sum(each, axis=0)
-    return Predicted(tuple(bits), found, grids)
+    return Predicted(tuple(bits), found, _grid_increases(graph, placement, activations))
 
 
 def _table(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -95,7 +89,20 @@ def _table(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[np.
     return dict(zip(map(str, frame.index), values, strict=True))
 
 
-def _coarser(node: Node, low: float, high: float) -> float:
-    """Return how much longer a step is over [low, high] than over a layer's own range; both hold 0."""
-    own = max(node.high, 0.0) - min(node.low, 0.0)
-    return (max(high, 0.0) - min(low, 0.0)) / own if own > 0 else 1.0
+def _grid_increases(
+    graph: Graph, placement: QuantizerPlacement, activations: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Sum the increases of the tensors on every grid.
+
+    A tensor's own counts times the square of how much longer the common step is.
+    """
+    found = {}
+    for grid in placement.grids:
+        members = [graph[name] for name in placement.members(grid)]
+        common = max(0.0, *(m.high for m in members)) - min(0.0, *(m.low for m in members))
+        spans = [max(m.high, 0.0) - min(m.low, 0.0) for m in members]
+        longer = [common / span if span > 0 else 1.0 for span in spans]
+        found[grid] = np.sum(
+            [np.abs(activations[m.name]) * f**2 for m, f in zip(members, longer, strict=True)], axis=0
+        )
+    return found

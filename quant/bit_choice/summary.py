@@ -1,22 +1,27 @@
-"""What a policy costs, what it is predicted to do, what it leaves in float; in a few lines."""
+"""Sum up a policy in a few lines.
+
+What it costs, what it is predicted to do, what it leaves in float.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.quant.bit_choice.allocation.costs import Bits, Costs, costs
+from hessrank.quant.bit_choice.allocation.policy_cost import Bits, PolicyCost, count_costs
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.scheme import FLOAT_BITS
+from hessrank.renamed import renamed_names
 from hessrank.text import listed, size_text
 
 _KINDS = ("weight", "input", "activation")  # how what stays in float begins, in the order in which it is listed
 
 
 @dataclass(frozen=True)
-class Summary:
+class PolicySummary:
     """A policy in numbers.
 
     Attributes:
@@ -28,8 +33,8 @@ class Summary:
         unquantized: what stays in float where an integer kernel would want integers, and why.
     """
 
-    costs: Costs
-    in_float: Costs
+    costs: PolicyCost
+    in_float: PolicyCost
     increase: float
     loss: str
     warnings: tuple[str, ...]
@@ -54,7 +59,10 @@ class Summary:
         )
 
     def _floating(self) -> Iterator[str]:
-        """Yield what stays in float: how much of the policy's size and BOPs, then every tensor with its reason."""
+        """Yield what stays in float.
+
+        How much of the policy's size and BOPs, then every tensor with its reason.
+        """
         count = len(self.unquantized)
         shares = f"{100 * self.costs.float_size:.2g} % of the size, {100 * self.costs.float_bops:.2g} % of the BOPs"
         yield f"in float   {count} tensor{'s' * (count != 1)}" + f": {shares}" * bool(count)
@@ -66,8 +74,10 @@ class Summary:
             yield f"           {what} of {listed(layers)}: {why}"
 
 
-def summarize(policy: Policy, ranking: Ranking) -> Summary:
-    """Return what any policy, made or written by hand, costs and is predicted to do to a ranked network.
+def summarize(policy: Policy, ranking: Ranking) -> PolicySummary:
+    """Sum up what a policy costs and is predicted to do to a ranked network.
+
+    Any policy, made or written by hand.
 
     Args:
         policy: the policy.
@@ -77,36 +87,40 @@ def summarize(policy: Policy, ranking: Ranking) -> Summary:
         PolicyError: the policy is for another network.
         OptionError: it has bits that the ranking does not predict.
     """
-    problem, bits = settled(policy, ranking)
+    problem, bits = settle_bits(policy, ranking)
     floating = Bits(dict.fromkeys(bits.weights, FLOAT_BITS), dict.fromkeys(bits.grids, FLOAT_BITS))
-    return Summary(
+    return PolicySummary(
         cost_of(problem, bits),
         cost_of(problem, floating),
         problem.predicted.total(bits.weights, bits.grids),
         str(ranking.info.get("loss", "?")),
         tuple(map(str, require(policy, problem.graph))),
-        problem.points.in_float,
+        problem.placement.in_float,
     )
 
 
-def settled(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
-    """Return a ranked network with the tensors that a policy quantizes, and the bits that it gives them.
+def settle_bits(policy: Policy, ranking: Ranking) -> tuple[Problem, Bits]:
+    """Return a ranked network as a policy quantizes it, and the policy's bits.
 
     Raises:
         PolicyError: the policy is for another network.
     """
     problem = Problem.of(ranking)
     require(policy, problem.graph)
-    points = policy_points(policy, problem.graph)
-    settings = resolve(policy, problem.graph, points)
+    placement = place_policy_quantizers(policy, problem.graph)
+    settings = resolve(policy, problem.graph, placement)
     bits = Bits(
         {name: setting.scheme.bits for name, setting in settings.weights.items()},
         {name: setting.scheme.bits for name, setting in settings.activations.items()},
         tuple(name for name, setting in settings.weights.items() if not setting.scheme.per_channel),
     )
-    return replace(problem, points=points), bits
+    return replace(problem, placement=placement), bits
 
 
-def cost_of(problem: Problem, bits: Bits) -> Costs:
+def cost_of(problem: Problem, bits: Bits) -> PolicyCost:
     """Return what bits cost a ranked network."""
-    return costs(problem.graph, problem.points, bits, other_parameters=problem.other_parameters)
+    return count_costs(problem.graph, problem.placement, bits, other_parameters=problem.other_parameters)
+
+
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Summary="PolicySummary")

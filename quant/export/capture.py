@@ -61,8 +61,8 @@ def capture(model: fx.GraphModule, inputs: Inputs, axes: list[Axis]) -> Captured
             notes.append(f"{axis.name} is fixed at {axis.size} by torch.export: {_why(model, shown, axis)}")
         for name, dim in axis.places:
             if (name, dim) not in fixed:
-                symbol = str(shapes[name][dim])
-                dynamic[name][dim] = symbols.setdefault(symbol, _unused(axis.name, name, symbols))
+                own = f"{name}_{axis.name}" if axis.name in symbols.values() else axis.name
+                dynamic[name][dim] = symbols.setdefault(str(shapes[name][dim]), own)
     return Captured(program, dynamic, symbols, tuple(notes), model.meta[OWN_NAMES])
 
 
@@ -97,14 +97,13 @@ def _export(model: fx.GraphModule, inputs: Inputs, axes: list[Axis], how: object
 
 
 def _why(model: fx.GraphModule, inputs: Inputs, axis: Axis) -> str:
-    """Return torch.export's reason for making a size a constant, which it only gives when it must not."""
+    """Return torch.export's reason for making a size a constant.
+
+    It only gives one when it must not.
+    """
     try:
         _export(model, inputs, [axis], Dim.DYNAMIC)
     except ExportError as error:
         lines = [line.strip(" -") for line in str(error.__cause__).splitlines()]
         return next((line for line in lines if "speciali" in line), first_line(error.__cause__ or error))
     return "together with the other sizes"
-
-
-def _unused(word: str, name: str, symbols: dict[str, str]) -> str:
-    return f"{name}_{word}" if word in symbols.values() else word

@@ -1,4 +1,7 @@
-"""A prepared model made ready for export: weights become integers, quantizers become one operator each."""
+"""Make a prepared model ready for export.
+
+Weights become integers, quantizers become one operator each.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def reference(prepared: QuantizedModel) -> QuantizedModel:
 
 
 def exportable(model: QuantizedModel) -> QuantizedModel:
-    """Return a copy of ``model`` in which integers and operators stand where its quantizers stood.
+    """Return a copy of ``model`` with integers and operators for its quantizers.
 
     Args:
         model: from :func:`reference`.
@@ -137,7 +140,10 @@ class _IntegerWeight(nn.Module):
 
 
 class _Folded(nn.Module):
-    """A convolution, linear layer or embedding whose weight comes from integers, its batch norm folded in."""
+    """A layer whose weight comes from integers, its batch norm folded in.
+
+    A convolution, a linear layer or an embedding.
+    """
 
     def __init__(self, module: QuantizedWeight, bias: Tensor | None, weight: _IntegerWeight) -> None:
         super().__init__()

@@ -9,7 +9,10 @@ from hessrank.requirements import install_command
 
 
 class ExportError(HessrankError):
-    """A model that does not become an ONNX file, or a file that does not compute what the model computes."""
+    """A model that does not become an ONNX file.
+
+    Or a file that does not compute what the model computes.
+    """
 
 
 def require_onnx() -> None:

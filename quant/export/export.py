@@ -1,4 +1,7 @@
-"""A prepared model as an ONNX file that an integer runtime takes, checked before it is kept."""
+"""Write a prepared model as an ONNX file that an integer runtime takes.
+
+It is checked before it is kept.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ from hessrank.quant.prepare.model import QuantizedModel
 def export_onnx(
     prepared: QuantizedModel, path: str | Path, inputs: Any, *, dynamic: bool = True, check: bool = True
 ) -> ExportReport:
-    """Write a prepared model as ONNX: QuantizeLinear and DequantizeLinear, weights as integers, batch norm folded.
+    """Write a prepared model as ONNX.
+
+    QuantizeLinear and DequantizeLinear, weights as integers, batch norm folded.
 
     Args:
         prepared: the calibrated (and perhaps trained) model; untouched.

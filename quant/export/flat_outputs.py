@@ -1,4 +1,7 @@
-"""What a model returns as a plain row of tensors, as a file has it: no tuples in it, no named ones, no dicts."""
+"""Flatten what a model returns into a plain row of tensors, as a file has it.
+
+No tuples in it, no named ones, no dicts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from hessrank.quant.prepare.model import QuantizedModel
 
 
 def flatten_outputs(model: QuantizedModel, inputs: Inputs) -> None:
-    """Let ``model`` return the tensors that it computes one by one, each once, and nothing else.
+    """Let ``model`` return the tensors that it computes one by one.
+
+    Each once, and nothing else.
 
     Args:
         model: changed in place.

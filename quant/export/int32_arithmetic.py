@@ -1,4 +1,7 @@
-"""A prepared model that computes as integer kernels do: biases are int32, and so are the sums of products."""
+"""Let a prepared model compute as integer kernels do.
+
+Biases are int32, and so are the sums of products.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ class Units:
 
 
 def sum_units(model: QuantizedModel) -> dict[str, Units]:
-    """Return the units of every convolution and linear layer that reads integers, by its path."""
+    """Return the units of the sums of every layer that reads integers, by path.
+
+    Of convolutions and linear layers.
+    """
     grids, _ = weight_grids(model)
     found = {}
     for path, step in input_steps(model).items():
@@ -57,7 +63,10 @@ def sum_units(model: QuantizedModel) -> dict[str, Units]:
 
 
 def with_int32_biases(model: QuantizedModel) -> QuantizedModel:
-    """Return a copy of ``model`` whose biases are whole units, cast to int32 as this processor casts."""
+    """Return a copy of ``model`` whose biases are whole units.
+
+    Cast to int32 as this processor casts.
+    """
     emulated = copy.deepcopy(model)
     for one in sum_units(emulated).values():
         weight, bias = one.module.folded()

@@ -12,7 +12,10 @@ from hessrank.quant.quantizers import Grid, Quantizer
 
 
 class IntegerType(IntEnum):
-    """Integer types of opset 21, numbered as in ``onnx.TensorProto.DataType``; the narrowest first."""
+    """Integer types of opset 21; the narrowest first.
+
+    Numbered as in ``onnx.TensorProto.DataType``.
+    """
 
     UINT4 = 21
     INT4 = 22
@@ -35,7 +38,9 @@ class IntegerType(IntEnum):
 
 
 def integer_type(grid: Grid, *, least_bits: int = 4) -> IntegerType:
-    """Return the narrowest type that holds a grid and its zero points: int4 or uint4 for 4 bits and fewer.
+    """Return the narrowest type that holds a grid and its zero points.
+
+    int4 or uint4 for 4 bits and fewer.
 
     Args:
         grid: what it should hold.
@@ -53,19 +58,27 @@ def integer_type(grid: Grid, *, least_bits: int = 4) -> IntegerType:
 
 
 def needs_clip(grid: Grid, kind: IntegerType) -> bool:
-    """Return whether a grid is narrower than its integer type, whose own saturation then comes too late."""
+    """Return whether a grid is narrower than its integer type.
+
+    The type's own saturation then comes too late.
+    """
     return kind.limits != (grid.quant_min, grid.quant_max)
 
 
 def along(vector: Tensor, axis: int | None, ndim: int) -> Tensor:
-    """Return a scalar, or a vector shaped to broadcast along ``axis`` of a tensor with ``ndim`` dimensions."""
+    """Shape a scalar or a vector to broadcast along ``axis``.
+
+    Of a tensor with ``ndim`` dimensions.
+    """
     if axis is None or vector.ndim == 0:
         return vector.reshape(())
     return vector.reshape([-1 if d == axis % ndim else 1 for d in range(ndim)])
 
 
 def integers_of(quantizer: Quantizer, weight: Tensor, stored: Grid) -> Tensor:
-    """Return the integers (int32, shape of ``weight``) of what evaluation makes of a weight.
+    """Return the integers of what evaluation makes of a weight.
+
+    int32, of the shape of ``weight``.
 
     They are read off the quantized weight itself, so that no rounding is done a second time where the stored grid
     is the quantizer's own.

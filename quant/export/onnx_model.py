@@ -1,4 +1,7 @@
-"""From torch.export's program to an ONNX model: small, checked for form, and named as the network is."""
+"""Make an ONNX model of torch.export's program.
+
+Small, checked for form, and named as the network is.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,7 @@ def _layer(program: ExportedProgram, message: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what torch.onnx says about packages that are not there and functions of its own."""
+    """Hold back what torch.onnx says about missing packages and itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -145,7 +148,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _store_as_cast(model: Any) -> None:
-    """Give every stored integer the type that the Cast behind it asks for, and take the Cast out."""
+    """Store every integer in the type that the Cast behind it asks for.
+
+    And take the Cast out.
+    """
     import onnx_ir  # noqa: PLC0415
 
     graph = model.graph
@@ -175,16 +181,17 @@ def _rename(model: Any, inputs: Sequence[str], outputs: Sequence[str], symbols: 
         value.name = name
     for value in [*model.graph.inputs, *model.graph.outputs]:
         if value.shape is not None and not value.shape.is_static():
-            dims = [d if isinstance(d, int) else _renamed(str(d.value), symbols) for d in value.shape]
-            value.shape = onnx_ir.Shape(dims)
-
-
-def _renamed(dimension: str, symbols: dict[str, str]) -> str:
-    return re.sub(r"\w+", lambda word: symbols.get(word[0], word[0]), dimension)
+            value.shape = onnx_ir.Shape([
+                dim if isinstance(dim, int) else re.sub(r"\w+", lambda w: symbols.get(w[0], w[0]), str(dim.value))
+                for dim in value.shape
+            ])  # fmt: skip
 
 
 def _value_names(program: ExportedProgram, model: Any) -> dict[str, str]:
-    """Return the name of each quantizer's value in the file, by the torch.fx node of the prepared model."""
+    """Return the name of each quantizer's value in the file.
+
+    By the torch.fx node of the prepared model.
+    """
     kept = {node.outputs[0].name for node in model.graph}
     operator = torch.ops.hessrank.quantize_dequantize.default
     found = {str(node.args[-1]): node.name for node in program.graph.nodes if node.target is operator}
@@ -208,13 +215,9 @@ def _float_bytes(message: Any) -> int:
             model.graph.register_initializer(empty)
             node.outputs[0].replace_all_uses_with(empty)
         else:
-            node.outputs[0].replace_all_uses_with(_before_quantizer(stored.producer()), replace_graph_outputs=True)
+            value = stored.producer().inputs[0]
+            while value.producer() is not None and value.producer().op_type in ("Clip", "Min", "Max"):
+                value = value.producer().inputs[0]
+            node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
     passes.RemoveUnusedNodesPass()(model)
     return len(onnx_ir.to_proto(model).SerializeToString()) + 4 * numbers
-
-
-def _before_quantizer(quantize: Any) -> Any:
-    value = quantize.inputs[0]
-    while value.producer() is not None and value.producer().op_type in ("Clip", "Min", "Max"):
-        value = value.producer().inputs[0]
-    return value

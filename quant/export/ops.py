@@ -1,4 +1,6 @@
-"""Two operators that live during an export: torch.export takes them whole, and each becomes the nodes below.
+"""Define two operators that live during an export.
+
+torch.export takes them whole, and each becomes the nodes below.
 
     quantize_dequantize   Clip → QuantizeLinear → DequantizeLinear
     dequantize            DequantizeLinear of integers that are stored
@@ -74,7 +76,9 @@ def _(integers: Tensor, *_: Any) -> Tensor:
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Return what the operators become, as ``custom_translation_table`` of ``torch.onnx.export`` takes it.
+    """Return what the operators become in ONNX.
+
+    As ``custom_translation_table`` of ``torch.onnx.export`` takes it.
 
     A Cast stands before every integer that is stored: torch has no 4-bit tensors.
     """

@@ -1,4 +1,7 @@
-"""Names that torch.export can write down: it makes Python of them, as torch.fx does, and knows no other way."""
+"""Give modules names that torch.export can write down.
+
+It makes Python of them, as torch.fx does, and knows no other way.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ OWN_NAMES = "hessrank_own_names"
 
 
 def give_plain_names(module: fx.GraphModule) -> dict[str, str]:
-    """Move what has a name that is no Python to where it has one; return what it was called, by what it is called.
+    """Move what has a name that is no Python to where it has one.
+
+    Return what it was called, by what it is called.
 
     Args:
         module: changed in place; it must be recompiled.

@@ -46,17 +46,18 @@ class ExportReport:
 
     @property
     def largest_difference(self) -> float:
-        """Largest difference of any layer on equal inputs, in quantization steps; 0 when nothing was checked."""
+        """Largest difference of any layer on equal inputs, in quantization steps.
+
+        0 when nothing was checked.
+        """
         return max((difference.largest for difference in self.layers.values()), default=0.0)
 
     def __str__(self) -> str:
         size = f"{size_text(self.file_bytes)}, {self.ratio:.3f} of the float model's {size_text(self.float_bytes)}"
-        lines = [f"{self.path}: {size}; opset {self.opset}", f"varying sizes: {self._axes()}", *self._checked()]
+        axes = [f"{', '.join(axes.values())} of {name!r}" for name, axes in self.dynamic_axes.items() if axes]
+        varying = f"varying sizes: {'; '.join(axes) or 'none'}"
+        lines = [f"{self.path}: {size}; opset {self.opset}", varying, *self._checked()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-    def _axes(self) -> str:
-        parts = [f"{', '.join(axes.values())} of {name!r}" for name, axes in self.dynamic_axes.items() if axes]
-        return "; ".join(parts) or "none"
 
     def _checked(self) -> list[str]:
         if not self.layers:

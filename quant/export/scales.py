@@ -1,4 +1,7 @@
-"""Every grid of a prepared model as JSON, for a toolchain that takes scales beside a float model."""
+"""Write every grid of a prepared model as JSON.
+
+For a toolchain that takes scales beside a float model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which sizes of the inputs may vary: asked of the model itself, by running it at another size."""
+"""Find which sizes of the inputs may vary.
+
+Asked of the model itself, by running it at another size.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ class Axis:
 
 
 def named_inputs(model: QuantizedModel, inputs: object) -> dict[str, Tensor]:
-    """Return the inputs by name, in the order in which the model takes them, on the CPU.
+    """Return the inputs by name, on the CPU.
+
+    In the order in which the model takes them.
 
     Args:
         model: the prepared model.
@@ -94,7 +99,7 @@ def free_axes(model: QuantizedModel, inputs: Inputs) -> tuple[list[Axis], list[s
     axes, notes = [], []
     for (name, size), places in _candidates(inputs).items():
         why = ""
-        for other in _others(size):
+        for other in [other for other in (size // 2, 2 * size, size + 1) if other not in (0, size)]:
             axis = Axis(name, tuple(places), size, other)
             try:
                 run(model, resized(inputs, [axis]))
@@ -109,7 +114,10 @@ def free_axes(model: QuantizedModel, inputs: Inputs) -> tuple[list[Axis], list[s
 
 
 def resized(inputs: Inputs, axes: list[Axis]) -> dict[str, Tensor]:
-    """Return inputs of the axes' other sizes: repeated and cut, so that their values stay in range."""
+    """Return inputs of the axes' other sizes.
+
+    They are repeated and cut, so that their values stay in range.
+    """
     result = dict(inputs)
     for axis in axes:
         for name, dim in axis.places:
@@ -118,12 +126,11 @@ def resized(inputs: Inputs, axes: list[Axis]) -> dict[str, Tensor]:
     return result
 
 
-def _others(size: int) -> list[int]:
-    return [other for other in (size // 2, 2 * size, size + 1) if other not in (0, size)]
-
-
 def _candidates(inputs: Inputs) -> dict[tuple[str, int], list[tuple[str, int]]]:
-    """Return the places of each size, by name and size: inputs of one size vary together."""
+    """Return the places of each size, by name and size.
+
+    Inputs of one size vary together.
+    """
     found: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for name, tensor in inputs.items():
         words = _SPATIAL.get(tensor.ndim, {dim: f"dim_{dim}" for dim in range(1, tensor.ndim)})

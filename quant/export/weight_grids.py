@@ -1,4 +1,7 @@
-"""The grids that weights are stored on: their quantizers' own, coarser where a bias would not fit int32."""
+"""Find the grids that weights are stored on.
+
+Their quantizers' own, coarser where a bias would not fit int32.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from hessrank.text import listed
 
 
 def weight_grids(model: QuantizedModel) -> tuple[dict[Quantizer, Grid], list[str]]:
-    """Return the grid that each weight is stored on, and a note on each that is not its quantizer's own.
+    """Return the grid that each weight is stored on, and notes.
+
+    A note on each grid that is not its quantizer's own.
 
     Calibration raises steps that are too fine for the biases; in training a step may shrink again, or a bias grow.
 

@@ -1,1 +1,4 @@
-"""The network as policies see it: which layer reads which, and where quantizers belong."""
+"""The network as policies see it.
+
+Which layer reads which, and where quantizers belong.
+"""

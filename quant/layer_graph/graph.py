@@ -1,4 +1,7 @@
-"""The network as policies see it: which layer reads which, what has a weight, what an integer kernel would do."""
+"""Describe the network as policies see it.
+
+Which layer reads which, what has a weight, what an integer kernel would do.
+"""
 
 from __future__ import annotations
 

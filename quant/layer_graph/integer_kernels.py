@@ -1,4 +1,7 @@
-"""The units that a strategy chooses among: one integer kernel each, its weight and the tensor it leaves behind."""
+"""Find the units that a strategy chooses among.
+
+One integer kernel each, its weight and the tensor it leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from dataclasses import dataclass
 
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.layer_graph.layer_kinds import is_join, passes_grid_on
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """What is computed in one go: a convolution with its batch norm and activation, an addition, an input.
+class IntegerKernel:
+    """What an integer kernel computes in one go.
+
+    A convolution with its batch norm and activation, an addition, an input.
 
     Attributes:
         name: its last layer, whose tensor leaves the kernel.
@@ -30,7 +35,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Kernels:
+class IntegerKernels:
     """All kernels of a network by name, in the order of execution.
 
     Attributes:
@@ -38,25 +43,25 @@ class Kernels:
         readers: names of the kernels that read each kernel.
     """
 
-    by_name: Mapping[str, Kernel]
+    by_name: Mapping[str, IntegerKernel]
     readers: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, graph: Graph, points: Points) -> Kernels:
+    def of(cls, graph: Graph, placement: QuantizerPlacement) -> IntegerKernels:
         """Find the kernels of a network."""
-        last = {name: points.fused.get(name, name) for name in graph.nodes}
+        last = {name: placement.fused.get(name, name) for name in graph.nodes}
         layers: dict[str, list[str]] = {}
         for node in graph.nodes.values():
             if not (passes_grid_on(node) or is_join(node)):
                 layers.setdefault(last[node.name], []).append(node.name)
         made_by = _makers(graph, last)
-        weight_of = {layer: weight for weight, users in points.weights.items() for layer in users}
+        weight_of = {layer: weight for weight, users in placement.weights.items() for layer in users}
         kernels = {}
         for name, members in layers.items():
             reads = dict.fromkeys(maker for m in members for i in graph[m].inputs for maker in made_by[i])
             weight = next((weight_of[m] for m in members if m in weight_of), None)
             sources = tuple(source for source in reads if source != name)
-            kernels[name] = Kernel(name, tuple(members), weight, points.grid_of[name], sources)
+            kernels[name] = IntegerKernel(name, tuple(members), weight, placement.grid_of[name], sources)
         readers: dict[str, list[str]] = {name: [] for name in kernels}
         for kernel in kernels.values():
             for source in kernel.sources:
@@ -69,7 +74,10 @@ class Kernels:
 
 
 def _makers(graph: Graph, last: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return by which kernels each layer's tensor was made: several for a concatenation."""
+    """Return which kernels made each layer's tensor.
+
+    Several for a concatenation.
+    """
     made_by: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes.values():
         if passes_grid_on(node) or is_join(node):

@@ -1,4 +1,7 @@
-"""What sorts of layers there are, by the kind that a ranking gives: class of a module or name of a function."""
+"""Tell what sort of layer a ranking's kind is.
+
+The kind is the class of a module or the name of a function.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,9 @@ KERNELS = _words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_tr
 
 
 def is_join(node: Node) -> bool:
-    """Return whether a layer lays tensors beside each other, which takes one grid for all of them.
+    """Return whether a layer lays tensors beside each other.
+
+    That takes one grid for all of them.
 
     One of constants alone lays nothing beside each other that has a grid: it is a layer as any other.
     """
@@ -63,16 +68,25 @@ def passes_grid_on(node: Node) -> bool:
 
 
 def is_addition(node: Node) -> bool:
-    """Return whether a layer adds two activations, which takes as many bits on both sides."""
+    """Return whether a layer adds two activations.
+
+    That takes as many bits on both sides.
+    """
     return node.kind in ADDITIONS and len(node.inputs) == 2
 
 
 def is_singular_in(node: Node, operand: str) -> bool:
-    """Return whether a layer takes the root, the logarithm or a power of an operand, or divides by it."""
+    """Return whether a layer must not see an operand rounded to 0.
+
+    It takes its root, its logarithm or a power of it, or divides by it.
+    """
     divides = node.kind in DIVISIONS and len(node.inputs) == 2 and operand == node.inputs[1]
     return divides or node.kind in SINGULAR
 
 
 def takes_activation_in(node: Node) -> bool:
-    """Return whether an integer kernel for this layer applies the activation behind it before it requantizes."""
+    """Return whether a layer's kernel applies the activation behind it.
+
+    Before it requantizes.
+    """
     return node.weight is not None or is_addition(node) or node.kind in BATCH_NORMS | KERNELS

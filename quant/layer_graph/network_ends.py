@@ -1,4 +1,7 @@
-"""The last layer but one of a network; what its sub-networks are says :mod:`hessrank.network.sub_networks`."""
+"""Find the last layer but one of a network.
+
+What its sub-networks are says :mod:`hessrank.network.sub_networks`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from hessrank.quant.layer_graph.layer_kinds import passes_grid_on
 
 
 def before_last(graph: Graph, exit_layer: str) -> str | None:
-    """Return the last layer but one: what the last weighted layer reads, seen through reshuffles.
+    """Return the last layer but one.
+
+    It is what the last weighted layer reads, seen through reshuffles.
 
     None if that is an input of the network.
     """

@@ -1,4 +1,4 @@
-"""Where quantizers belong: after what an integer kernel requantizes, and which of them must agree.
+"""Find where quantizers belong, and which of them must agree.
 
 A convolution, a linear layer or an addition is one kernel together with the batch norm and the piecewise
 linear activation behind it, so there is one quantizer after the last of them. Reshuffles and max pooling
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hessrank.quant.layer_graph.graph import Graph, Node
 from hessrank.quant.layer_graph.layer_kinds import (
@@ -24,6 +25,7 @@ from hessrank.quant.layer_graph.layer_kinds import (
     passes_grid_on,
     takes_activation_in,
 )
+from hessrank.renamed import renamed_names
 
 IN_KERNEL = "computed in one kernel with "
 """How the reason begins why a layer in the middle of a kernel has no quantizer: nothing is missing there."""
@@ -36,7 +38,7 @@ _OPAQUE = "used inside the module, which cannot be looked into"
 
 
 @dataclass(frozen=True)
-class Points:
+class QuantizerPlacement:
     """All places where something is quantized.
 
     Attributes:
@@ -71,7 +73,9 @@ class Points:
         return tuple(layer for layer, name in self.activations.items() if name == grid)
 
 
-def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: Collection[str] = ()) -> Points:
+def place_quantizers(
+    graph: Graph, *, named: Collection[str] = (), excluded: Collection[str] = ()
+) -> QuantizerPlacement:
     """Find out where a network's quantizers belong.
 
     Args:
@@ -93,11 +97,11 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
     for node in graph.nodes.values():
         if is_join(node) and source[node.name] == node.name:
             sets.join(s for s in (node.name, *(source[i] for i in node.inputs)) if s is not None)
-    grid = _named_after_first(own, sets)
+    grid = {sets.root(name): name for name in reversed(own)}  # named after its first layer
     grid_of = {name: None if found is None else grid[sets.root(found)] for name, found in source.items()}
     weights = _weights(graph, excluded)
     floating = _float_weights(graph, weights, excluded)
-    return Points(
+    return QuantizerPlacement(
         {name: grid[sets.root(name)] for name in own},
         grid_of,
         _ties(graph, grid_of),
@@ -105,9 +109,7 @@ def quantization_points(graph: Graph, *, named: Collection[str] = (), excluded: 
         weights,
         reasons,
         floating,
-        {f"activation of {name}": why for name, why in reasons.items() if not why.startswith(IN_KERNEL)}
-        | {f"weight of {name}": floating[name] for name in _each_once(graph, floating)}
-        | _float_inputs(graph, excluded),
+        _in_float(graph, reasons, floating, excluded),
     )
 
 
@@ -138,7 +140,10 @@ def _source(
 
 
 def _fused(graph: Graph) -> dict[str, str]:
-    """Return the layers whose result never leaves a kernel, with the kernel's last layer."""
+    """Return the layers whose result never leaves a kernel.
+
+    With the kernel's last layer.
+    """
     following: dict[str, str] = {}
     for node in graph.nodes.values():
         readers = graph.consumers[node.name]
@@ -148,11 +153,19 @@ def _fused(graph: Graph) -> dict[str, str]:
         folds = node.weight is not None and reader.kind in BATCH_NORMS
         if len(reader.inputs) == 1 and (folds or reader.kind in FUSED_ACTIVATIONS):
             following[node.name] = reader.name
-    return {name: _last(name, following) for name in following}
+    found = {}
+    for name, last in following.items():
+        while last in following:
+            last = following[last]  # noqa: PLW2901 - on to the kernel's end
+        found[name] = last
+    return found
 
 
 def _precise(graph: Graph, fused: Mapping[str, str]) -> set[str]:
-    """Return the layers whose results serve nothing but to be divided by, or to be taken a root or logarithm of."""
+    """Return the layers that must not be rounded to 0.
+
+    Their results serve nothing but to be divided by, or to be taken a root or logarithm of.
+    """
     kernels = {fused.get(n.name, n.name) for n in graph.nodes.values() if n.weight is not None or n.kind in KERNELS}
     found: set[str] = set()
     for node in reversed(tuple(graph.nodes.values())):
@@ -162,19 +175,6 @@ def _precise(graph: Graph, fused: Mapping[str, str]) -> set[str]:
         if all(name in found or is_singular_in(graph[name], node.name) for name in readers):
             found.add(node.name)
     return found
-
-
-def _last(name: str, following: Mapping[str, str]) -> str:
-    while name in following:
-        name = following[name]
-    return name
-
-
-def _named_after_first(own: Iterable[str], sets: _Sets) -> dict[str, str]:
-    grid: dict[str, str] = {}
-    for name in own:
-        grid.setdefault(sets.root(name), name)
-    return grid
 
 
 def _ties(graph: Graph, grid_of: Mapping[str, str | None]) -> tuple[tuple[str, ...], ...]:
@@ -191,6 +191,7 @@ def _ties(graph: Graph, grid_of: Mapping[str, str | None]) -> tuple[tuple[str, .
 
 
 def _weights(graph: Graph, excluded: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the weights to quantize, and the layers that multiply with each."""
     users: dict[str, list[str]] = {}
     for node in graph.nodes.values():
         if node.weight is not None and not node.inside:
@@ -212,7 +213,10 @@ def _float_weights(graph: Graph, weights: Mapping[str, tuple[str, ...]], exclude
 
 
 def _each_once(graph: Graph, floating: Mapping[str, str]) -> list[str]:
-    """Return the layers and modules whose weights stay in float; of several with the same weights, the first."""
+    """Return the layers and modules whose weights stay in float.
+
+    Of several with the same weights, the first.
+    """
     held: dict[str, set[str]] = {}
     for node in graph.nodes.values():
         if node.weight is not None and node.name in floating:
@@ -227,23 +231,34 @@ def _each_once(graph: Graph, floating: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _float_inputs(graph: Graph, excluded: Collection[str]) -> dict[str, str]:
-    """Return the tensors that kernels read and that are no layer's, so that nothing can put them on a grid."""
+def _in_float(
+    graph: Graph, reasons: Mapping[str, str], floating: Mapping[str, str], excluded: Collection[str]
+) -> dict[str, str]:
+    """Return what stays in float and why.
+
+    Activations, weights, and inputs of kernels that are no layer's tensor.
+    """
     nodes = [node for node in graph.nodes.values() if node.name not in excluded]
-    return {f"input {one} of {node.name}": why for node in nodes for one, why in node.float_inputs.items()}
+    return {
+        **{f"activation of {name}": why for name, why in reasons.items() if not why.startswith(IN_KERNEL)},
+        **{f"weight of {name}": floating[name] for name in _each_once(graph, floating)},
+        **{f"input {one} of {node.name}": why for node in nodes for one, why in node.float_inputs.items()},
+    }
 
 
-def folded_norms(graph: Graph, points: Points) -> dict[str, str]:
-    """Return the batch norms that are folded into a weight when a network is prepared, and the layers of the weights.
+def find_folded_norms(graph: Graph, placement: QuantizerPlacement) -> dict[str, str]:
+    """Return the batch norms that preparing folds into a weight.
+
+    With the layers of the weights.
 
     A norm with running statistics that is called once, directly behind the only call of a weight, with no quantizer
     in between; a linear layer's channels must lie along dimension 1, where the norm has them.
     """
     readers = Counter(name for node in graph.nodes.values() for name in node.reads)
     found = {}
-    for layers in points.weights.values():
+    for layers in placement.weights.values():
         layer = graph[layers[0]]
-        if len(layers) > 1 or layer.name not in points.fused or layer.name in points.activations:
+        if len(layers) > 1 or layer.name not in placement.fused or layer.name in placement.activations:
             continue
         norm = graph[graph.consumers[layer.name][0]]
         knows = any(name.endswith("running_var") for name in norm.reads)
@@ -268,3 +283,13 @@ class _Sets:
         roots = [self.root(name) for name in names]
         for other in roots[1:]:
             self._parent[self.root(other)] = self.root(roots[0])
+
+
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(
+        __name__,
+        globals(),
+        Points="QuantizerPlacement",
+        quantization_points="place_quantizers",
+        folded_norms="find_folded_norms",
+    )

@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.drawing.labels import Extent, below, draw_extents
-from hessrank.network.sub_networks import SubNetwork, sub_networks
+from hessrank.network.sub_networks import sub_networks
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.layer_graph.quantizer_placement import Points
-from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
+from hessrank.quant.policy import Policy, Resolution, place_policy_quantizers, require, resolve
 
 Marks = tuple[tuple[int, int], ...]
 
@@ -31,7 +31,9 @@ _AT_MOST = 1.5  # lines that a name is moved aside
 
 @dataclass(frozen=True)
 class BitMap:
-    """What :func:`plot_bits` draws; a place is a layer's number in the order of execution.
+    """What :func:`plot_bits` draws.
+
+    A place is a layer's number in the order of execution.
 
     Attributes:
         count: how many layers there are.
@@ -71,10 +73,10 @@ def bit_map(policy: Policy, ranking: Ranking) -> BitMap:
     problem = Problem.of(ranking)
     graph = problem.graph
     require(policy, graph)
-    points = policy_points(policy, graph)
+    placement = place_policy_quantizers(policy, graph)
     place = {name: index for index, name in enumerate(graph.nodes)}
-    weights, activations = _bits_by_layer(resolve(policy, graph, points), points)
-    bare = (set(points.unquantized) - set(points.fused)) | set(points.float_weights)
+    weights, activations = _bits_by_layer(resolve(policy, graph, placement), placement)
+    bare = (set(placement.unquantized) - set(placement.fused)) | set(placement.float_weights)
     least = min((*weights.values(), *activations.values()), default=0)
     parts = sub_networks(graph)
     return BitMap(
@@ -84,42 +86,53 @@ def bit_map(policy: Policy, ranking: Ranking) -> BitMap:
         tuple(sorted(place[name] for name in bare if name in place)),
         tuple((part.name or "the network", place[part.layers[0]], place[part.layers[-1]]) for part in parts),
         tuple(
-            (place[name], bits, f"{rank}. {_short(name, parts)}")
-            for rank, name, bits in _raised(policy, problem, points, weights, activations)
+            (place[name], bits, label)
+            for name, bits, label in _raised(policy, problem, placement, weights, activations)
         ),
-        tuple((place[name], activations.get(points.grid_of[name] or "", least)) for name in policy.distill_config),
+        tuple((place[name], activations.get(placement.grid_of[name] or "", least)) for name in policy.distill_config),
     )
 
 
-def _bits_by_layer(settings: Resolution, points: Points) -> tuple[dict[str, int], dict[str, int]]:
+def _bits_by_layer(settings: Resolution, placement: QuantizerPlacement) -> tuple[dict[str, int], dict[str, int]]:
     weights = {
-        layer: settings.weights[weight].scheme.bits for weight, layers in points.weights.items() for layer in layers
+        layer: settings.weights[weight].scheme.bits
+        for weight, layers in placement.weights.items()
+        for layer in layers
     }
-    return weights, {layer: settings.activations[grid].scheme.bits for layer, grid in points.activations.items()}
+    return weights, {layer: settings.activations[grid].scheme.bits for layer, grid in placement.activations.items()}
 
 
 def _raised(
-    policy: Policy, problem: Problem, points: Points, weights: Mapping[str, int], activations: Mapping[str, int]
-) -> list[tuple[int, str, int]]:
-    """Return rank, last layer and bits of the kernels with more bits than the default; most bits first."""
+    policy: Policy,
+    problem: Problem,
+    placement: QuantizerPlacement,
+    weights: Mapping[str, int],
+    activations: Mapping[str, int],
+) -> list[tuple[str, int, str]]:
+    """Return the kernels with more bits than the default; most bits first.
+
+    Each as last layer, bits and label.
+
+    The label is the rank and the layer's name without that of its sub-network, which stands below.
+    """
     found: dict[str, int] = {}
     for bits_of, default in ((weights, policy.weight_scheme().bits), (activations, policy.activation_scheme().bits)):
         for layer, bits in bits_of.items():
             if bits > default:
-                last = points.fused.get(layer, layer)
+                last = placement.fused.get(layer, layer)
                 found[last] = max(bits, found.get(last, 0))
-    raised = [(int(problem.rows[name]["rank"]), name, bits) for name, bits in found.items()]
-    return sorted(raised, key=lambda one: (-one[2], one[0]))
-
-
-def _short(name: str, parts: Iterable[SubNetwork]) -> str:
-    """Return a layer's name without that of its sub-network, which stands below."""
-    own = next((f"{part.name}." for part in parts if part.name and name in part.layers), "")
-    return name.removeprefix(own)
+    rank = {name: int(problem.rows[name]["rank"]) for name in found}
+    raised = []
+    for name in sorted(found, key=lambda name: (-found[name], rank[name])):
+        own = next((f"{part.name}." for part in problem.sub_networks if part.name and name in part.layers), "")
+        raised.append((name, found[name], f"{rank[name]}. {name.removeprefix(own)}"))
+    return raised
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move places as little as needed to lie ``gap`` apart, between ``low`` and ``high`` if there is room.
+    """Move places as little as needed to lie ``gap`` apart.
+
+    Between ``low`` and ``high`` if there is room.
 
     Runs that are too close are laid out evenly about their mean (the least-squares answer, by pooling).
 
@@ -144,7 +157,9 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 def with_room(
     names: Iterable[tuple[int, int, str]], gap: float, count: int
 ) -> list[tuple[float, tuple[int, int, str]]]:
-    """Return the names that fit ``gap`` apart without being moved far, and where; the first ones have precedence.
+    """Return the names that fit ``gap`` apart, and where.
+
+    None is moved far; the first ones have precedence.
 
     Args:
         names: place, bits and name each.

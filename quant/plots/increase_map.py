@@ -22,9 +22,7 @@ from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.predicted_increase import Predicted, predict
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points
-from hessrank.quant.policy import Policy, Resolution, policy_points, require, resolve
+from hessrank.quant.policy import Policy, Resolution, place_policy_quantizers, require, resolve
 
 What = Literal["activations", "weights"]
 
@@ -71,12 +69,12 @@ def increase_map(
     if what not in ("activations", "weights"):
         raise unknown_name("sort of tensor", what, ("activations", "weights"))
     problem = Problem.of(ranking)
-    points, settings = problem.points, Resolution({}, {})
+    placement, settings = problem.placement, Resolution({}, {})
     if policy is not None:
         require(policy, problem.graph)
-        points = policy_points(policy, problem.graph)
-        settings = resolve(policy, problem.graph, points)
-    predicted = predict(ranking, problem.graph, points)
+        placement = place_policy_quantizers(policy, problem.graph)
+        settings = resolve(policy, problem.graph, placement)
+    predicted = predict(ranking, problem.graph, placement)
     columns = predicted.bits if bits is None else tuple(sorted(set(bits)))
     if not columns:
         raise OptionError("a heat map takes one bit-width or more")
@@ -84,8 +82,10 @@ def increase_map(
     both["weights"] = _stacked(predicted.weights, predicted, columns)
     high = max((float(values.max()) for values in both.values() if values.size), default=0.0) or 1.0
     positive = np.concatenate([values[values > 0] for values in both.values()])
-    groups = _groups(points, problem.graph, what)
-    made = settings.activations if what == "activations" else settings.weights
+    if what == "weights":
+        groups, made = placement.weights, settings.weights
+    else:
+        groups, made = {grid: placement.members(grid) for grid in placement.grids}, settings.activations
     widths = [made[name].scheme.bits if name in made else None for name in groups]
     return IncreaseMap(
         tuple(layers[0] + (f"  +{len(layers) - 1}" if layers[1:] else "") for layers in groups.values()),
@@ -95,13 +95,6 @@ def increase_map(
         max(float(positive.min(initial=high)), high / 10**_DECADES),
         high,
     )
-
-
-def _groups(points: Points, graph: Graph, what: What) -> Mapping[str, tuple[str, ...]]:
-    """Return the layers of every grid or weight."""
-    if what == "weights":
-        return points.weights
-    return {grid: points.members(grid) for grid in points.grids}
 
 
 def _stacked(
@@ -119,7 +112,9 @@ def plot_increase(
     what: What = "activations",
     policy: Policy | None = None,
 ) -> Axes:
-    """Draw the predicted increase of the loss as a heat map, tensors × bits; darker is worse, white is none.
+    """Draw the predicted increase as a heat map, tensors × bits.
+
+    Darker is worse, white is none.
 
     Args:
         ranking: with its record.
@@ -144,7 +139,9 @@ def plot_increase(
     ax.set_facecolor("white")
     for row, column in enumerate(drawn.chosen):
         if column is not None:
-            ax.add_patch(_outline(row, column))
+            outline = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1)
+            outline.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
+            ax.add_patch(outline)
     ax.set_yticks(range(rows), [plain_label(name) for name in drawn.labels], fontsize=6.5)
     ax.set_xticks(range(columns), [str(width) for width in drawn.bits])
     ax.xaxis.set_tick_params(labeltop=rows > 40, top=rows > 40)
@@ -152,9 +149,3 @@ def plot_increase(
     bar = ax.figure.colorbar(image, ax=ax, extend="min", label="predicted increase of the loss", aspect=40)
     bar.ax.yaxis.set_minor_locator(FixedLocator([]))
     return ax
-
-
-def _outline(row: int, column: int) -> Rectangle:
-    edge = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1)
-    edge.set_path_effects([withStroke(linewidth=2.6, foreground="white")])
-    return edge

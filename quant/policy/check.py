@@ -1,4 +1,7 @@
-"""Where a policy and a network do not match: what cannot be obeyed, and what does nothing."""
+"""Find where a policy and a network do not match.
+
+What cannot be obeyed, and what does nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from typing import Literal
 
 from hessrank.quant.layer_graph.graph import Graph, Node
 from hessrank.quant.layer_graph.layer_kinds import passes_grid_on
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.policy.errors import PolicyError, no_such
 from hessrank.quant.policy.model import INPUT_LAYER, Part, Policy
-from hessrank.quant.policy.positions import Place
-from hessrank.quant.policy.resolution import Resolution, claims, modules_around, policy_points, settle
+from hessrank.quant.policy.positions import FilePosition
+from hessrank.quant.policy.resolution import Resolution, find_claims, modules_around, place_policy_quantizers, settle
 from hessrank.quant.policy.sections import LayerBits
 
 
@@ -47,12 +50,12 @@ def check(policy: Policy, graph: Graph) -> list[Finding]:
     Errors: names that the network lacks, bare widths of what is no input, entries that contradict each other.
     Warnings: entries that do nothing.
     """
-    points = policy_points(policy, graph)
-    resolution, conflicts = settle(policy, graph, points)
+    placement = place_policy_quantizers(policy, graph)
+    resolution, conflicts = settle(policy, graph, placement)
     found = [*_unknown(policy, graph), *_bare(policy, graph)]
     found += [_finding("error", conflict, "") for conflict in conflicts]
-    found += [*_idle_weights(policy, graph, points)]
-    found += _idle_activations(policy, graph, points, resolution)
+    found += [*_idle_weights(policy, graph, placement)]
+    found += _idle_activations(policy, graph, placement, resolution)
     return sorted(found, key=lambda one: (one.line or 0, one.column or 0))
 
 
@@ -74,7 +77,7 @@ def _finding(kind: Literal["error", "warning"], error: PolicyError, layer: str) 
     return Finding(kind, error.problem, error.line, error.column, layer, error.file)
 
 
-def _error(policy: Policy, layer: str, problem: str, place: Place | None) -> Finding:
+def _error(policy: Policy, layer: str, problem: str, place: FilePosition | None) -> Finding:
     return _finding("error", policy.error(problem, place), layer)
 
 
@@ -103,48 +106,56 @@ def _unknown(policy: Policy, graph: Graph) -> Iterator[Finding]:
 
 
 def _bare(policy: Policy, graph: Graph) -> Iterator[Finding]:
-    """Find widths that say neither weight nor activation where a layer could have both."""
+    """Find widths that do not say whether they are a weight's or a tensor's.
+
+    Where a layer could have both.
+    """
     for layer, entry in policy.layers.items():
         if isinstance(entry, str) and layer in graph.nodes and layer not in (*graph.inputs, INPUT_LAYER):
             problem = f"{layer!r} is no input: write 'weight: {entry}' or 'activation: {entry}' below it"
             yield _error(policy, layer, problem, policy.position(layer, "activation"))
 
 
-def _idle_weights(policy: Policy, graph: Graph, points: Points) -> Iterator[Finding]:
+def _idle_weights(policy: Policy, graph: Graph, placement: QuantizerPlacement) -> Iterator[Finding]:
     for layer in policy.named_weights:
         node = graph.nodes.get(layer)
         if node is None:
             if layer == INPUT_LAYER:
                 yield _idle(policy, layer, "weight", "inputs have none")
-        elif node.weight not in points.weights:
+        elif node.weight not in placement.weights:
             other = f"{node.kind} has none" if node.weight is None else "the policy excludes a layer that shares it"
-            yield _idle(policy, layer, "weight", points.float_weights.get(layer, other))
+            yield _idle(policy, layer, "weight", placement.float_weights.get(layer, other))
 
 
-def _idle_activations(policy: Policy, graph: Graph, points: Points, resolution: Resolution) -> Iterator[Finding]:
+def _idle_activations(
+    policy: Policy, graph: Graph, placement: QuantizerPlacement, resolution: Resolution
+) -> Iterator[Finding]:
     claimed: dict[str, list[str]] = {}
-    for layer, entry in claims(policy, graph).items():
+    for layer, entry in find_claims(policy, graph).items():
         claimed.setdefault(entry, []).append(layer)
     for entry, bits in policy.layers.items():
         if isinstance(bits, LayerBits) and bits.weight is None and bits.activation is None:
             yield _idle(policy, entry, None, "it says neither weight nor activation")
     for entry in policy.named_activations:
         layers = claimed.get(entry, [])
-        why = [_why_idle(graph[layer], points, resolution) for layer in layers]
+        why = [_why_idle(graph[layer], placement, resolution) for layer in layers]
         if entry == INPUT_LAYER and not layers:
             yield _idle(policy, entry, "activation", "every input has an entry of its own")
         elif why and all(why):
             yield _idle(policy, entry, "activation", why[0])
 
 
-def _why_idle(node: Node, points: Points, resolution: Resolution) -> str:
-    """Return why an entry for this layer's activation does nothing; empty if it does something."""
-    if node.name in points.unquantized:
-        return points.unquantized[node.name]
-    source = points.grid_of[node.inputs[0]] if passes_grid_on(node) else None
+def _why_idle(node: Node, placement: QuantizerPlacement, resolution: Resolution) -> str:
+    """Return why an entry for a layer's activation does nothing.
+
+    Empty if it does something.
+    """
+    if node.name in placement.unquantized:
+        return placement.unquantized[node.name]
+    source = placement.grid_of[node.inputs[0]] if passes_grid_on(node) else None
     if source is None:
         return ""
-    own, given = (resolution.activations[grid].scheme for grid in (str(points.grid_of[node.name]), source))
+    own, given = (resolution.activations[grid].scheme for grid in (str(placement.grid_of[node.name]), source))
     if given.bits > own.bits:
         return ""
     return f"it hands on values of {given}, the grid of {source!r}; name that layer instead"

@@ -26,7 +26,9 @@ class PolicyError(HessrankError):
 
 
 class MisfitError(ValueError):
-    """A value that does not fit, raised inside validation, where nothing is known of lines.
+    """A value that does not fit.
+
+    Raised inside validation, where nothing is known of lines.
 
     Attributes:
         path: from the place of validation to what is to blame.
@@ -44,12 +46,9 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
     The rest of the names is not listed, as ``hessrank.errors.unknown_name`` does: a check has many such lines.
     """
     names = list(known)
-    near = [other for other in names if len(name) > 1 and _initials(other) == name]  # lr, bs, wd
+    initials = {other: "".join(word[0] for word in other.split("_") if word) for other in names}
+    near = [other for other in names if len(name) > 1 and initials[other] == name]  # lr, bs, wd
     near = near or difflib.get_close_matches(name, names, n=1, cutoff=0)
     return (
         f"no {what} named {name!r}; nearest is {near[0]!r}" if near else f"no {what} named {name!r}; there are none"
     )
-
-
-def _initials(name: str) -> str:
-    return "".join(word[0] for word in name.split("_") if word)

@@ -1,8 +1,11 @@
-"""The values that a policy's keys take: widths, names, coefficients; as types that check themselves."""
+"""Types of the values that a policy's keys take; they check themselves.
+
+Widths, names, coefficients.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -20,15 +23,14 @@ from hessrank.errors import OptionError
 from hessrank.quant.policy.errors import MisfitError, no_such
 from hessrank.quant.policy.own_code import OWN_WORDS
 from hessrank.quant.policy.vocabulary import (
-    METHODS,
     MQBENCH_METHODS,
     MQBENCH_OBSERVERS,
-    OBSERVERS,
     ONLY_MQBENCH,
     method_name,
     observer_name,
     only_mqbench,
 )
+from hessrank.quant.registries import OBSERVERS, QUANTIZERS
 from hessrank.quant.scheme import MAX_BITS, MIN_BITS, Scheme
 
 _BITS = {"type": "integer", "minimum": MIN_BITS, "maximum": MAX_BITS}
@@ -63,10 +65,6 @@ def _width(value: object, default: Scheme) -> str:
     return " ".join([str(int(bits)), *word])
 
 
-def _weight_width(value: object) -> str:
-    return _width(value, Scheme(8, per_channel=True))
-
-
 def _activation_width(value: object) -> str:
     text = _width(value, Scheme(8))
     if "per_channel" in text:
@@ -77,33 +75,38 @@ def _activation_width(value: object) -> str:
     return text
 
 
-def _check_bits(bits: int) -> int:
-    return Scheme(bits).bits
-
-
 def _width_schema(grids: str) -> WithJsonSchema:
     bits = rf"\+?0*([{MIN_BITS}-9]|1[0-{MAX_BITS - 10}])"
     text = {"type": "string", "pattern": rf"^\s*{bits}(\s+({grids})?(affine|symmetric))?\s*$"}
     return WithJsonSchema({"anyOf": [_BITS, text]})
 
 
-def _name_schema(ours: tuple[str, ...], theirs: Mapping[str, str]) -> WithJsonSchema:
+def _name_schema(ours: Iterable[str], theirs: Mapping[str, str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "anyOf": [{"enum": [*ours, *theirs]}, {"pattern": ".:."}]})
 
 
-def _method(text: object, info: ValidationInfo) -> str:
-    return (info.context or OWN_WORDS).require(method_name(text))
+def _allowed(read: Callable[[object], str]) -> BeforeValidator:
+    """Return what reads a name.
+
+    It lets it be that of code only if the user allows it.
+    """
+
+    def check(text: object, info: ValidationInfo) -> str:
+        name: str = (info.context or OWN_WORDS).require(read(text))
+        return name
+
+    return BeforeValidator(check)
 
 
-def _observer(text: object, info: ValidationInfo) -> str:
-    return (info.context or OWN_WORDS).require(observer_name(text))
-
-
-WeightWidth = Annotated[str, BeforeValidator(_weight_width), _width_schema("per_tensor_|per_channel_")]
+WeightWidth = Annotated[
+    str,
+    BeforeValidator(lambda value: _width(value, Scheme(8, per_channel=True))),
+    _width_schema("per_tensor_|per_channel_"),
+]
 ActivationWidth = Annotated[str, BeforeValidator(_activation_width), _width_schema("per_tensor_")]
-Bits = Annotated[int, AfterValidator(_check_bits), WithJsonSchema(_BITS)]
-Method = Annotated[str, BeforeValidator(_method), _name_schema(METHODS, MQBENCH_METHODS)]
-Observer = Annotated[str, BeforeValidator(_observer), _name_schema(OBSERVERS, MQBENCH_OBSERVERS)]
+Bits = Annotated[int, AfterValidator(lambda bits: Scheme(bits).bits), WithJsonSchema(_BITS)]
+Method = Annotated[str, _allowed(method_name), _name_schema(QUANTIZERS, MQBENCH_METHODS)]
+Observer = Annotated[str, _allowed(observer_name), _name_schema(OBSERVERS, MQBENCH_OBSERVERS)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Coefficients = Annotated[tuple[Coefficient, ...], Field(strict=False)]

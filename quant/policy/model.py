@@ -1,4 +1,7 @@
-"""The policy: bits by layer, what stays in float, what to distill; the file's keys are its fields."""
+"""The policy; the file's keys are its fields.
+
+Bits by layer, what stays in float, what to distill.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from pydantic import PrivateAttr, model_validator
 from hessrank.quant.policy.errors import MisfitError, PolicyError
 from hessrank.quant.policy.fields import Coefficients, Keys, Names
 from hessrank.quant.policy.own_code import NOTHING, OWN_WORDS, Plugins
-from hessrank.quant.policy.positions import Origin, Place, Places
+from hessrank.quant.policy.positions import FilePosition, FilePositions, Origin
 from hessrank.quant.policy.read import Document, read_document
 from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
 from hessrank.quant.policy.validation import refuse_unknown_keys, validated
-from hessrank.quant.policy.vocabulary import RUN_KEYS
+from hessrank.quant.policy.vocabulary import holder_keys
 from hessrank.quant.policy.write import policy_text, write_text
 from hessrank.quant.scheme import Scheme
 
@@ -64,7 +67,11 @@ class Policy(Keys):
 
     @classmethod
     def read(
-        cls, path: str | Path, *, plugins: Iterable[str] | Plugins = NOTHING, beside: Collection[str] = RUN_KEYS
+        cls,
+        path: str | Path,
+        *,
+        plugins: Iterable[str] | Plugins = NOTHING,
+        beside: Collection[str] | None = None,
     ) -> Policy:
         """Read a policy file.
 
@@ -72,8 +79,8 @@ class Policy(Keys):
             path: a YAML file.
             plugins: methods and observers of your own that the file may name: ``file.py:Class``, from the current
                 folder, or ``pkg.module:Class``. Without them nothing but hessrank's own is taken on a file's word.
-            beside: other keys that the file may have; they are not looked into. A training's run file may hold a
-                policy: its keys are let stand.
+            beside: other keys that the file may have; they are not looked into. None: those of the files that may
+                hold a policy, as a training's run file may.
 
         Raises:
             PolicyError: one line, as ``policy.yaml:11:5: no key named 'wieght'; nearest is 'weight'``.
@@ -86,12 +93,16 @@ class Policy(Keys):
         document: Document,
         *,
         plugins: Iterable[str] | Plugins = NOTHING,
-        beside: Collection[str] = RUN_KEYS,
+        beside: Collection[str] | None = None,
     ) -> Policy:
-        """Return the policy in a document that has been read already; otherwise as ``read``."""
+        """Read the policy in a document that has been read already.
+
+        Otherwise as ``read``.
+        """
         places = document.places
         allowed = Plugins.of(plugins).beside(places.file)
-        refuse_unknown_keys(document.data, [*cls.model_fields, *beside], places)
+        others = holder_keys() if beside is None else beside
+        refuse_unknown_keys(document.data, [*cls.model_fields, *others], places)
         own = {key: value for key, value in document.data.items() if key in cls.model_fields}
         policy = validated(cls, own, places, allowed)
         policy._origin = Origin(places, plugins=allowed)
@@ -99,12 +110,14 @@ class Policy(Keys):
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
-        """Make a policy of plain values, the same that a file holds; methods and observers may be code of your own.
+        """Make a policy of plain values, the same that a file holds.
+
+        Methods and observers may be code of your own.
 
         Raises:
             PolicyError: something does not fit.
         """
-        return cls.part_of(Document(dict(data), Places()), plugins=OWN_WORDS)
+        return cls.part_of(Document(dict(data), FilePositions()), plugins=OWN_WORDS)
 
     @property
     def layers(self) -> Mapping[str, LayerBits | str]:
@@ -113,7 +126,10 @@ class Policy(Keys):
 
     @property
     def named_activations(self) -> dict[str, Scheme]:
-        """Schemes of the activations that have an entry of their own; ``input_layer`` among them."""
+        """Schemes of the activations that have an entry of their own.
+
+        ``input_layer`` is among them.
+        """
         widths = {name: bits if isinstance(bits, str) else bits.activation for name, bits in self.layers.items()}
         default = self.extra_qconfig_dict.a_qscheme.scheme
         return {name: _parsed(width, default) for name, width in widths.items() if width is not None}
@@ -132,13 +148,19 @@ class Policy(Keys):
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """Names of what stays in float, as they are written; ``excluded_layers`` says which layers they are."""
+        """Names of what stays in float, as they are written.
+
+        ``excluded_layers`` says which layers they are.
+        """
         lists = self.extra_quantizer_dict
         return (*lists.exclude_module_name, *lists.exclude_node_name)
 
     @property
     def weight_method(self) -> str:
-        """The method that fake-quantizes weights; code of your own as it is found from the current folder."""
+        """The method that fake-quantizes weights.
+
+        Code of your own is named as it is found from the current folder.
+        """
         return self._found(self.extra_qconfig_dict.w_fakequantize)
 
     @property
@@ -197,16 +219,19 @@ class Policy(Keys):
         )
         return self.error(problem, here)
 
-    def position(self, layer: str, part: Part | None = None) -> Place | None:
-        """Return where the file names ``layer``, or where it gives its ``part``; None without a file."""
+    def position(self, layer: str, part: Part | None = None) -> FilePosition | None:
+        """Return where the file names ``layer``; None without a file.
+
+        Or, given a ``part``, where it gives that.
+        """
         places = self._origin.places
         return places.key(*_SPECIAL, layer) if part is None else places.value(*_SPECIAL, layer, part)
 
-    def place(self, *path: str | int) -> Place | None:
+    def place(self, *path: str | int) -> FilePosition | None:
         """Return where the value at ``path`` from the root stands; None without a file."""
         return self._origin.places.value(*path)
 
-    def error(self, problem: str, place: Place | None) -> PolicyError:
+    def error(self, problem: str, place: FilePosition | None) -> PolicyError:
         """Return an error in this policy's file."""
         return self._origin.places.error(problem, place)
 
@@ -222,7 +247,10 @@ class Policy(Keys):
         return copy
 
     def with_plugins_of(self, other: Policy) -> Policy:
-        """Return the same policy, which finds code of the user's own where ``other`` does too."""
+        """Return the same policy, which also finds the code that ``other`` finds.
+
+        That is, code of the user's own.
+        """
         copy = self.model_copy()
         copy._origin = replace(self._origin, plugins=self._origin.plugins.and_those_of(other._origin.plugins))
         return copy

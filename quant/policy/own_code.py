@@ -1,4 +1,7 @@
-"""Quantizers and observers of one's own in a policy: code that the user allows by name, never on a file's word."""
+"""Let a policy name the user's own quantizers and observers.
+
+Only code that the user allows by name, never on a file's word.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from hessrank.text import printable
 
 
 def code_reference(text: str) -> str:
-    """Return ``text`` if it names code as ``pkg.module:name`` or ``file.py:name`` does.
+    """Return ``text`` if it names code, as ``file.py:name`` does.
+
+    Or as ``pkg.module:name`` does.
 
     Raises:
         OptionError: it does not.
@@ -62,7 +67,9 @@ class Plugins:
         return replace(self, names=(*self.names, *other.names), everything=self.everything or other.everything)
 
     def find(self, name: str) -> str | None:
-        """Return how the user himself names what a policy calls ``name``; None if he did not.
+        """Return how the user names what a policy calls ``name``.
+
+        None if he did not name it.
 
         A policy may come from another folder or machine, so a file's own name and the attribute decide, and among
         several such files the folders around them.
@@ -91,15 +98,11 @@ class Plugins:
         if self.listed_in is None:
             remedy = f"--plugin {shlex.quote(here)} (in Python plugins=[{here!r}], of Policy.read or load_trained)"
         else:
-            remedy = f"plugins: [{self._from_list(here)!r}] to {printable(str(self.listed_in))}"
+            place, _, attribute = here.rpartition(":")
+            if Path(place).is_file():  # the list names it from its own folder
+                here = f"{os.path.relpath(place, self.listed_in.parent)}:{attribute}"
+            remedy = f"plugins: [{here!r}] to {printable(str(self.listed_in))}"
         raise OptionError(f"no code is imported on a file's word: if you trust {printable(name)}, add {remedy}")
-
-    def _from_list(self, here: str) -> str:
-        """Return a reference as the run or study file has it: from that file's folder."""
-        place, _, attribute = here.rpartition(":")
-        if self.listed_in is None or not Path(place).is_file():
-            return here
-        return f"{os.path.relpath(place, self.listed_in.parent)}:{attribute}"
 
 
 NOTHING = Plugins()

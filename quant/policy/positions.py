@@ -12,14 +12,14 @@ from hessrank.quant.policy.own_code import OWN_WORDS, Plugins
 Path = tuple[str | int, ...]
 
 
-class Place(NamedTuple):
+class FilePosition(NamedTuple):
     """A line and a column, both from 1."""
 
     line: int
     column: int
 
 
-class PlaceElsewhere(Place):
+class PositionElsewhere(FilePosition):
     """A place in another file than the rest.
 
     Attributes:
@@ -29,7 +29,7 @@ class PlaceElsewhere(Place):
     file: str
 
     @classmethod
-    def of(cls, place: Place, file: str) -> PlaceElsewhere:
+    def of(cls, place: FilePosition, file: str) -> PositionElsewhere:
         """Return ``place`` as one in ``file``; one that is elsewhere already stays there."""
         found = cls(*place)
         found.file = getattr(place, "file", file)
@@ -37,7 +37,7 @@ class PlaceElsewhere(Place):
 
 
 @dataclass(frozen=True)
-class Places:
+class FilePositions:
     """The places of all keys and values of one file.
 
     Attributes:
@@ -47,8 +47,8 @@ class Places:
     """
 
     file: str = ""
-    keys: Mapping[Path, Place] = field(default_factory=dict)
-    values: Mapping[Path, Place] = field(default_factory=dict)
+    keys: Mapping[Path, FilePosition] = field(default_factory=dict)
+    values: Mapping[Path, FilePosition] = field(default_factory=dict)
 
     def known(self, path: Path) -> Path:
         """Return ``path`` without the steps that the file does not have."""
@@ -58,43 +58,50 @@ class Places:
                 found = (*found, step)
         return found
 
-    def key(self, *path: str | int) -> Place | None:
+    def key(self, *path: str | int) -> FilePosition | None:
         """Return where a key stands, or the nearest thing around it."""
         return self.keys.get(self.known(path), self.value(*path))
 
-    def value(self, *path: str | int) -> Place | None:
+    def value(self, *path: str | int) -> FilePosition | None:
         """Return where a value starts, or the nearest thing around it."""
         return self.values.get(self.known(path))
 
-    def error(self, problem: str, place: Place | None = None) -> PolicyError:
+    def error(self, problem: str, place: FilePosition | None = None) -> PolicyError:
         """Return the error of ``problem`` at ``place``."""
         if place is None:
             return PolicyError(problem, self.file)
         return PolicyError(problem, getattr(place, "file", self.file), *place)
 
-    def over(self, other: Places) -> Places:
-        """Return the places of both files, where a key at the root of this one stands instead of the other's."""
+    def over(self, other: FilePositions) -> FilePositions:
+        """Return the places of both files.
+
+        A key at the root of this one stands instead of the other's.
+        """
         own = {path[0] for path in self.values if path}
 
-        def merged(mine: Mapping[Path, Place], theirs: Mapping[Path, Place]) -> dict[Path, Place]:
+        def merged(
+            mine: Mapping[Path, FilePosition], theirs: Mapping[Path, FilePosition]
+        ) -> dict[Path, FilePosition]:
             foreign = {path: place for path, place in theirs.items() if path and path[0] not in own}
-            kept = {path: PlaceElsewhere.of(place, other.file) for path, place in foreign.items()}
+            kept = {path: PositionElsewhere.of(place, other.file) for path, place in foreign.items()}
             return {**kept, **mine}
 
-        return Places(self.file, merged(self.keys, other.keys), merged(self.values, other.values))
+        return FilePositions(self.file, merged(self.keys, other.keys), merged(self.values, other.values))
 
-    def below(self, key: str) -> Places:
+    def below(self, key: str) -> FilePositions:
         """Return the places of what lies below a key at the root."""
 
-        def cut(places: Mapping[Path, Place]) -> dict[Path, Place]:
+        def cut(places: Mapping[Path, FilePosition]) -> dict[Path, FilePosition]:
             return {path[1:]: place for path, place in places.items() if path[:1] == (key,)}
 
-        return Places(self.file, cut(self.keys), cut(self.values))
+        return FilePositions(self.file, cut(self.keys), cut(self.values))
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a policy comes from and why it says what it says, in which equal policies may differ.
+    """Where a policy comes from and why it says what it says.
+
+    In this, equal policies may differ.
 
     Attributes:
         places: of its file.
@@ -103,7 +110,7 @@ class Origin:
         plugins: where the code that it names is found.
     """
 
-    places: Places = field(default_factory=Places, compare=False)
+    places: FilePositions = field(default_factory=FilePositions, compare=False)
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
     header: str = field(default="", compare=False)
     plugins: Plugins = field(default=OWN_WORDS, compare=False)

@@ -1,4 +1,7 @@
-"""YAML 1.2 into plain values, with the line and column of each; nothing in it is ever executed."""
+"""Read YAML 1.2 as plain values, with the line and column of each.
+
+Nothing in it is ever executed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from ruamel.yaml.reader import ReaderError
 
 from hessrank.files.paths import readable_file
 from hessrank.quant.policy.errors import PolicyError
-from hessrank.quant.policy.positions import Path, Place, Places
+from hessrank.quant.policy.positions import FilePosition, FilePositions, Path
 
 MAX_BYTES = 1 << 19
 MAX_VALUES = 50_000  # aliases of aliases make billions out of ten lines
@@ -38,7 +41,7 @@ class Document:
     """
 
     data: dict[str, Any]
-    places: Places
+    places: FilePositions
 
 
 def read_document(path: str | FilePath) -> Document:
@@ -64,7 +67,7 @@ def read_text(text: str, file: str) -> Document:
         root = yaml.compose(text)
     if root is None:
         raise PolicyError("is empty: a policy has keys such as 'extra_quantizer_dict'", file)
-    places = Places(file, {}, {})
+    places = FilePositions(file, {}, {})
     if not isinstance(root, MappingNode):
         raise places.error("is no policy: keys and values are wanted, as 'distill_coeff: [0.7]'", _start(root))
     return Document(_Reader(yaml, places).read(root, ()), places)
@@ -108,10 +111,10 @@ def _one_line_errors(path: str, text: str) -> Iterator[None]:
 class _Reader:
     """Turns nodes into values and notes where each stands."""
 
-    def __init__(self, yaml: YAML, places: Places) -> None:
+    def __init__(self, yaml: YAML, places: FilePositions) -> None:
         self._yaml, self._places, self._count = yaml, places, 0
-        self._keys: dict[Path, Place] = places.keys  # type: ignore[assignment]
-        self._values: dict[Path, Place] = places.values  # type: ignore[assignment]
+        self._keys: dict[Path, FilePosition] = places.keys  # type: ignore[assignment]
+        self._values: dict[Path, FilePosition] = places.values  # type: ignore[assignment]
 
     def read(self, node: Node, path: Path) -> Any:
         """Return the value of ``node``, which lies at ``path``."""
@@ -166,8 +169,8 @@ def _line_and_column(text: str, index: int) -> tuple[int, int]:
     return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
-def _start(node: Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+def _start(node: Node) -> FilePosition:
+    return FilePosition(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
 def _shown(node: Node) -> str:

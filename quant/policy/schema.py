@@ -1,4 +1,7 @@
-"""The JSON schema of a policy, for editors that complete and check while one types."""
+"""Make the JSON schema of a policy.
+
+For editors that complete and check while one types.
+"""
 
 from __future__ import annotations
 

@@ -64,12 +64,9 @@ class LayerBits(Keys):
     activation: ActivationWidth | None = None
 
 
-def _sort(value: object) -> str:
-    return UNION_TAGS[0] if isinstance(value, Mapping | LayerBits) else UNION_TAGS[1]
-
-
 Entry = Annotated[
-    Annotated[LayerBits, Tag(UNION_TAGS[0])] | Annotated[ActivationWidth, Tag(UNION_TAGS[1])], Discriminator(_sort)
+    Annotated[LayerBits, Tag(UNION_TAGS[0])] | Annotated[ActivationWidth, Tag(UNION_TAGS[1])],
+    Discriminator(lambda value: UNION_TAGS[0 if isinstance(value, Mapping | LayerBits) else 1]),
 ]
 
 

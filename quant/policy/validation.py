@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from hessrank.quant.policy.errors import MisfitError, PolicyError
 from hessrank.quant.policy.fields import refuse_unknown
 from hessrank.quant.policy.own_code import NOTHING, Plugins
-from hessrank.quant.policy.positions import Path, Places
+from hessrank.quant.policy.positions import FilePositions, Path
 from hessrank.text import brief
 from hessrank.validation import describe_misfit
 
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 UNION_TAGS = ("<layer>", "<width>")  # steps of pydantic's that no file has
 
 
-def validated(cls: type[M], data: Mapping[str, Any], places: Places, plugins: Plugins = NOTHING) -> M:
+def validated(cls: type[M], data: Mapping[str, Any], places: FilePositions, plugins: Plugins = NOTHING) -> M:
     """Return ``data`` as a ``cls``.
 
     Args:
@@ -40,7 +40,7 @@ def validated(cls: type[M], data: Mapping[str, Any], places: Places, plugins: Pl
         raise min(found, key=lambda one: (one.line or 0, one.column or 0)) from error
 
 
-def refuse_unknown_keys(keys: Iterable[str], known: Collection[str], places: Places) -> None:
+def refuse_unknown_keys(keys: Iterable[str], known: Collection[str], places: FilePositions) -> None:
     """Refuse keys at the root of a file that are none of ``known``.
 
     Raises:
@@ -53,7 +53,7 @@ def refuse_unknown_keys(keys: Iterable[str], known: Collection[str], places: Pla
             raise places.error(str(error), places.key(key)) from error
 
 
-def _placed(told: dict[str, Any], places: Places) -> PolicyError:
+def _placed(told: dict[str, Any], places: FilePositions) -> PolicyError:
     cause = told.get("ctx", {}).get("error")
     steps: Path = tuple(step for step in told["loc"] if step not in UNION_TAGS)
     if isinstance(cause, MisfitError):

@@ -1,4 +1,6 @@
-"""Names of methods and observers, ours and MQBench's for the same thing.
+"""Explain a policy's words.
+
+Names of methods and observers, ours and MQBench's, and keys of other files.
 
 MQBench's observers without a counterpart are read as the nearest one:
 
@@ -12,22 +14,12 @@ MQBench's observers without a counterpart are read as the nearest one:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from hessrank.errors import OptionError
+from hessrank.plugins import Registry
 from hessrank.quant.policy.errors import no_such
-
-RUN_KEYS = tuple(
-    "quant test onnx quant_teacher gpu_id batch_size debug pdb_debug load_model load_quant_model load_teacher_model "
-    "config_file_path task task_args data arch arch_args teacher_arch_args teacher_policy plugins trust_pickle out "
-    "epochs weights_key teacher_weights_key ignore_keys "
-    "learning_rate quantizer_learning_rate optimizer weight_decay schedule clip_gradients freeze_bn "
-    "calibration_samples seed distill_loss distill_temperature distill_warmup task_coeff devices num_nodes precision "
-    "workers data_timeout detailed_epochs log_every pictures threads".split()
-)
-"""Keys of a training's run file, which may hold a policy: they are let stand beside it."""
-
-METHODS = ("fixed", "lsq", "lsq+", "dsq", "pact", "dorefa")
-OBSERVERS = ("minmax", "moving-average", "percentile", "mse", "mean-magnitude")
+from hessrank.quant.registries import OBSERVERS, POLICY_HOLDERS, QUANTIZERS
 
 MQBENCH_METHODS = {
     "FixedFakeQuantize": "fixed",
@@ -56,18 +48,22 @@ ONLY_MQBENCH = frozenset({
 
 
 def method_name(text: object) -> str:
-    """Return our name of a fake-quantization method (``LearnableFakeQuantize`` is ``lsq``).
+    """Return our name of a fake-quantization method.
+
+    ``LearnableFakeQuantize`` is ``lsq``.
 
     A name with a colon is that of a plug-in, ``pkg.module:attr``, and is not looked up here.
 
     Raises:
         OptionError: there is no such method, or only MQBench has it.
     """
-    return _ours("method", text, METHODS, MQBENCH_METHODS)
+    return _ours("method", text, QUANTIZERS, MQBENCH_METHODS)
 
 
 def observer_name(text: object) -> str:
-    """Return our name of an observer (``EMAMinMaxObserver`` is ``moving-average``); else as ``method_name``.
+    """Return our name of an observer.
+
+    ``EMAMinMaxObserver`` is ``moving-average``; else as ``method_name``.
 
     Raises:
         OptionError: there is no such observer, or only MQBench has it.
@@ -75,12 +71,20 @@ def observer_name(text: object) -> str:
     return _ours("observer", text, OBSERVERS, MQBENCH_OBSERVERS)
 
 
+def holder_keys() -> list[str]:
+    """Return the keys of the files that may hold a policy.
+
+    A training's run file may.
+    """
+    return [key for name in POLICY_HOLDERS for key in POLICY_HOLDERS.resolve(name).model_fields]
+
+
 def only_mqbench(name: str, instead: str) -> str:
     """Return the message for a name that MQBench has and hessrank has not."""
     return f"only MQBench has {name!r}: {instead}"
 
 
-def _ours(what: str, text: object, ours: tuple[str, ...], theirs: Mapping[str, str]) -> str:
+def _ours(what: str, text: object, ours: Registry[Any], theirs: Mapping[str, str]) -> str:
     name = str(text)
     if name in ours or (isinstance(text, str) and ":" in name.strip(":")):
         return name

@@ -1,4 +1,7 @@
-"""A policy as YAML that people read: a reason behind each line, short lists on one line."""
+"""Write a policy as YAML that people read.
+
+A reason behind each line, short lists on one line.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from hessrank.files.atomic_write import written_whole
-from hessrank.quant.policy.sections import LayerBits, QConfig, QuantizerConfig
+from hessrank.quant.policy.sections import QConfig, QuantizerConfig
 
 INDENT = 2
 WIDTH = 110  # of a list on one line
 COMMENT_COLUMN = 60  # no comment is pushed further right to be aligned with the others
 
 
-class PolicyKeys(Protocol):
+class WritablePolicy(Protocol):
     """The keys of a policy file; :class:`hessrank.Policy` has them."""
 
     @property
@@ -59,7 +62,7 @@ def write_text(path: str | Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def policy_text(policy: PolicyKeys, reasons: Mapping[str, str], header: str = "") -> str:
+def policy_text(policy: WritablePolicy, reasons: Mapping[str, str], header: str = "") -> str:
     """Return a policy as YAML, which reads back as the same policy.
 
     Args:
@@ -94,7 +97,11 @@ def _defaults(qconfig: QConfig, reasons: Mapping[str, str]) -> CommentedMap:
 def _named(config: QuantizerConfig, reasons: Mapping[str, str]) -> CommentedMap:
     found = CommentedMap()
     if config.special_layer:
-        layers = CommentedMap((name, _entry(entry)) for name, entry in config.special_layer.items())
+        layers = CommentedMap()
+        for name, entry in config.special_layer.items():
+            widths = {} if isinstance(entry, str) else entry.model_dump(exclude_none=True)
+            parts = CommentedMap((part, _width(width)) for part, width in widths.items())
+            layers[name] = _width(entry) if isinstance(entry, str) else parts
         _explain(layers, reasons, depth=2)
         found["special_layer"] = layers
     for key in ("exclude_module_name", "exclude_node_name"):
@@ -102,12 +109,6 @@ def _named(config: QuantizerConfig, reasons: Mapping[str, str]) -> CommentedMap:
             found[key] = _listed(getattr(config, key), key)
     _explain(found, reasons, depth=1)
     return found
-
-
-def _entry(entry: LayerBits | str) -> Any:
-    if isinstance(entry, str):
-        return _width(entry)
-    return CommentedMap((part, _width(width)) for part, width in entry.model_dump(exclude_none=True).items())
 
 
 def _width(text: str) -> int | str:
@@ -141,7 +142,10 @@ def _one_line(text: str) -> str:
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes text in double quotes if it holds what is not printed, which the other styles take for line breaks."""
+    """Writes text in double quotes if it holds what is not printed.
+
+    The other styles take that for line breaks.
+    """
 
     def represent_text(self, text: str) -> ScalarNode:
         """Return the node of a string."""

@@ -1,4 +1,6 @@
-"""How fine the step of a weight may be, so that the bias beside it fits into 32 bits.
+"""Bound how fine the step of a weight may be.
+
+So that the bias beside it fits into 32 bits.
 
 Integer kernels add a bias as an int32 in units of input step × weight step (Jacob et al. 2018, section 2.4). A
 channel of tiny weights, one that pruning or a batch norm's γ near 0 has switched off, has a tiny step, and its bias
@@ -42,7 +44,10 @@ class LeastSteps:
     empty: Tensor
 
     def raised(self, scale: Tensor, *, powers_of_two: bool) -> Tensor:
-        """Return ``scale`` with the steps that are too fine raised, to a power of two if need be."""
+        """Return ``scale`` with the steps that are too fine raised.
+
+        To a power of two if need be.
+        """
         least = self.steps
         if powers_of_two:
             least = torch.where(least > 0, torch.exp2(least.log2().ceil()), least)
@@ -50,7 +55,9 @@ class LeastSteps:
 
 
 def raise_weight_steps(model: QuantizedModel) -> None:
-    """Raise the steps of calibrated weights that are too fine for the biases beside them; zero points stay.
+    """Raise the steps of weights that are too fine for the biases beside them.
+
+    The weights are calibrated; zero points stay.
 
     Methods that stretch weights to fill the grid are left out: a coarser grid would change them.
 
@@ -66,7 +73,9 @@ def raise_weight_steps(model: QuantizedModel) -> None:
 
 
 def least_weight_steps(model: QuantizedModel) -> dict[Quantizer, LeastSteps]:
-    """Return the finest steps that each weight's quantizer may have, where its input lies on a grid.
+    """Return the finest steps that each weight's quantizer may have.
+
+    Where its input lies on a grid.
 
     Args:
         model: calibrated; its biases are taken as evaluation uses them, batch norms folded in.
@@ -105,12 +114,15 @@ def _least_steps(path: str, module: QuantizedWeight, input_step: float) -> Least
 
 
 def input_steps(model: QuantizedModel) -> dict[str, float]:
-    """Return the step of each quantized weight's input: of the finest grid that it lies on, by the module's path."""
+    """Return the step of each quantized weight's input, by the module's path.
+
+    Of the finest grid that it lies on.
+    """
     return {path: float(grid.scale.min()) for path, grid in input_grids(model).items()}
 
 
 def input_grids(model: QuantizedModel) -> dict[str, Grid]:
-    """Return the finest of the grids that each quantized weight is multiplied with, by the module's path.
+    """Return the finest grid of each quantized weight's inputs, by path.
 
     Modules whose input lies on no grid are left out.
     """

@@ -21,7 +21,7 @@ from hessrank.quant.quantizers import Quantizer
 
 
 def calibrate(model: QuantizedModel, batches: SampleBatches, axes: Mapping[str, SampleAxis]) -> None:
-    """Show data to a model's observers, give every quantizer its range, and switch the quantizers on.
+    """Give every quantizer its range from data, and switch the quantizers on.
 
     Observers see the elements that a ranking counts: no padding.
 
@@ -56,7 +56,10 @@ def calibrate(model: QuantizedModel, batches: SampleBatches, axes: Mapping[str, 
 
 
 class _Observation(ExitStack):
-    """Shows observers, which forget what they saw before, what their quantizers are given, until it is left."""
+    """Shows observers what their quantizers are given, until it is left.
+
+    They forget what they saw before.
+    """
 
     def __init__(self, model: QuantizedModel, axes: Mapping[str, SampleAxis]) -> None:
         super().__init__()
@@ -78,7 +81,10 @@ class _Observation(ExitStack):
         self._model(*batch.args, **batch.kwargs)
 
     def _calls(self, layer_at: Mapping[str, str]) -> dict[str, list[str]]:
-        """Return the layers behind which each quantizer is called, in the order of the graph."""
+        """Return the layers behind which each quantizer is called.
+
+        In the order of the graph.
+        """
         calls: dict[str, list[str]] = {}
         for node in self._model.graph.nodes:
             if node.name in layer_at:

@@ -1,4 +1,7 @@
-"""What a network writes in place: readers get the result, and what a quantizer made is not written over."""
+"""Handle what a network writes in place.
+
+Readers get the result, and what a quantizer made is not written over.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,13 @@ _OPERATORS = frozenset(
 
 def written_by(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Return the node whose tensor ``node`` writes to in place, or None."""
-    if not node.all_input_nodes or not _is_in_place(module, node):
-        return None
-    return node.all_input_nodes[0]
+    if node.op == "call_module":
+        writes = bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    elif node.op == "call_function" and node.target not in _OPERATORS:
+        writes = node_kind(node).endswith("_") or bool(_argument(node, "inplace"))
+    else:
+        writes = node.target in _OPERATORS or (node.op == "call_method" and node_kind(node).endswith("_"))
+    return node.all_input_nodes[0] if writes and node.all_input_nodes else None
 
 
 def hand_results_on(module: fx.GraphModule) -> None:
@@ -43,28 +50,20 @@ def is_written_to(module: fx.GraphModule, node: fx.Node) -> bool:
         for user in source.users:
             if written_by(module, user) is source:
                 return True
-            if _kind(module, user) in RESHUFFLES:
+            called = module.get_submodule(str(user.target)) if user.op == "call_module" else None
+            if (node_kind(user) if called is None else type(called).__name__) in RESHUFFLES:
                 waiting.append(user)
     return False
 
 
-def _is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
-    if node.op == "call_function" and node.target not in _OPERATORS:
-        return node_kind(node).endswith("_") or bool(_argument(node, "inplace"))
-    return node.target in _OPERATORS or (node.op == "call_method" and node_kind(node).endswith("_"))
-
-
 def _argument(node: fx.Node, name: str) -> object:
-    """Return what a function is called with; None if it takes no such argument, or nobody can say."""
+    """Return what a function is called with.
+
+    None if it takes no such argument, or nobody can say.
+    """
     if name in node.kwargs or not callable(node.target):
         return node.kwargs.get(name)
     try:
         return inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get(name)
     except (TypeError, ValueError):  # a function written in C has no signature
         return None
-
-
-def _kind(module: fx.GraphModule, node: fx.Node) -> str:
-    return type(module.get_submodule(str(node.target))).__name__ if node.op == "call_module" else node_kind(node)

@@ -1,4 +1,7 @@
-"""Rewrites a traced model: folds batch norms, quantizes weights, puts quantizers behind layers."""
+"""Rewrite a traced model with quantizers.
+
+Fold batch norms, quantize weights, put quantizers behind layers.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hessrank.network.weights import channel_axis
-from hessrank.quant.layer_graph.quantizer_placement import Points, folded_norms
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, find_folded_norms
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.inplace import is_written_to
 from hessrank.quant.prepare.model import Inserted
 from hessrank.quant.prepare.modules import quantize_module
-from hessrank.quant.prepare.tracing import Traced
+from hessrank.quant.prepare.tracing import TracedModel
 from hessrank.quant.quantizers import Quantizer, make_quantizer
 
 
@@ -24,15 +27,15 @@ class Insertion:
         unquantized: tensors that stay as they are, and why.
     """
 
-    def __init__(self, traced: Traced, points: Points, resolution: Resolution) -> None:
-        """Plan to quantize ``traced`` at ``points`` as ``resolution`` says."""
+    def __init__(self, traced: TracedModel, placement: QuantizerPlacement, resolution: Resolution) -> None:
+        """Plan to quantize ``traced`` at ``placement`` as ``resolution`` says."""
         self._module, self._graph, self._nodes = traced.module, traced.graph, dict(traced.nodes)
-        self._points, self._resolution = points, resolution
-        self._folded = folded_norms(traced.graph, points)
+        self._placement, self._resolution = placement, resolution
+        self._folded = find_folded_norms(traced.graph, placement)
         self._activation_nodes: dict[str, fx.Node] = {}
         self.inserted: list[Inserted] = []
-        self.unquantized = {f"activation of {name}": why for name, why in points.unquantized.items()}
-        self.unquantized |= points.in_float
+        self.unquantized = {f"activation of {name}": why for name, why in placement.unquantized.items()}
+        self.unquantized |= placement.in_float
 
     def run(self) -> None:
         """Rewrite the model."""
@@ -49,7 +52,7 @@ class Insertion:
         return {name: self._activation_nodes.get(name, node).name for name, node in self._nodes.items()}
 
     def _quantize_weights(self) -> None:
-        for weight, layers in self._points.weights.items():
+        for weight, layers in self._placement.weights.items():
             setting = self._resolution.weights[weight]
             quantizers: dict[int, tuple[str, Quantizer]] = {}
             for path in dict.fromkeys(str(self._nodes[layer].target) for layer in layers):
@@ -59,16 +62,15 @@ class Insertion:
                     quantizers[axis] = (f"{path}.weight_quantizer", _weight_quantizer(module, setting))
                 where, quantizer = quantizers[axis]
                 quantize_module(module, quantizer, self._take_batch_norm(layers[0]))
-                self._note_weight(path, layers, where, setting)
-
-    def _note_weight(self, path: str, layers: tuple[str, ...], quantizer: str, setting: Setting) -> None:
-        first = next(layer for layer in layers if self._nodes[layer].target == path)
-        node = self._nodes[first].name
-        reason = setting.reason if len(layers) == 1 else f"{setting.reason}; shared by {', '.join(layers)}"
-        self.inserted.append(Inserted(first, "weight", quantizer, node, reason))
+                first = next(layer for layer in layers if self._nodes[layer].target == path)
+                reason = setting.reason if len(layers) == 1 else f"{setting.reason}; shared by {', '.join(layers)}"
+                self.inserted.append(Inserted(first, "weight", where, self._nodes[first].name, reason))
 
     def _take_batch_norm(self, layer: str) -> _BatchNorm | None:
-        """Take the batch norm that is folded into a layer's weight out of the graph, and return it."""
+        """Take the norm that a layer's weight folds in out of the graph.
+
+        And return it.
+        """
         name = next((norm for norm, other in self._folded.items() if other == layer), None)
         if name is None:
             return None
@@ -83,41 +85,41 @@ class Insertion:
 
     def _quantize_activations(self) -> None:
         paths: dict[str, str] = {}
-        for layer, grid in self._points.activations.items():
+        for layer, grid in self._placement.activations.items():
             setting = self._resolution.activations[grid]
             if grid not in paths:
                 paths[grid] = self._add_quantizer(grid, setting)
             node = self._nodes[layer]
-            with self._module.graph.inserting_after(self._behind_inputs(node)):
-                call = self._module.graph.call_module(paths[grid], (node,))
-            for reader in [user for user in node.users if user is not call]:
-                reader.replace_input_with(node, call)
-            if is_written_to(self._module, call):
-                self._spare(call)
-            self._activation_nodes[layer] = call
+            call = self._activation_nodes[layer] = self._call_behind(node, paths[grid])
             tensor = "input" if node.op == "placeholder" else "activation"
             reason = setting.reason if layer == grid else f"{setting.reason}; one grid with {grid}"
             self.inserted.append(Inserted(layer, tensor, paths[grid], call.name, reason))
 
-    def _spare(self, call: fx.Node) -> None:
-        """Let what writes in place write to a copy: the gradient of a quantizer needs what the quantizer made."""
-        with self._module.graph.inserting_after(call):
-            spare = self._module.graph.call_method("clone", (call,))
-        for reader in [user for user in call.users if user is not spare]:
-            reader.replace_input_with(call, spare)
+    def _call_behind(self, node: fx.Node, path: str) -> fx.Node:
+        """Call a quantizer behind a node, whose readers then read the call.
 
-    def _behind_inputs(self, node: fx.Node) -> fx.Node:
-        """Return the node itself, or the last of the network's arguments: they all come first."""
-        while node.op == "placeholder" and node.next.op == "placeholder":
-            node = node.next
-        return node
+        What writes in place writes to a copy: the gradient of a quantizer needs what the quantizer made.
+        """
+        last = node
+        while last.op == "placeholder" and last.next.op == "placeholder":
+            last = last.next  # the network's arguments all come first
+        graph = self._module.graph
+        with graph.inserting_after(last):
+            call = graph.call_module(path, (node,))
+        node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+        if is_written_to(self._module, call):
+            with graph.inserting_after(call):
+                copy = graph.call_method("clone", (call,))
+            call.replace_all_uses_with(copy, delete_user_cb=lambda user: user is not copy)
+        return call
 
     def _add_quantizer(self, grid: str, setting: Setting) -> str:
         quantizer = make_quantizer(setting.method, setting.scheme, observer=setting.observer, weight=False)
-        path = f"quantizers.{_attribute(grid)}"
+        word = "".join(c if c.isidentifier() or c.isdigit() else "__" for c in grid)  # which an attribute can have
+        path = f"quantizers.{word if word.isidentifier() else f'layer_{word}'}"
         while path in dict(self._module.named_modules()):
             path += "_"
-        self._module.add_submodule(path, quantizer.to(_device(self._module)))
+        self._module.add_submodule(path, quantizer.to(next((p.device for p in self._module.parameters()), "cpu")))
         return path
 
 
@@ -131,14 +133,3 @@ def _weight_quantizer(module: nn.Module, setting: Setting) -> Quantizer:
         setting.method, setting.scheme, observer=setting.observer, axis=axis, channels=channels, weight=True
     )
     return made.to(weight.device)
-
-
-def _attribute(name: str) -> str:
-    """Return a layer's name as one that an attribute can have."""
-    word = "".join(c if c.isidentifier() or c.isdigit() else "__" for c in name)
-    return word if word.isidentifier() else f"layer_{word}"
-
-
-def _device(module: nn.Module) -> torch.device:
-    first = next(module.parameters(), None)
-    return torch.device("cpu") if first is None else first.device

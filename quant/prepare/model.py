@@ -1,4 +1,7 @@
-"""The prepared model: a torch.fx graph module that trains, and knows what was inserted where."""
+"""The prepared model, which trains and knows what was inserted where.
+
+It is a torch.fx graph module.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class Inserted:
 
 
 class QuantizedModel(fx.GraphModule):
-    """A network with fake-quantized weights and activations, as a policy has it. ``print(model)`` shows which.
+    """A network with fake-quantized weights and activations, as a policy has it.
+
+    ``print(model)`` shows which.
 
     Parameters and buffers keep the names that they had in the float model, except a folded batch norm's
     (``conv1.batch_norm.weight``) and those at the top that the class itself needs (``graph.weight`` becomes
@@ -49,7 +54,10 @@ class QuantizedModel(fx.GraphModule):
 
     @property
     def inserted(self) -> tuple[Inserted, ...]:
-        """What was inserted, in the order of execution, a layer's weight before its activation."""
+        """What was inserted, in the order of execution.
+
+        A layer's weight before its activation.
+        """
         return tuple(Inserted(**row) for row in self.meta[META]["inserted"])
 
     @property
@@ -59,7 +67,10 @@ class QuantizedModel(fx.GraphModule):
 
     @property
     def layer_nodes(self) -> Mapping[str, str]:
-        """For every layer name, the torch.fx node whose value its readers see, quantized if it is."""
+        """For every layer name, the torch.fx node whose value its readers see.
+
+        Quantized if it is.
+        """
         return dict(self.meta[META]["layer_nodes"])
 
     @property
@@ -81,7 +92,10 @@ class QuantizedModel(fx.GraphModule):
         return ((path, module) for path, module in self.named_modules() if isinstance(module, QuantizedWeight))
 
     def set_quantizing(self, enabled: bool) -> None:
-        """Switch all quantizers on or off; off, the model computes what the float model does."""
+        """Switch all quantizers on or off.
+
+        Off, the model computes what the float model does.
+        """
         for _, quantizer in self.quantizers_by_path():
             quantizer.enabled = enabled
 
@@ -100,7 +114,9 @@ class QuantizedModel(fx.GraphModule):
         return _unpickled, (self.meta[META], *arguments)
 
     def table(self) -> pd.DataFrame:
-        """Return one row a quantized tensor: layer, tensor, bits, scheme, observer, method, scale, node, reason.
+        """Return one row a quantized tensor.
+
+        Layer, tensor, bits, scheme, observer, method, scale, node, reason.
 
         ``scale`` is the step in units of the tensor, the largest of a channel's where there are several.
         """
@@ -122,6 +138,7 @@ class QuantizedModel(fx.GraphModule):
 
 
 def _unpickled(told: dict[str, Any], *arguments: Any) -> QuantizedModel:
+    """Make the model that was pickled, of what it told and of what torch.fx takes."""
     plain: Any = reduce_graph_module(*arguments)
     model = QuantizedModel(plain, plain.graph, plain.__class__.__name__)
     model.meta[META] = told

@@ -1,4 +1,6 @@
-"""Convolutions, linear layers and embeddings whose weight is quantized, with the batch norm behind them folded in.
+"""Modules whose weight is quantized, with the batch norm behind folded in.
+
+Convolutions, linear layers and embeddings.
 
 Folding, as torch's quantization-aware training does it (Krishnamoorthi 2018, section 3.2.2; Jacob et al. 2018,
 section 3.2): with γ, β, μ, σ² the batch norm's and ε its floor, f = γ/√(σ² + ε) per channel, Q the quantizer,
@@ -59,7 +61,10 @@ class QuantizedWeight(nn.Module):
         return y
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Return weight (not yet quantized) and bias as evaluation uses them, batch norm folded in."""
+        """Return weight and bias as evaluation uses them, batch norm folded in.
+
+        The weight is not yet quantized.
+        """
         norm = self.batch_norm
         if norm is None:
             return self.weight, self.bias
@@ -81,7 +86,10 @@ class QuantizedWeight(nn.Module):
         return deviation if norm.weight is None else norm.weight * deviation
 
     def _scaled(self, factor: Tensor) -> Tensor:
-        """Return the weight times a factor for each output channel, shape (output channels,)."""
+        """Return the weight times a factor for each output channel.
+
+        The factor's shape is (output channels,).
+        """
         weight = self.weight
         if not isinstance(self, _ConvTransposeNd):
             return weight * _along(factor, 0, weight.ndim)
@@ -91,7 +99,10 @@ class QuantizedWeight(nn.Module):
 
     @contextmanager
     def _computing_with(self, **tensors: Tensor | None) -> Iterator[None]:
-        """Let the module's own forward see other tensors: an instance attribute comes before a parameter."""
+        """Let the module's own forward see other tensors.
+
+        An instance attribute comes before a parameter.
+        """
         self.__dict__.update(tensors)
         try:
             yield
@@ -154,7 +165,9 @@ QUANTIZED: dict[type[nn.Module], type[QuantizedWeight]] = {
 def quantize_module(
     module: nn.Module, quantizer: Quantizer, batch_norm: nn.modules.batchnorm._BatchNorm | None = None
 ) -> QuantizedWeight:
-    """Make a module one with a quantized weight, in place: parameters, hooks and state-dict keys stay.
+    """Make a module one with a quantized weight, in place.
+
+    Parameters, hooks and state-dict keys stay.
 
     Args:
         module: of a class in :data:`QUANTIZED`.

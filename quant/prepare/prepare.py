@@ -1,4 +1,4 @@
-"""The job of this folder: a model and a policy in, a model that obeys the policy out."""
+"""Prepare a model: model and policy in, a model that obeys the policy out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hessrank.models.wrappers import unwrap, without_wrappers
 from hessrank.network.layer_survey import check_weights
 from hessrank.network.sample_batches import SampleBatches
 from hessrank.out_of_memory import explain_memory_errors
-from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.prepare.calibration import calibrate
 from hessrank.quant.prepare.insertion import Insertion
 from hessrank.quant.prepare.model import META, QuantizedModel
@@ -57,7 +57,9 @@ def prepare(
     num_samples: int = CALIBRATION_SAMPLES,
     batch_size: int = 1,
 ) -> fx.GraphModule:
-    """Return a copy of ``model`` that computes, and trains, with the weights and activations a policy asks for.
+    """Return a copy of ``model`` that computes and trains as a policy asks.
+
+    With quantized weights and activations.
 
     Args:
         model: any network that torch.fx can trace; untouched.
@@ -92,8 +94,8 @@ def prepare(
     with explain_memory_errors(), torch.random.fork_rng(devices=[]):
         traced = trace(model, batches.batch(0), batches)
         idle = require(policy, traced.graph)
-        points = policy_points(policy, traced.graph)
-        insertion = Insertion(traced, points, resolve(policy, traced.graph, points))
+        placement = place_policy_quantizers(policy, traced.graph)
+        insertion = Insertion(traced, placement, resolve(policy, traced.graph, placement))
         insertion.run()
         prepared = QuantizedModel(traced.module, traced.module.graph, type(model).__name__)
         prepared.meta[META] = {

@@ -15,7 +15,9 @@ _KEYS = ("model", "state_dict")
 
 
 def load_state(prepared: QuantizedModel, path: str | Path) -> None:
-    """Load what ``torch.save(prepared.state_dict(), path)`` saved, bare or under ``model`` or ``state_dict``.
+    """Load what ``torch.save(prepared.state_dict(), path)`` saved.
+
+    Bare or under ``model`` or ``state_dict``.
 
     Args:
         prepared: prepared with the same policy; it is calibrated anew by what is loaded.

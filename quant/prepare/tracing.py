@@ -1,10 +1,13 @@
-"""A copy of the user's model as a torch.fx graph module, whose nodes are found by the layers' names."""
+"""Trace a copy of the user's model; its nodes are found by layer name.
+
+The trace is a torch.fx graph module.
+"""
 
 from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,7 @@ _NOT_THEIRS = {Path(inspect.getfile(torch)).parent, Path(inspect.getfile(GraphWa
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedModel:
     """A model ready to be rewritten.
 
     Attributes:
@@ -55,8 +58,10 @@ class Traced:
     notes: tuple[str, ...]
 
 
-def trace(model: nn.Module, batch: Batch, batches: SampleBatches | None = None) -> Traced:
-    """Trace a copy of ``model`` with the arguments that ``batch`` supplies; all others keep their defaults.
+def trace(model: nn.Module, batch: Batch, batches: SampleBatches | None = None) -> TracedModel:
+    """Trace a copy of ``model`` with the arguments that ``batch`` supplies.
+
+    All others keep their defaults.
 
     Args:
         model: any network; untouched.
@@ -89,11 +94,14 @@ def trace(model: nn.Module, batch: Batch, batches: SampleBatches | None = None) 
     for node in module.graph.nodes:
         node.type = None  # forward's annotations: of a postponed one torch.fx makes what cannot be pickled
     module.recompile()
-    return Traced(module, graph, nodes, {name: fact.axis for name, fact in facts.items()}, notes)
+    return TracedModel(module, graph, nodes, {name: fact.axis for name, fact in facts.items()}, notes)
 
 
 def _make_room(model: nn.Module, graph: fx.Graph) -> None:
-    """Rename what the network has by a name that a graph module needs itself: ``graph`` becomes ``graph_``."""
+    """Rename what has a name that a graph module needs itself.
+
+    ``graph`` becomes ``graph_``.
+    """
     plain, made = nn.Module(), QuantizedModel(nn.Module(), fx.Graph())
     taken = {*dir(made), *HOLDERS} - {*dir(plain)}
     renamed: dict[str, str] = {}
@@ -113,13 +121,18 @@ def _make_room(model: nn.Module, graph: fx.Graph) -> None:
 
 
 def _constants(model: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
-    """Return the tensors that forward makes of numbers: torch.fx lays them down in the model while it traces."""
+    """Return the tensors that forward makes of numbers.
+
+    torch.fx lays them down in the model while it traces.
+    """
     names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     return {name: value for name, value in vars(model).items() if name in names and isinstance(value, Tensor)}
 
 
 def graph_of(model: nn.Module, batch: Batch, batches: SampleBatches | None = None) -> Graph:
-    """Return the layers of ``model`` and how they hang together; it need not be traceable.
+    """Return the layers of ``model`` and how they hang together.
+
+    The model need not be traceable.
 
     Args:
         model: any network; untouched.
@@ -133,7 +146,10 @@ def graph_of(model: nn.Module, batch: Batch, batches: SampleBatches | None = Non
 
 
 def _facts(network: Network, one: Batch, batches: SampleBatches | None) -> dict[str, LayerFacts]:
-    """Return what one sample shows of each layer, and of all samples which scores are masked and what is padding."""
+    """Return what the samples show of each layer.
+
+    Of one sample its shapes, of all which scores are masked and what is padding.
+    """
     facts = measure_sizes(network, one)
     mask_by_fills(network, facts)
     if batches is None:
@@ -167,7 +183,10 @@ def _graph(network: Network, one: Batch, facts: Mapping[str, LayerFacts]) -> Gra
 
 
 def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
-    """Take arguments that were not given out of a graph: their defaults are part of it already."""
+    """Take arguments that were not given out of a graph.
+
+    Their defaults are part of it already.
+    """
     for placeholder in [node for node in graph.nodes if node.op == "placeholder"]:
         if str(placeholder.target).lstrip("*") in given or not placeholder.args:
             continue
@@ -179,7 +198,10 @@ def _drop_defaults(graph: fx.Graph, given: set[str]) -> None:
 
 
 def _follow_mode(module: fx.GraphModule, node: fx.Node) -> None:
-    """Make a functional dropout, which was traced as switched off, a module that knows about train and eval."""
+    """Make a functional dropout a module that knows about train and eval.
+
+    It was traced as switched off.
+    """
     kind = DROPOUTS.get(node.target) if node.op == "call_function" else None
     if kind is None or node.kwargs.get("training", True):
         return
@@ -193,7 +215,9 @@ def _untraceable(model: nn.Module, batch: Batch, why: str) -> ModelError:
     try:
         GraphWalk(model, batch)
     except Exception as error:  # torch.fx raises anything at all on code that it cannot follow
-        theirs = [f for f in traceback.extract_tb(error.__traceback__) if _NOT_THEIRS.isdisjoint(_folders(f))]
+        theirs = [
+            f for f in traceback.extract_tb(error.__traceback__) if _NOT_THEIRS.isdisjoint(Path(f.filename).parents)
+        ]
         if not theirs:
             return ModelError(
                 f"torch.fx cannot trace {type(model).__name__}, which is torch's own ({first_line(error)}): give the "
@@ -205,7 +229,3 @@ def _untraceable(model: nn.Module, batch: Batch, why: str) -> ModelError:
             "forward or into a function under torch.fx.wrap; a ranking works without tracing, quantizing does not"
         )
     return ModelError(f"the model cannot be quantized: {why}")
-
-
-def _folders(frame: traceback.FrameSummary) -> Iterable[Path]:
-    return Path(frame.filename).parents

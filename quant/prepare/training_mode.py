@@ -1,4 +1,6 @@
-"""What a network computes in training mode only: a graph traced in evaluation mode does not hold it.
+"""Find what a network computes in training mode only.
+
+A graph traced in evaluation mode does not hold it.
 
 Dropout and batch norms are modules in the graph and follow the mode by themselves. An auxiliary head behind
 ``if self.training``, a path that is dropped at random, a mask that only training sees: these are gone. Both modes
@@ -59,6 +61,26 @@ class _Step:
     own: Hashable
     whole: int
 
+    @classmethod
+    def of(cls, node: fx.Node, before: Mapping[fx.Node, _Step], constant: Hashable | None) -> _Step:
+        """Describe a node by what it computes and what it reads.
+
+        Args:
+            node: the node.
+            before: the steps of the nodes that it may read.
+            constant: what it holds, if it is a tensor that forward makes of numbers.
+        """
+        read: list[fx.Node] = []
+        fx.map_arg((node.args, node.kwargs), read.append)  # what it reads twice, twice
+        inputs = tuple(before[source].whole for source in read)
+        if constant is not None:
+            return cls("constant", constant, hash((constant, inputs)))
+        options = dict(node.kwargs)
+        if node.target in DROPOUTS:
+            options.pop("training", None)
+        own = node.op, node.target, repr(fx.map_arg((node.args, options), _blank))
+        return cls(_place(node), own, hash((own, inputs)))
+
 
 @dataclass(frozen=True)
 class _Form:
@@ -78,7 +100,9 @@ class _Form:
 
 
 def training_notes(model: nn.Module, batch: Batch) -> tuple[str, ...]:
-    """Return a sentence on what training mode computes beyond evaluation mode, one on parameters in no use.
+    """Say what training mode computes beyond evaluation, and what is unused.
+
+    A sentence on each: the computation, and parameters in no use.
 
     Args:
         model: any network that torch.fx can trace in evaluation mode; untouched.
@@ -120,13 +144,17 @@ def _differences(evaluation: _Form, training: _Form, counts: Mapping[str, int]) 
     if changed := _changed(evaluation, training, gone, nothing_yet=not parts):
         parts.append(f"computed as in evaluation: {listed(changed)}")
     if evaluation.returned != training.returned:
-        before, now = (_tensors(form.returned) for form in (training, evaluation))
-        parts.append(f"returns {now}, not {before}" if now != before else "returns its tensors in another nest")
+        before, now = (sum(leaf is _TENSOR for leaf in tree_leaves(f.returned)) for f in (training, evaluation))
+        count = f"{now} tensor{'s' * (now != 1)}, not {before} tensor{'s' * (before != 1)}"
+        parts.append(f"returns {count}" if now != before else "returns its tensors in another nest")
     return parts or ["returns other tensors"]
 
 
 def _changed(evaluation: _Form, training: _Form, gone: Collection[str], *, nothing_yet: bool) -> list[str]:
-    """Return where both forms compute something, but not the same; of the same with other inputs only the first."""
+    """Return where both forms compute something, but not the same.
+
+    Of the same with other inputs only the first.
+    """
     known = {(step.place, step.own) for step in evaluation.steps}
     places = [step.place for step in training.steps if step.place not in gone and (step.place, step.own) not in known]
     if not places and nothing_yet:
@@ -149,13 +177,11 @@ def _beyond(one: _Form, other: _Form) -> list[str]:
     return list(more)
 
 
-def _tensors(nest: Any) -> str:
-    count = sum(leaf is _TENSOR for leaf in tree_leaves(nest))
-    return f"{count} tensor{'s' * (count != 1)}"
-
-
 def _shortened(names: Iterable[str], kept: _Form) -> str:
-    """Return a list of paths in which a module of which nothing is kept stands for all inside it."""
+    """Shorten a list of paths by modules of which nothing is kept.
+
+    Such a module stands for all inside it.
+    """
     alive = {start for step in kept.steps for start in _starts(step.place)}
     alive |= {start for name in kept.parameters for start in _starts(name)}
     return listed(dict.fromkeys(next((s for s in _starts(name) if s not in alive), name) for name in names))
@@ -180,10 +206,7 @@ def _form(model: nn.Module, batch: Batch, *, training: bool) -> _Form:
     constants = {name: tensor_bytes(value) for name, value in made.items() if isinstance(value, Tensor)}
     steps: dict[fx.Node, _Step] = {}
     for node in graph.nodes:
-        constant = constants.get(str(node.target)) if node.op == "get_attr" else None
-        own = _own(node) if constant is None else constant
-        inputs = tuple(steps[source].whole for source in _sources(node))
-        steps[node] = _Step(_place(node) if constant is None else "constant", own, hash((own, inputs)))
+        steps[node] = _Step.of(node, steps, constants.get(str(node.target)) if node.op == "get_attr" else None)
     output, last = steps.popitem()
     returned = fx.map_arg(output.args[0], _blank)
     return _Form(list(steps.values()), returned, last.whole, frozenset(_parameters(model, graph)))
@@ -193,23 +216,11 @@ def _blank(node: fx.Node) -> Any:
     return _TENSOR
 
 
-def _own(node: fx.Node) -> Hashable:
-    """Return what tells a node's computation from others', its inputs apart."""
-    options = dict(node.kwargs)
-    if node.target in DROPOUTS:
-        options.pop("training", None)
-    return node.op, node.target, repr(fx.map_arg((node.args, options), _blank))
-
-
-def _sources(node: fx.Node) -> list[fx.Node]:
-    """Return what a node reads, in the order of its arguments; what it reads twice, twice."""
-    found: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), found.append)
-    return found
-
-
 def _place(node: fx.Node) -> str:
-    """Return the path of what a node calls or takes; of a function, the module in which it stands and its name."""
+    """Return the path of what a node calls or takes.
+
+    Of a function, the module in which it stands and its name.
+    """
     if node.op in ("call_module", "get_attr"):
         return str(node.target)
     modules = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
@@ -217,7 +228,10 @@ def _place(node: fx.Node) -> str:
 
 
 def _parameters(model: nn.Module, graph: fx.Graph) -> Iterator[str]:
-    """Yield the names of the parameters that take part in a graph, every name of one that has several."""
+    """Yield the names of the parameters that take part in a graph.
+
+    Every name of one that has several.
+    """
     targets = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
     named = dict(model.named_parameters(remove_duplicate=False))
     used = {id(parameter) for name, parameter in named.items() if not targets.isdisjoint(_starts(name))}

@@ -1,4 +1,4 @@
-"""One fake-quantizer: an observer that finds its range and a method that rounds to its grid."""
+"""One fake-quantizer: an observer finds its range, a method rounds to its grid."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from hessrank.errors import ModelError, OptionError
-from hessrank.plugins import Registry
 from hessrank.quant.quantizers.grids import Grid, range_to_grid
-from hessrank.quant.quantizers.observers import OBSERVERS, Observer
+from hessrank.quant.quantizers.observers import Observer
 from hessrank.quant.quantizers.precision import KeepsPrecision
+from hessrank.quant.registries import OBSERVERS, QUANTIZERS
 from hessrank.quant.scheme import Scheme
 from hessrank.user_code import explain_errors
 
-QUANTIZERS: Registry[type[Quantizer]] = Registry("quantization method")
-
 
 class Quantizer(KeepsPrecision):
-    """Base of all methods. Until it is calibrated and enabled it returns what it is given.
+    """Base of all methods.
+
+    Until it is calibrated and enabled it returns what it is given.
 
     Every learnable parameter is dimensionless and 0 after ``set_range``, where it means "as calibrated": an
     optimizer's step is then relative to the range, and weight decay pulls towards calibration.
@@ -96,7 +96,10 @@ class Quantizer(KeepsPrecision):
         return self.fake_quantize(x)
 
     def fake_quantize(self, x: Tensor) -> Tensor:
-        """Return ``x`` on the grid, of the same shape and dtype, with the method's gradient."""
+        """Return ``x`` on the grid, with the method's gradient.
+
+        Of the same shape and dtype.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it rounds")
 
     def to_grid(self, x: Tensor) -> Tensor:
@@ -104,11 +107,14 @@ class Quantizer(KeepsPrecision):
         return x
 
     def current(self) -> tuple[Tensor, Tensor]:
-        """Return scale and zero point as the parameters have them now; the scale may carry a gradient."""
+        """Return scale and zero point as the parameters have them now.
+
+        The scale may carry a gradient.
+        """
         return self.scale, self.zero_point
 
     def grid(self) -> Grid:
-        """Return the grid that values lie on now, detached.
+        """Return the grid that values lie on now, detach.
 
         Raises:
             ModelError: there is no range yet.
@@ -121,7 +127,9 @@ class Quantizer(KeepsPrecision):
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Cover the range [low, high], widened to hold 0; learnable parameters start anew from there.
+        """Cover the range [low, high], widen to hold 0.
+
+        Learnable parameters start anew from there.
 
         Args:
             low: smallest value, in units of the tensor; shape () or (channels,).
@@ -145,7 +153,10 @@ class Quantizer(KeepsPrecision):
         self.has_range = True
 
     def covered(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the grid should cover so that [low, high] can be quantized; shapes (1,) or (channels,)."""
+        """Return what the grid should cover so that [low, high] can be quantized.
+
+        Shapes (1,) or (channels,).
+        """
         return low, high
 
     def calibrated(self) -> None:
@@ -169,7 +180,10 @@ class Quantizer(KeepsPrecision):
         return {"method": self.method, "bits": scheme.bits, "word": scheme.word, "pot_scale": scheme.pot_scale}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint says of this quantizer beside its tensors: method, scheme, calibrated or not."""
+        """Return what a checkpoint says of this quantizer beside its tensors.
+
+        Method, scheme, calibrated or not.
+        """
         return {**self._identity(), "has_range": self.has_range}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -215,6 +229,6 @@ def make_quantizer(
         UnknownNameError: no such method or observer; the nearest names are listed.
         OptionError: axis or channels do not go with the scheme.
     """
-    kind = QUANTIZERS.resolve_or_import(method)
+    kind: type[Quantizer] = QUANTIZERS.resolve_or_import(method)
     with explain_errors(f"making the quantizer {method!r}", OptionError):
         return kind(scheme, observer=observer, axis=axis, channels=channels, weight=weight)

@@ -27,7 +27,10 @@ class ClippedQuantizer(Quantizer):
             self.log_low = nn.Parameter(torch.zeros_like(self.scale))
 
     def clips(self) -> tuple[Tensor, Tensor]:
-        """Return the lower and the upper clip, in units of the tensor, of shape (1,) or (channels,)."""
+        """Return the lower and the upper clip, in units of the tensor.
+
+        Of shape (1,) or (channels,).
+        """
         high = (self.scheme.quant_max - self.zero_point) * self.scale * self.log_high.exp()
         if self.scheme.symmetric:
             return -high, high

@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
+from hessrank.quant.quantizers.base import Quantizer
 from hessrank.quant.quantizers.grids import across
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 
 
 @QUANTIZERS.register("dorefa")
 class DoReFa(Quantizer):
-    """Weights are squeezed through tanh and stretched to the whole range before they are rounded.
+    """Squeeze weights through tanh and stretch them before rounding.
+
+    They are stretched to the whole range.
 
     y = Q(c · tanh(w)/max|tanh(w)|) (eq. 9), with the maximum over the tensor or the channel. The gradient is the
     chain rule through tanh and the maximum, with ∂Q/∂(its argument) = 1 (eq. 5). In the paper c = 1, which makes
@@ -26,7 +29,10 @@ class DoReFa(Quantizer):
     fills_grid = True
 
     def to_grid(self, x: Tensor) -> Tensor:
-        """Return c · tanh(x)/max|tanh(x)| of a weight, in float32 at least; an activation as it is."""
+        """Return c · tanh(x)/max|tanh(x)| of a weight; an activation as it is.
+
+        In float32 at least.
+        """
         if not self.weight:
             return x
         squeezed = (x if x.dtype == torch.float64 else x.float()).tanh()

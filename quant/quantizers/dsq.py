@@ -7,15 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.quant.quantizers.base import QUANTIZERS
+from hessrank.affine_grid import TINY
 from hessrank.quant.quantizers.clips import ClippedQuantizer
-from hessrank.quant.quantizers.grids import TINY, across, straight_through
+from hessrank.quant.quantizers.grids import across, straight_through
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 from hessrank.quant.scheme import Scheme
 
 
 def soft_staircase(x: Tensor, low: Tensor, high: Tensor, alpha: Tensor, steps: int) -> Tensor:
-    """Return the soft staircase from ``low`` to ``high`` (section 3.1), differentiable in all its tensors.
+    """Return the soft staircase from ``low`` to ``high`` (section 3.1).
+
+    Differentiable in all its tensors.
 
     With Δ = (high − low)/steps, i = ⌊(x − low)/Δ⌋ and m = low + (i + ½)Δ, the middle between two levels,
 
@@ -42,7 +45,9 @@ def soft_staircase(x: Tensor, low: Tensor, high: Tensor, alpha: Tensor, steps: i
 
 @QUANTIZERS.register("dsq")
 class DSQ(ClippedQuantizer):
-    """Forward the hard levels, backward the gradient of the soft staircase, whose softness and clips are learned.
+    """Forward the hard levels, backward the gradient of the soft staircase.
+
+    Its softness and clips are learned.
 
     y = round(clamp(x, low, high)/s) · s, and all gradients are those of ``soft_staircase`` over the ends of the grid:
     ∂y/∂x = kΔ/2 · (1 − tanh²(k(x − m)))/(1 − α) inside, 0 outside; for low, high and α by differentiating Q_S.

@@ -1,4 +1,7 @@
-"""The integer grid of a tensor: from a range to scale and zero point, and gradients past the rounding."""
+"""Make the integer grid of a tensor.
+
+From a range to scale and zero point, and gradients past the rounding.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,15 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from hessrank.affine_grid import TINY, affine_grid
 from hessrank.quant.scheme import Scheme
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What an integer kernel needs to know of a tensor; value = (integer − zero_point) · scale.
+    """What an integer kernel needs to know of a tensor.
+
+    value = (integer − zero_point) · scale.
 
     Attributes:
         scale: float32, shape (1,) or (channels,); in units of the tensor.
@@ -34,26 +38,27 @@ class Grid:
 
 
 def range_to_grid(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
-    """Return scale and zero point (int32) of the grid over [low, high], widened to hold 0 (Jacob et al. 2018).
+    """Return scale and zero point of the grid over [low, high].
 
-    An affine scale is (high − low)/(quant_max − quant_min), a symmetric one max(|low|, |high|)/quant_max; a
+    The range is widen to hold 0 (Jacob et al. 2018); the zero point is int32.
+
+    An affine scale is (high − low)/quant_max, a symmetric one max(|low|, |high|)/quant_max; a
     range that is nothing but 0 gets scale 1. The scale is differentiable; low and high have the same shape.
     """
     low, high = low.clamp(max=0), high.clamp(min=0)
     if scheme.symmetric:
         scale = torch.maximum(-low, high) / scheme.quant_max
+        scale = torch.where(scale < TINY, 1.0, scale)
         zero_point = torch.zeros_like(scale)
     else:
-        scale = (high - low) / (scheme.quant_max - scheme.quant_min)
-        zero_point = scheme.quant_min - low.detach() / scale.detach().clamp(min=TINY)
-    empty = scale < TINY
-    scale = torch.where(empty, 1.0, scale)
-    integer = torch.where(empty, 0.0, zero_point).round().clamp(scheme.quant_min, scheme.quant_max)
-    return snapped(scale, scheme), integer.to(torch.int32)
+        scale, zero_point = affine_grid(low, high, scheme.quant_max)
+    return snap_scale(scale, scheme), zero_point.to(torch.int32)
 
 
-def snapped(scale: Tensor, scheme: Scheme) -> Tensor:
-    """Return a scale as the scheme allows it: the nearest power of two (of the logarithm) under ``pot_scale``.
+def snap_scale(scale: Tensor, scheme: Scheme) -> Tensor:
+    """Return a scale as the scheme allows it.
+
+    Under ``pot_scale`` the nearest power of two (of the logarithm).
 
     The gradient goes straight through.
     """
@@ -74,7 +79,9 @@ class _StraightThrough(Function):
 
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
-    """Return ``value`` to the last bit, with the gradient of ``source``, which has the same shape.
+    """Return ``value`` to the last bit, with the gradient of ``source``.
+
+    Both have the same shape.
 
     ``source + (value - source).detach()``, as it is often written, is off the grid by a rounding error.
     """
@@ -83,5 +90,8 @@ def straight_through(value: Tensor, source: Tensor) -> Tensor:
 
 
 def across(tensor: Tensor, axis: int | None, ndim: int) -> Tensor:
-    """Return a tensor of shape (1,) or (channels,) in a shape that broadcasts along ``axis`` of ``ndim``."""
+    """Shape a tensor to broadcast along ``axis`` of ``ndim``.
+
+    Its own shape is (1,) or (channels,).
+    """
     return tensor.view([-1 if axis is not None and d == axis % ndim else 1 for d in range(ndim)])

@@ -1,4 +1,7 @@
-"""A histogram of any amount of data in a fixed number of counters, the same in whatever batches it comes."""
+"""Count any amount of data in a histogram of fixed size.
+
+It is the same in whatever batches the data comes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ LOWEST_EXPONENT = -126
 
 
 class RunningHistogram(KeepsPrecision):
-    """Counts over (−2^e, 2^e) for each row, e being what the largest magnitude so far needs.
+    """Counts over (−2^e, 2^e) for each row.
+
+    e is what the largest magnitude so far needs.
 
     When e grows, bins merge 2, 4, … to one, exactly as if the data had been counted on the wider range at once.
     A bin is at most 4/bins of the largest magnitude wide.
@@ -25,7 +30,10 @@ class RunningHistogram(KeepsPrecision):
     exponent: Tensor
 
     def __init__(self, rows: int, bins: int) -> None:
-        """Make an empty histogram of ``rows`` rows with ``bins`` bins each, a power of two."""
+        """Make an empty histogram of ``rows`` rows with ``bins`` bins each.
+
+        ``bins`` is a power of two.
+        """
         super().__init__()
         self.register_buffer("counts", torch.zeros(rows, bins, dtype=torch.int64), persistent=False)
         self.register_buffer("exponent", torch.full((rows, 1), LOWEST_EXPONENT), persistent=False)
@@ -49,13 +57,19 @@ class RunningHistogram(KeepsPrecision):
         self.exponent = exponent
 
     def edges(self) -> tuple[Tensor, Tensor]:
-        """Return the lower ends of the bins, float32 of shape (rows, bins), and the width of a bin, (rows, 1)."""
+        """Return the lower ends of the bins, and the width of a bin.
+
+        float32, of shapes (rows, bins) and (rows, 1).
+        """
         half = self.counts.shape[1] // 2
         width = torch.ldexp(torch.full_like(self.exponent, 1, dtype=torch.float32), self.exponent) / half
         return torch.arange(-half, half, device=width.device) * width, width
 
     def quantile(self, share: float) -> Tensor:
-        """Return the value below which ``share`` of each row lies (0 to 1), shape (rows,), linear inside a bin."""
+        """Return the value below which ``share`` of each row lies (0 to 1).
+
+        Of shape (rows,), linear inside a bin.
+        """
         cumulative = self.counts.cumsum(1).double()
         target = share * cumulative[:, -1:]
         index = torch.searchsorted(cumulative, target).clamp(max=self.counts.shape[1] - 1)

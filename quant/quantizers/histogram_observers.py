@@ -1,4 +1,7 @@
-"""Observers that look at the distribution: its percentiles, or the range that rounds it best."""
+"""Observe the distribution.
+
+Its percentiles, or the range that rounds it best.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ from torch import Tensor
 
 from hessrank.quant.quantizers.grids import range_to_grid
 from hessrank.quant.quantizers.histogram import RunningHistogram
-from hessrank.quant.quantizers.observers import OBSERVERS, Observer
+from hessrank.quant.quantizers.observers import Observer
+from hessrank.quant.registries import OBSERVERS
 from hessrank.quant.scheme import Scheme
 
 TENSOR_BINS, CHANNEL_BINS = 1 << 14, 1 << 11
 
 
 class HistogramObserver(Observer):
-    """Base of observers with a histogram, which is made with the first tensor and dropped by ``reset``."""
+    """Base of observers with a histogram.
+
+    It is made with the first tensor and dropped by ``reset``.
+    """
 
     def __init__(self, scheme: Scheme, axis: int | None = None, channels: int | None = None) -> None:
         super().__init__(scheme, axis, channels)
@@ -56,7 +63,9 @@ class Percentile(HistogramObserver):
 
 @OBSERVERS.register("mse")
 class MeanSquaredError(HistogramObserver):
-    """The range with the least squared error ‖Q(x) − x‖² of all data, clipping and rounding together.
+    """The range with the least squared error ‖Q(x) − x‖² of all data.
+
+    Clipping and rounding together.
 
     Candidates are fractions 2^(−i/16) of the largest range, down to 1/64: of both ends first, then of each end with
     the other kept, until neither moves. The error is taken over a histogram, a bin counting as its middle.
@@ -88,7 +97,10 @@ class MeanSquaredError(HistogramObserver):
         return lows.gather(0, best)[0], highs.gather(0, best)[0]
 
     def _error(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return Σ (Q(x) − x)² over the histogram for one range of each row, shape (rows,)."""
+        """Return Σ (Q(x) − x)² over the histogram, shape (rows,).
+
+        For one range of each row.
+        """
         assert self.histogram is not None
         edges, width = self.histogram.edges()
         middle = edges + width / 2

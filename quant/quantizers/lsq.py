@@ -7,15 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.quant.quantizers.base import QUANTIZERS, Quantizer
-from hessrank.quant.quantizers.grids import TINY, snapped
+from hessrank.affine_grid import TINY
+from hessrank.quant.quantizers.base import Quantizer
+from hessrank.quant.quantizers.grids import snap_scale
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 from hessrank.quant.scheme import Scheme
 
 
 @QUANTIZERS.register("lsq")
 class LSQ(Quantizer):
-    """The step size s is learned; an affine grid keeps the integer zero point z of its calibration.
+    """Learn the step size s.
+
+    An affine grid keeps the integer zero point z of its calibration.
 
     y = (clamp(round(x/s) + z, quant_min, quant_max) − z) · s, and with Q_N = z − quant_min, Q_P = quant_max − z
     (eq. 3 and 5)
@@ -39,12 +43,15 @@ class LSQ(Quantizer):
     def current(self) -> tuple[Tensor, Tensor]:
         """Return the learned scale and the calibrated zero point."""
         scale = (self.scale * self.log_gain.exp()).clamp(min=TINY)
-        return snapped(scale, self.scheme), self.zero_point
+        return snap_scale(scale, self.scheme), self.zero_point
 
     def fake_quantize(self, x: Tensor) -> Tensor:
         """Return ``x`` on the learned grid."""
         return round_to_grid(x, *self.current(), self.scheme, self.axis, stretch=True, damping=self.damping(x))
 
     def damping(self, x: Tensor) -> float:
-        """Return g = 1/√(N · quant_max) for ``x``, N being how many of its elements share a scale."""
+        """Return g = 1/√(N · quant_max) for ``x``.
+
+        N is how many of its elements share a scale.
+        """
         return float((x.numel() / self.scale.numel() * self.scheme.quant_max) ** -0.5) if x.numel() else 1.0

@@ -7,15 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessrank.quant.quantizers.base import QUANTIZERS
 from hessrank.quant.quantizers.lsq import LSQ
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 from hessrank.quant.scheme import Scheme
 
 
 @QUANTIZERS.register("lsq+")
 class LSQPlus(LSQ):
-    """The step size s and the offset β, the value of the smallest integer, are learned.
+    """Learn the step size s and the offset β.
+
+    β is the value of the smallest integer.
 
     y = clamp(round((x − β)/s), n, p) · s + β with n = 0 and p = 2^bits − 1 (section 3.1), and
 

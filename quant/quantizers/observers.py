@@ -1,4 +1,4 @@
-"""Observers: from the values that go by in calibration to the range a grid should cover.
+"""Observe the values of calibration, and find the range of a grid.
 
 The state of an observer does not grow with the data. Values are taken as float32; a NaN or an infinite one is an
 error, since no grid holds it and no range that was derived from it would mean anything.
@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from hessrank.errors import ModelError
-from hessrank.plugins import Registry
 from hessrank.quant.quantizers.precision import KeepsPrecision
+from hessrank.quant.registries import OBSERVERS
 from hessrank.quant.scheme import Scheme
-
-OBSERVERS: Registry[type[Observer]] = Registry("observer")
 
 
 class Observer(KeepsPrecision):
@@ -69,7 +67,10 @@ class Observer(KeepsPrecision):
         self.seen += 1
 
     def update(self, rows: Tensor, low: Tensor, high: Tensor) -> None:
-        """Take finite values into account: float32 of shape (1 or channels, n), with each row's ends."""
+        """Take finite values into account: float32 of shape (1 or channels, n).
+
+        With each row's ends.
+        """
         self.low = torch.minimum(self.low, low) if self.seen else low
         self.high = torch.maximum(self.high, high) if self.seen else high
 
@@ -112,7 +113,9 @@ class MinMax(Observer):
 
 @OBSERVERS.register("moving-average")
 class MovingAverage(Observer):
-    """Moving average of each batch's smallest and largest value: 0.9 · so far + 0.1 · batch; the first counts whole.
+    """Moving average of each batch's smallest and largest value.
+
+    0.9 · so far + 0.1 · batch; the first counts whole.
 
     Jacob et al. 2018, section 3.1; the momentum is that of MQBench's EMA observers.
     """
@@ -127,7 +130,9 @@ class MovingAverage(Observer):
 
 @OBSERVERS.register("mean-magnitude")
 class MeanMagnitude(Observer):
-    """LSQ's own start: a step of 2·mean|x|/√quant_max (Esser et al. 2020, section 2.1), as the range it implies.
+    """LSQ's own start: a step of 2·mean|x|/√quant_max, as the range it implies.
+
+    Esser et al. 2020, section 2.1.
 
     On an affine grid quant_max stands for half of its steps, and the range is cut where no values are.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hessrank.quant.quantizers.base import QUANTIZERS
 from hessrank.quant.quantizers.clips import ClippedQuantizer
 from hessrank.quant.quantizers.rounding import round_to_grid
+from hessrank.quant.registries import QUANTIZERS
 
 
 @QUANTIZERS.register("pact")
@@ -32,6 +32,9 @@ class PACT(ClippedQuantizer):
         return round_to_grid(x, scale.detach(), zero_point, self.scheme, self.axis, low=low, high=high)
 
     def regularization(self) -> Tensor:
-        """Return the sum of the squared clips (units of the tensor squared), a scalar with a gradient."""
+        """Return the sum of the squared clips, a scalar with a gradient.
+
+        In units of the tensor squared.
+        """
         low, high = self.clips()
         return high.square().sum() + (0 if self.scheme.symmetric else low.square().sum())

@@ -1,4 +1,6 @@
-"""Rounding to a grid, with gradients for the value, the scale and the two ends of the grid.
+"""Round to a grid, with gradients.
+
+For the value, the scale and the two ends of the grid.
 
 Forward: y = (clamp(round(x/s) + z, quant_min, quant_max) − z) · s. Seen as a function of the value x, the
 scale s and the ends ``low`` and ``high``, as if these were independent, its straight-through gradient is
@@ -71,7 +73,9 @@ class _Rule:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Values counted in steps: x/scale + shift, where every channel has the same two ends.
+    """Values counted in steps: x/scale + shift.
+
+    There every channel has the same two ends.
 
     With one scale on a CPU scale is a number, which reading waits for nothing, and nothing needs a shift.
     """
@@ -97,7 +101,10 @@ class _Steps:
         return steps.add_(self.shift).clamp_(self.first, self.last).sub_(self.shift).mul_(self.scale)
 
     def places(self, x: Tensor, margin: float) -> tuple[Tensor, float, float]:
-        """Return what tells where each x lies, and between which numbers it then is inside."""
+        """Return what tells where each x lies.
+
+        And between which numbers it then is inside.
+        """
         first, last = self.first - margin, self.last + margin
         if isinstance(self.scale, float):
             return x, first * self.scale, last * self.scale
@@ -155,7 +162,9 @@ def _where_inside(tensor: Tensor, places: Tensor, low: float, high: float) -> Te
 
 
 def _ends(outer: Tensor, y: Tensor, ends: tuple[Any, Any], axis: int | None) -> tuple[Tensor, Tensor]:
-    """Return the sums of ``outer``, which is 0 inside, over what is below and what is above.
+    """Sum ``outer`` over what is below and over what is above the grid.
+
+    It is 0 inside.
 
     There y is one end or the other, so that Σ outer and Σ outer·y tell the two sums apart.
     """

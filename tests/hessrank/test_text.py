@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hessrank.text import DOTS, IN_ALL, dtype_text, first_line, listed, shapes_text, size_text
+from hessrank.text import DOTS, IN_ALL, dtype_text, first_line, joined, listed, shapes_text, size_text
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_shapes_and_types_in_a_few_words() -> None:
 def test_first_line_of_a_message() -> None:
     assert first_line(ValueError("\none\n two")) == "one"
     assert first_line(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["head"], "head"), (["head", "tail"], "head or tail"), (["head", "middle", "tail"], "head, middle or tail")],
+)
+def test_a_choice_of_names_reads_as_one(names: list[str], expected: str) -> None:
+    assert joined(names) == expected

@@ -78,12 +78,12 @@ def describe_coverage(policy: Policy, graph: Graph) -> list[str]:
     Tensors inside kernels come first.
     """
     from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL
-    from hessrank.quant.policy import policy_points
+    from hessrank.quant.policy import place_policy_quantizers
 
-    points = policy_points(policy, graph)
-    kernels = {f"activation of {n}": why for n, why in points.unquantized.items() if why.startswith(IN_KERNEL)}
-    width = max(map(len, (*kernels, *points.in_float)), default=0)
-    inside, others = ([f"  {name:{width}}  {why}" for name, why in d.items()] for d in (kernels, points.in_float))
-    counts = f"{len(points.weights)} weights and {len(points.activations)} activations are quantized"
+    placement = place_policy_quantizers(policy, graph)
+    kernels = {f"activation of {n}": why for n, why in placement.unquantized.items() if why.startswith(IN_KERNEL)}
+    width = max(map(len, (*kernels, *placement.in_float)), default=0)
+    inside, others = ([f"  {name:{width}}  {why}" for name, why in d.items()] for d in (kernels, placement.in_float))
+    counts = f"{len(placement.weights)} weights and {len(placement.activations)} activations are quantized"
     within = [f"inside kernels, where nothing is to be quantized ({len(inside)}):", *inside] if inside else []
     return [*within, f"{counts}; {len(others)} tensors stay in float{':' * bool(others)}", *others]

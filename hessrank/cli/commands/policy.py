@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from hessrank.analysis.result.ranking import Ranking
-    from hessrank.quant.bit_choice.summary import Summary
+    from hessrank.quant.bit_choice.summary import PolicySummary
     from hessrank.quant.policy import Policy
 
 
@@ -89,7 +89,7 @@ def _list_given(which: StrategyOptions, budget: BudgetOptions) -> dict[str, Any]
 
 
 def _write_files(
-    outputs: PolicyOutputs, made: Policy, ranking: Ranking, frontier: DataFrame | None, summary: Summary
+    outputs: PolicyOutputs, made: Policy, ranking: Ranking, frontier: DataFrame | None, summary: PolicySummary
 ) -> list[Path]:
     """Write the files that were asked for; return their paths."""
     from hessrank.cli.write_outputs import save_plot

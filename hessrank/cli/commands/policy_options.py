@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import typerfrom hessrank.quant.registries import DISTILLATIONS, OBSERVERS, QUANTIZERS, STRATEGIES
+from hessrank.text import joined
+
 
 _WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
 
@@ -18,7 +20,7 @@ class StrategyOptions:
     strategy: Annotated[
         str,
         typer.Option(
-            help="sensitive-ends, top-k, threshold, budget, uniform, middle, or file.py:fn.", rich_help_panel=_WHICH
+            help=f"{', '.join(STRATEGIES)}, or file.py:fn.", rich_help_panel=_WHICH
         ),
     ] = "sensitive-ends"
     high_bits: Annotated[
@@ -72,7 +74,7 @@ class HintOptions:
 
     distill: Annotated[
         str,
-        typer.Option(help="penultimate, top-trace, head, middle, tail or none.", rich_help_panel=_DISTILL),
+        typer.Option(help=f"{joined(DISTILLATIONS)}.", rich_help_panel=_DISTILL),
     ] = "penultimate"
     distill_count: Annotated[
         int | None, typer.Option(help="How many layers to distill.", rich_help_panel=_DISTILL)
@@ -94,10 +96,10 @@ class SchemeOptions:
     ] = "per_tensor_affine"
     method: Annotated[
         str,
-        typer.Option(help="fixed, lsq, lsq+, dsq, pact or dorefa.", rich_help_panel=_SCHEME),
+        typer.Option(help=f"{joined(QUANTIZERS)}.", rich_help_panel=_SCHEME),
     ] = "fixed"
     observer: Annotated[
-        str, typer.Option(help="minmax, moving-average, percentile, mse or mean-magnitude.", rich_help_panel=_SCHEME)
+        str, typer.Option(help=f"{joined(OBSERVERS)}.", rich_help_panel=_SCHEME)
     ] = "minmax"
 
 

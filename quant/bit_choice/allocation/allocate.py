@@ -1,7 +1,7 @@
-"""Which option each decision takes, so that the total damage is least and no limit is passed.
+"""Choose an option for each decision: least total increase, no limit passed.
 
 A decision is the width of one tensor, an option one of the widths; but the allocator knows only arrays. It minimizes
-Σ damage[i, option of i] under limits on sums of costs, as HAWQ-V3 does (Yao et al., "HAWQ-V3: Dyadic Neural Network
+Σ increase[i, option of i] under limits on sums of costs, as HAWQ-V3 does (Yao et al., "HAWQ-V3: Dyadic Neural Network
 Quantization", ICML 2021, eq. 8), with costs of *pairs* of decisions too: BOPs are MACs × weight bits × activation
 bits. The result is exact; HiGHS (through SciPy) does the search.
 """
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from hessrank.errors import OptionError
 from hessrank.quant.bit_choice.allocation.core import improve, minimize
 from hessrank.quant.bit_choice.allocation.program import Bools, Cost, Floats, Ints, Program
+from hessrank.renamed import renamed_arguments, warn_renamed
 
 
 class BudgetError(OptionError):
@@ -67,7 +68,10 @@ class Limit:
 
     @property
     def room(self) -> float:
-        """What is left for the choice; not more than it can use, because the solver knows no numbers far beyond."""
+        """What is left for the choice.
+
+        Not more than the choice can use, because the solver knows no numbers far beyond.
+        """
         tables = [p.table for p in self.pairs] if self.cost is None else [*self.cost, *(p.table for p in self.pairs)]
         largest = math.fsum(float(np.max(t, where=np.isfinite(t), initial=0.0)) for t in tables)
         return min(self.most - self.constant, 2 * largest)
@@ -79,17 +83,24 @@ class Allocation:
 
     Attributes:
         choice: the option of each decision, shape (decisions,).
-        damage: their total damage.
+        increase: their total increase.
         costs: what each limit counts, by its name.
     """
 
     choice: NDArray[np.intp]
-    damage: float
+    increase: float
     costs: dict[str, float]
 
+    @property
+    def damage(self) -> float:
+        """The old name of ``increase``."""
+        warn_renamed("Allocation.damage", "increase")
+        return self.increase
 
+
+@renamed_arguments(damage="increase")
 def allocate(
-    damage: ArrayLike,
+    increase: ArrayLike,
     limits: Sequence[Limit] = (),
     *,
     tied: Sequence[Sequence[int]] = (),
@@ -97,28 +108,28 @@ def allocate(
     labels: Sequence[str] = (),
     tolerance: float = 0.0,
 ) -> Allocation:
-    """Choose an option for each decision: least total damage within all limits.
+    """Choose an option for each decision: least total increase within all limits.
 
     Of several best choices the same one is always returned. No decision of it (or tied group) can be moved to less
-    damage, or to an earlier option of the same damage, within the limits: let the cheapest option come first.
+    increase, or to an earlier option of the same increase, within the limits: let the cheapest option come first.
 
     Args:
-        damage: decisions × options; NaN or infinite where a decision does not have that option.
+        increase: decisions × options; NaN or infinite where a decision does not have that option.
         limits: at most how much the choice may cost.
         tied: groups of decisions that take the same option.
         allowed: decisions × options, False where an option must not be taken; None allows all.
         labels: what the options are called in error messages ("4 bits").
-        tolerance: how far above the least, relative to it, the damage may be; 0.001 takes a fraction of the time
+        tolerance: how far above the least, relative to it, the increase may be; 0.001 takes a fraction of the time
             for hundreds of decisions in pairs.
 
     Raises:
         BudgetError: no choice keeps the limits; the least possible is named.
         OptionError: arrays of the wrong shape, a tied group without a common option.
     """
-    total = np.asarray(damage, dtype=np.float64)
+    total = np.asarray(increase, dtype=np.float64)
     usable = _usable(total, allowed, limits)
     groups = _Groups(len(total), tied)
-    program = groups.program(Limit("damage", cost=total), limits, usable)
+    program = groups.program(Limit("increase", cost=total), limits, usable)
     found = minimize(program, tolerance)
     if found is None:
         found = _at_the_edge(groups, limits, usable, program)
@@ -146,15 +157,15 @@ def least_possible(
     return None if found is None else found[groups.of]
 
 
-def _usable(damage: Floats, allowed: ArrayLike | None, limits: Sequence[Limit]) -> Bools:
-    if damage.ndim != 2 or not damage.size:
-        raise OptionError(f"damage must be decisions × options, not of shape {damage.shape}")
-    usable: Bools = np.isfinite(damage)
+def _usable(increase: Floats, allowed: ArrayLike | None, limits: Sequence[Limit]) -> Bools:
+    if increase.ndim != 2 or not increase.size:
+        raise OptionError(f"increase must be decisions × options, not of shape {increase.shape}")
+    usable: Bools = np.isfinite(increase)
     shapes = [(f"the cost of {limit.name}", limit.cost) for limit in limits if limit.cost is not None]
     shapes += [] if allowed is None else [("allowed", np.asarray(allowed))]
     for what, array in shapes:
-        if array.shape != damage.shape:
-            raise OptionError(f"{what} has shape {array.shape}, the damage {damage.shape}")
+        if array.shape != increase.shape:
+            raise OptionError(f"{what} has shape {array.shape}, the increase {increase.shape}")
     for limit in limits:
         if math.isnan(limit.most):
             raise OptionError(f"the limit of {limit.name} is not a number")
@@ -237,16 +248,14 @@ def _explanation(groups: _Groups, limits: Sequence[Limit], usable: Bools, labels
 
 
 def _impossible(limit: Limit, value: float, least: Ints, kept: Sequence[Limit], labels: Sequence[str]) -> str:
+    """Say that a limit cannot be kept, and what the least possible is.
+
+    That is rounded up, so that it can be given as a limit.
+    """
     unit = f" {limit.unit}" * bool(limit.unit)
     besides = " and ".join(f"{other.name} at most {other.most:.4g} {other.unit}".rstrip() for other in kept)
     same = f" (all at {labels[least[0]]})" if labels and (least == least[0]).all() else ""
+    digit = 10.0 ** (math.floor(math.log10(abs(value))) - 3) if value else 1.0  # the fourth
+    possible = math.ceil(value / digit - 1e-9) * digit
     told = f"{limit.name} {limit.most:.4g}{unit} is impossible" + f" with {besides}" * bool(besides)
-    return f"{told}: the least possible is {_rounded_up(value)}{unit}{same}"
-
-
-def _rounded_up(value: float) -> str:
-    """Return four digits of a number, rounded up so that it can be given as a limit."""
-    if value == 0:
-        return "0"
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
-    return f"{math.ceil(value / unit - 1e-9) * unit:.4g}"
+    return f"{told}: the least possible is {possible:.4g}{unit}{same}"

@@ -1,4 +1,4 @@
-"""The exact solution of an allocation's integer program, found on a core of its columns.
+"""Solve an allocation's integer program exactly, on a core of its columns.
 
 Any prices u of the rows of min c·x, Ax = b, 0 ≤ x ≤ h bound the optimum from below by b·u + Σ min(0, rⱼ)hⱼ with the
 reduced costs r = c − Aᵀu, whatever rounding errors the linear program made that found them (Neumaier and
@@ -45,12 +45,15 @@ class _Priced:
     bound: float
 
     def cheap(self, most: float) -> _Priced:
-        """Return the columns that a solution no more than ``most`` above the bound can have."""
+        """Keep the columns that a solution at most ``most`` above the bound can have."""
         keep = self.implied <= most
         return _Priced(self.kept[keep], self.price[keep], self.implied[keep], self.bound)
 
     def above_bound(self, solution: Floats) -> float:
-        """Return how far above the bound a solution lies, at least the rounding error of that."""
+        """Return how far above the bound a solution lies.
+
+        At least the rounding error of that.
+        """
         noise = 1e-13 * float(np.abs(self.price).max())
         return max(float(self.price @ solution[self.kept]) - self.bound, noise)
 
@@ -82,7 +85,10 @@ def minimize(program: Program, tolerance: float = 0.0) -> Ints | None:
 
 
 def _relaxed(columns: Columns, kept: Ints, price: Floats) -> _Priced | None:
-    """Return the columns priced with their reduced costs in the relaxation; None if that is infeasible."""
+    """Price the columns with their reduced costs in the relaxation.
+
+    None if that is infeasible.
+    """
     rows = columns.rows(kept, 1.0)
     if rows is None:
         return None
@@ -103,14 +109,17 @@ def _relaxed(columns: Columns, kept: Ints, price: Floats) -> _Priced | None:
 
 
 class _Search:
-    """Solves a program on some of its columns, and remembers what the solver took for feasible and is not."""
+    """Solves a program on some of its columns.
+
+    It remembers what the solver took for feasible and is not.
+    """
 
     def __init__(self, program: Program, columns: Columns) -> None:
         self.program, self.columns = program, columns
         self.refused: list[Ints] = []
 
     def on_core(self, given: _Priced, beyond: int) -> tuple[Ints | None, int]:
-        """Return a choice that is nearly the best on a core, and how many columns that has.
+        """Return a choice that is nearly the best on a core, and the core's size.
 
         Args:
             given: all columns that count.
@@ -141,12 +150,14 @@ class _Search:
         )  # so that a choice costs what it is above the bound
         cost *= _TOP / (np.abs(cost).max() or 1.0)
         while True:
+            again = [np.isin(core.kept, refused).astype(np.float64)[None] for refused in self.refused]
+            cuts = [LinearConstraint(row, -np.inf, self.columns.groups - 1) for row in again]
             with solver_silenced():
                 found = milp(
                     cost,
                     integrality=(core.kept < self.columns.binaries).astype(np.int64),
                     bounds=Bounds(0.0, rows.upper),
-                    constraints=[LinearConstraint(rows.matrix, rows.right, rows.right), *self._cuts(core)],
+                    constraints=[LinearConstraint(rows.matrix, rows.right, rows.right), *cuts],
                     options={"mip_rel_gap": tolerance},
                 )
             if found.x is None:
@@ -156,14 +167,11 @@ class _Search:
                 return choice
             self.refused.append(np.flatnonzero(choice[self.columns.group] == self.columns.option))
 
-    def _cuts(self, core: _Priced) -> list[LinearConstraint]:
-        """Return rows that keep refused choices from coming again."""
-        rows = [np.isin(core.kept, refused).astype(np.float64)[None] for refused in self.refused]
-        return [LinearConstraint(row, -np.inf, self.columns.groups - 1) for row in rows]
-
 
 def improve(program: Program, choice: Ints) -> Ints:
-    """Move single groups to less objective, or to an earlier option of the same, while limits hold.
+    """Move single groups to less objective, while limits hold.
+
+    Or to an earlier option of the same objective.
 
     What is less than the solver's tolerance is settled here.
 
@@ -179,7 +187,10 @@ def improve(program: Program, choice: Ints) -> Ints:
 
 
 def _one_better(program: Program, choice: Ints, ordered: Ints) -> Ints | None:
-    """Return ``choice`` with the first group moved that can be; ``ordered`` are each group's options, best first."""
+    """Return ``choice`` with the first group moved that can be.
+
+    ``ordered`` are each group's options, best first.
+    """
     spare = [most + 2 * TOLERANCE * abs(most) - cost.of(choice) for cost, most in program.bounds()]
     for group, options in enumerate(ordered):
         better = options[: int(np.flatnonzero(options == choice[group])[0])]

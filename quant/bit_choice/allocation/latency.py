@@ -18,9 +18,9 @@ import numpy as np
 from hessrank.errors import OptionError, nearest_first
 from hessrank.files.paths import readable_file
 from hessrank.quant.bit_choice.allocation.allocate import Limit, PairCost
-from hessrank.quant.bit_choice.allocation.costs import Product, decisions, products
+from hessrank.quant.bit_choice.allocation.policy_cost import Product, decisions, products
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.scheme import FLOAT_BITS, MAX_BITS, MIN_BITS
 from hessrank.text import one_line
 
@@ -36,7 +36,7 @@ def read_latency(path: str | Path, graph: Graph) -> Table:
     Raises:
         OptionError: not such a file, or a row that makes no sense, with its line.
     """
-    wanted = _measured(graph)
+    wanted = [node.name for node in graph.nodes.values() if node.weight is not None and node.macs]
     table: dict[tuple[str, int, int], float] = {}
     for place, row in _rows(Path(path)):
         layer = row["layer"]
@@ -54,14 +54,16 @@ def read_latency(path: str | Path, graph: Graph) -> Table:
     return table
 
 
-def latency_limit(table: Table, graph: Graph, points: Points, widths: Sequence[int], most: float = np.inf) -> Limit:
+def latency_limit(
+    table: Table, graph: Graph, placement: QuantizerPlacement, widths: Sequence[int], most: float = np.inf
+) -> Limit:
     """Return the limit on the sum of latencies, for options that are ``widths``.
 
     Raises:
         OptionError: a layer has no row for any combination of widths that it may get.
     """
-    linear, constant, pairs = np.zeros((len(decisions(points)), len(widths))), 0.0, []
-    for product in products(graph, points):
+    linear, constant, pairs = np.zeros((len(decisions(placement)), len(widths))), 0.0, []
+    for product in products(graph, placement):
         if graph[product.layer].weight is None:
             continue
         times = _times(product, table, widths)
@@ -77,7 +79,10 @@ def latency_limit(table: Table, graph: Graph, points: Points, widths: Sequence[i
 
 
 def _times(product: Product, table: Table, widths: Sequence[int]) -> Floats:
-    """Return a layer's latencies, weight widths × input widths; where one is not quantized, its width is 32."""
+    """Return a layer's latencies, weight widths × input widths.
+
+    Where one is not quantized, its width is 32.
+    """
     own = [FLOAT_BITS] if product.first is None else widths
     read = [FLOAT_BITS] if product.second is None else widths
     times = np.array([[table.get((product.layer, w, a), np.inf) for a in read] for w in own])
@@ -85,10 +90,6 @@ def _times(product: Product, table: Table, widths: Sequence[int]) -> Floats:
         asked = " × ".join("/".join(str(width) for width in some) for some in (own, read))
         raise OptionError(f"the latency table has no row for {product.layer!r} at {asked} bits (weight × input)")
     return times
-
-
-def _measured(graph: Graph) -> list[str]:
-    return [node.name for node in graph.nodes.values() if node.weight is not None and node.macs]
 
 
 def _nearest(name: str, known: Sequence[str] | set[str]) -> str:

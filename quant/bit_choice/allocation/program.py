@@ -1,4 +1,6 @@
-"""The integer program of an allocation: one option for each group, least cost, within limits.
+"""State an allocation as an integer program.
+
+One option for each group, least cost, within limits.
 
 Costs are sums over groups and over pairs of groups. A pair's table T is linear in continuous y with row sums x and
 column sums z, the two groups' binaries: it costs Σ T∘y (the transport formulation, whose relaxation is tight
@@ -26,7 +28,9 @@ TOLERANCE = 1e-9  # how far above a limit, relative to it, is still within: the 
 
 @dataclass(frozen=True)
 class Cost:
-    """A sum over groups and pairs of groups; where it is not finite, the option or the pair is not available.
+    """A sum over groups and pairs of groups.
+
+    Where it is not finite, the option or the pair is not available.
 
     Attributes:
         linear: groups × options.
@@ -43,7 +47,10 @@ class Cost:
 
     @cached_property
     def near(self) -> dict[int, list[tuple[int, Floats]]]:
-        """The groups that each group has pairs with, and the tables, that group's options first."""
+        """The groups that each group has pairs with, and the tables.
+
+        That group's options come first in a table.
+        """
         found: dict[int, list[tuple[int, Floats]]] = defaultdict(list)
         for (g, h), table in self.tables.items():
             found[g].append((h, table))
@@ -82,7 +89,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Equations:
     """Equations on some of the columns.
 
     Attributes:
@@ -99,7 +106,9 @@ class Rows:
 
 
 class Columns:
-    """The columns of the program in equations: binaries, then the pairs' y, then one slack a limit.
+    """The columns of the program in equations.
+
+    First the binaries, then the pairs' y, then one slack a limit.
 
     Attributes:
         count: number of columns.
@@ -128,16 +137,17 @@ class Columns:
         self._block = np.concatenate([self.group, self.groups + pair])  # exactly one column of a block is 1
         self.slacks = len(self._block)
         self.count = self.slacks + len(program.limits)
-        self._equations = sp.vstack([self._one_each(), self._marginals(0), self._marginals(1)], format="csc")
+        chosen_once = (np.ones(self.binaries), (self.group, np.arange(self.binaries)))
+        one_each = sp.coo_array(chosen_once, shape=(self.groups, self.slacks))
+        self._equations = sp.vstack([one_each, self._marginals(0), self._marginals(1)], format="csc")
         self._limits = np.array([self.spread(c)[: self.slacks] for c in program.limits]).reshape(-1, self.slacks)
         self._most = np.array([most + TOLERANCE * abs(most) for most in program.most])
 
-    def _one_each(self) -> Any:
-        entries = (np.ones(self.binaries), (self.group, np.arange(self.binaries)))
-        return sp.coo_array(entries, shape=(self.groups, self.slacks))
-
     def _marginals(self, side: int) -> Any:
-        """Return the rows that say: a pair's y with one option of a group add up to that option's binary."""
+        """Return the rows that tie a pair's y to one side's binaries.
+
+        They say: a pair's y with one option of a group add up to that option's binary.
+        """
         options = self._number.shape[1]
         own = self._number[self._pairs[:, side]]
         pair, option = np.nonzero(own >= 0)
@@ -156,8 +166,10 @@ class Columns:
             parts.append(np.zeros(len(cells)) if table is None else table[cells[:, 0], cells[:, 1]])
         return np.concatenate([*parts, np.zeros(self.count - self.slacks)])
 
-    def rows(self, kept: Ints, top: float) -> Rows | None:
-        """Return the equations on the columns ``kept`` (all slacks at their end), or None if none can hold.
+    def rows(self, kept: Ints, top: float) -> Equations | None:
+        """Return the equations on the columns ``kept``, or None if none can hold.
+
+        All slacks are at their end.
 
         What every choice costs is taken off the limits, and they are scaled so that their largest coefficient is
         ``top``.
@@ -183,7 +195,7 @@ class Columns:
         )
         ones = np.ones(len(own))
         zeros = np.zeros(equations.shape[0] - self.groups)
-        return Rows(
+        return Equations(
             matrix,
             np.concatenate([np.ones(self.groups), zeros, room / scale]),
             np.concatenate([ones, scale]),
@@ -191,7 +203,7 @@ class Columns:
         )
 
     def implied(self, kept: Ints, price: Floats) -> Floats:
-        """Return, for each column of ``kept``, the least that it costs together with what it brings along.
+        """Return the least that each column costs with what it brings along.
 
         A binary brings one y of each of its pairs and the binary at that one's other end; a y brings both its
         binaries, and one y of each other pair of theirs. No column is counted twice.
@@ -220,7 +232,10 @@ class Columns:
         return np.concatenate([whole, others, np.zeros(self.count - self.slacks)])[kept]
 
     def in_first_group(self, kept: Ints) -> Bools:
-        """Return which of the columns ``kept`` are options of group 0, of which every choice has one."""
+        """Return which of the columns ``kept`` are options of group 0.
+
+        Every choice has one of them.
+        """
         found = np.zeros(len(kept), dtype=np.bool_)
         own = kept < self.binaries
         found[own] = self.group[kept[own]] == 0
@@ -233,7 +248,7 @@ class Columns:
         return np.concatenate([found, self._most - self._limits @ found])
 
     def choice(self, values: Floats, kept: Ints) -> Ints:
-        """Return the option of each group that the values of the columns ``kept`` stand for."""
+        """Return each group's option, read off the values of the columns ``kept``."""
         likely = np.full(self._number.shape, -1.0)
         own = kept < self.binaries
         likely[self.group[kept[own]], self.option[kept[own]]] = values[own]

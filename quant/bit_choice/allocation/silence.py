@@ -1,4 +1,7 @@
-"""Keeps what HiGHS prints by itself (SciPy 1.17, with display off) out of the process's standard output."""
+"""Keep what HiGHS prints out of the process's standard output.
+
+It prints by itself (SciPy 1.17, with display off).
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Rules that make a policy of a ranking, by name."""
 
-from hessrank.quant.bit_choice.strategies import budget as _budget
-from hessrank.quant.bit_choice.strategies import controls as _controls
-from hessrank.quant.bit_choice.strategies import selection as _selection
-from hessrank.quant.bit_choice.strategies import sensitive_ends as _sensitive_ends
-from hessrank.quant.bit_choice.strategies.hint_layers import DISTILLATIONS, choose_hints
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem, Strategy
+from typing import TYPE_CHECKING
 
-_REGISTERED = (_budget, _controls, _selection, _sensitive_ends)  # importing them is what registers them
+from hessrank.quant.bit_choice.strategies.hint_layers import choose_hints
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem, Strategy
+from hessrank.quant.registries import DISTILLATIONS, STRATEGIES
+from hessrank.renamed import renamed_names
 
-__all__ = ["DISTILLATIONS", "STRATEGIES", "Choice", "Problem", "Strategy", "choose_hints"]
+__all__ = ["DISTILLATIONS", "STRATEGIES", "BitChoice", "Problem", "Strategy", "choose_hints"]
+
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Choice="BitChoice")

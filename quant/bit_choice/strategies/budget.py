@@ -1,4 +1,7 @@
-"""The bits that cost least in loss within a budget: size, BOPs, mean bits, or measured latency."""
+"""Choose the bits that cost least in loss within a budget.
+
+Of size, BOPs, mean bits, or measured latency.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,20 @@ from numpy.typing import NDArray
 from hessrank.bounds import check_number
 from hessrank.errors import OptionError, unknown_name
 from hessrank.quant.bit_choice.allocation.allocate import Allocation, BudgetError, Limit, allocate
-from hessrank.quant.bit_choice.allocation.costs import (
+from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
+from hessrank.quant.bit_choice.allocation.pareto import frontier
+from hessrank.quant.bit_choice.allocation.policy_cost import (
     Bits,
-    Costs,
+    PolicyCost,
     bops_limit,
-    costs,
+    count_costs,
     decisions,
     mean_bits_limits,
     size_limit,
     ties,
 )
-from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
-from hessrank.quant.bit_choice.allocation.pareto import frontier
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
+from hessrank.quant.registries import STRATEGIES
 
 DEFAULT_BITS = (4, 6, 8, 10)
 COSTS = ("bops", "size", "mean-bits", "latency")
@@ -35,17 +39,19 @@ COSTS = ("bops", "size", "mean-bits", "latency")
 
 @dataclass(frozen=True)
 class WidthProgram:
-    """The integer program of a ranked network: what every weight and grid costs at every width.
+    """The integer program of a ranked network.
+
+    What every weight and grid costs at every width.
 
     Attributes:
         problem: the ranked network.
         bits: the widths to choose from, ascending.
-        damage: decisions × widths, predicted increase of the loss.
+        increase: decisions × widths, predicted increase of the loss.
     """
 
     problem: Problem
     bits: tuple[int, ...]
-    damage: NDArray[np.float64]
+    increase: NDArray[np.float64]
 
     @classmethod
     def of(cls, problem: Problem, bits: int | Iterable[int]) -> WidthProgram:
@@ -55,11 +61,11 @@ class WidthProgram:
             OptionError: the ranking holds no prediction for one of them.
         """
         widths = (bits,) if isinstance(bits, int) else tuple(sorted(set(bits)))
-        predicted, points = problem.predicted, problem.points
+        predicted, placement = problem.predicted, problem.placement
         columns = [predicted.at(width) for width in widths]
         rows = [
-            *(predicted.weights[name] for name in points.weights),
-            *(predicted.grids[name] for name in points.grids),
+            *(predicted.weights[name] for name in placement.weights),
+            *(predicted.grids[name] for name in placement.grids),
         ]
         return cls(problem, widths, np.stack(rows)[:, columns])
 
@@ -72,38 +78,41 @@ class WidthProgram:
         table: str | Path | None = None,
         latency: float | None = None,
     ) -> list[Limit]:
-        """Return the limits that are not None; ``table`` is the CSV that ``latency`` is measured by."""
-        graph, points, bits = self.problem.graph, self.problem.points, self.bits
+        """Return the limits that are not None.
+
+        ``table`` is the CSV that ``latency`` is measured by.
+        """
+        graph, placement, bits = self.problem.graph, self.problem.placement, self.bits
         found = []
         given = {"size_mib": size_mib, "bops": bops, "mean_bits": mean_bits, "latency": latency}
         for name, most in given.items():
             if most is not None and most != math.inf:  # which leaves everything open, as a frontier does
                 check_number(f"budget_{name}", most, least=0)
         if size_mib is not None:
-            found.append(size_limit(graph, points, bits, size_mib, other_parameters=self.problem.other_parameters))
+            found.append(size_limit(graph, placement, bits, size_mib, other_parameters=self.problem.other_parameters))
         if bops is not None:
-            found.append(bops_limit(graph, points, bits, bops))
+            found.append(bops_limit(graph, placement, bits, bops))
         if mean_bits is not None:
-            found += mean_bits_limits(graph, points, bits, mean_bits)
+            found += mean_bits_limits(graph, placement, bits, mean_bits)
         if table is not None:
             most = math.inf if latency is None else latency
-            found.append(latency_limit(read_latency(table, graph), graph, points, bits, most))
+            found.append(latency_limit(read_latency(table, graph), graph, placement, bits, most))
         return found
 
     def solve(self, limits: Sequence[Limit], *, tolerance: float = 0.0) -> tuple[Bits, Allocation]:
-        """Return the bits with the least damage within the limits, and what they cost.
+        """Return the bits with the least increase within the limits, and what they cost.
 
         Args:
             limits: from :meth:`limits`.
-            tolerance: how far above the least, relative to it, the damage may be.
+            tolerance: how far above the least, relative to it, the increase may be.
 
         Raises:
             BudgetError: impossible; the least possible is named.
         """
-        points = self.problem.points
+        placement = self.problem.placement
         labels = [f"{width} bits" for width in self.bits]
-        found = allocate(self.damage, limits, tied=ties(points), labels=labels, tolerance=tolerance)
-        return Bits.of(points, [self.bits[option] for option in found.choice]), found
+        found = allocate(self.increase, limits, tied=ties(placement), labels=labels, tolerance=tolerance)
+        return Bits.of(placement, [self.bits[option] for option in found.choice]), found
 
 
 @STRATEGIES.register("budget")
@@ -116,8 +125,10 @@ def budget(
     budget_mean_bits: float | None = None,
     latency: str | Path | None = None,
     budget_latency: float | None = None,
-) -> Choice:
-    """Choose the widths with the least total predicted increase, of weights and activations, within all budgets.
+) -> BitChoice:
+    """Choose the widths with the least total increase within all budgets.
+
+    The increase is the predicted one, of weights and activations.
 
     An exact 0/1 program (HAWQ-V3, Yao et al. 2021, eq. 8, with activations too). Tensors that share a grid or
     are added to each other have the same width, and so has a weight in all its calls.
@@ -148,11 +159,13 @@ def budget(
     try:
         chosen, found = program.solve(limits)
     except BudgetError as error:
-        raise BudgetError(f"{error}{_in_float(problem)}") from error
+        share = 1 - _at_eight(problem).quantized_weights
+        floating = f"; {100 * share:.2g} % of the weights stay in float, which counts 32 bits" if share else ""
+        raise BudgetError(f"{error}{floating}") from error
     base = Counter([*chosen.weights.values(), *chosen.grids.values()]).most_common(1)[0][0]
     spent = [f"{limit.name} {found.costs[limit.name]:.4g} of {limit.most:.4g}" for limit in limits]
     why = "least total increase within the budget"
-    return Choice(base, chosen.weights, chosen.grids, otherwise=why, notes=tuple(spent))
+    return BitChoice(base, chosen.weights, chosen.grids, otherwise=why, notes=tuple(spent))
 
 
 def pareto(
@@ -163,7 +176,9 @@ def pareto(
     latency: str | Path | None = None,
     points: int = 40,
 ) -> pd.DataFrame:
-    """Return the least predicted increase for every budget, from the least possible to where more buys nothing.
+    """Return the least predicted increase for every budget.
+
+    From the least possible to where more buys nothing.
 
     Args:
         problem: the ranked network.
@@ -188,22 +203,16 @@ def pareto(
     table = latency if cost == "latency" else None
     limit = program.limits(size_mib=free["size"], bops=free["bops"], mean_bits=free["mean-bits"], table=table)[0]
     return frontier(
-        program.damage,
+        program.increase,
         limit,
-        names=decisions(problem.points),
+        names=decisions(problem.placement),
         widths=program.bits,
-        tied=ties(problem.points),
+        tied=ties(problem.placement),
         points=points,
     )
 
 
-def _at_eight(problem: Problem) -> Costs:
-    points = problem.points
-    eight = Bits.of(points, [8] * len(decisions(points)))
-    return costs(problem.graph, points, eight, other_parameters=problem.other_parameters)
-
-
-def _in_float(problem: Problem) -> str:
-    """Return what makes a budget hard to keep: the share of the weights that stay in float."""
-    share = 1 - _at_eight(problem).quantized_weights
-    return f"; {100 * share:.2g} % of the weights stay in float, which counts 32 bits" if share else ""
+def _at_eight(problem: Problem) -> PolicyCost:
+    placement = problem.placement
+    eight = Bits.of(placement, [8] * len(decisions(placement)))
+    return count_costs(problem.graph, placement, eight, other_parameters=problem.other_parameters)

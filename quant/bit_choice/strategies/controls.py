@@ -1,15 +1,19 @@
-"""What a policy should be compared with: the same bits everywhere, and many bits where they matter least."""
+"""Make the policies that others should be compared with.
+
+The same bits everywhere, and many bits where they matter least.
+"""
 
 from __future__ import annotations
 
 from hessrank.bounds import check_number
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.allocation import Bits, costs
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
+from hessrank.quant.bit_choice.allocation import Bits, count_costs
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
+from hessrank.quant.registries import STRATEGIES
 
 
 @STRATEGIES.register("uniform")
-def uniform(problem: Problem, *, base_bits: int = 8) -> Choice:
+def uniform(problem: Problem, *, base_bits: int = 8) -> BitChoice:
     """Give everything ``base_bits``.
 
     Args:
@@ -17,12 +21,16 @@ def uniform(problem: Problem, *, base_bits: int = 8) -> Choice:
         base_bits: for all.
     """
     problem.predicted.at(base_bits)
-    return Choice(base_bits, {}, {})
+    return BitChoice(base_bits, {}, {})
 
 
 @STRATEGIES.register("middle")
-def middle(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, budget_bops: float | None = None) -> Choice:
-    """Give the kernels nearest to the middle of each sub-network ``high_bits``, as many as the BOPs allow.
+def middle(
+    problem: Problem, *, high_bits: int = 10, base_bits: int = 8, budget_bops: float | None = None
+) -> BitChoice:
+    """Give the kernels in the middle of each sub-network ``high_bits``.
+
+    The nearest to the middle first, as many as the BOPs allow.
 
     A control for ``sensitive-ends`` at the same cost.
 
@@ -38,19 +46,21 @@ def middle(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, budget_
     if budget_bops is None:
         raise OptionError("middle needs --budget-bops, the BOPs of the policy that it is to be compared with")
     check_number("budget_bops", budget_bops, least=0)
-    points = problem.points
+    placement = problem.placement
 
-    def bops(choice: Choice) -> float:
-        return costs(problem.graph, points, Bits(choice.all_weights(points), choice.all_grids(points))).bops
+    def bops(choice: BitChoice) -> float:
+        return count_costs(
+            problem.graph, placement, Bits(choice.all_weights(placement), choice.all_grids(placement))
+        ).bops
 
-    choice = uniform(problem, base_bits=base_bits)
+    choice: BitChoice = uniform(problem, base_bits=base_bits)
     if bops(choice) > budget_bops:
         raise OptionError(f"{base_bits} bits everywhere take {bops(choice):.4g} BOPs, more than {budget_bops:.4g}")
     for name in _from_the_middle(problem):
         kernel = problem.kernels.by_name[name]
         weights = {**choice.weights, **({kernel.weight: high_bits} if kernel.weight else {})}
         grids = {**choice.grids, **({kernel.grid: high_bits} if kernel.grid else {})}
-        more = Choice(base_bits, weights, grids, {**choice.why, **dict.fromkeys(kernel.layers, "middle")})
+        more = BitChoice(base_bits, weights, grids, {**choice.why, **dict.fromkeys(kernel.layers, "middle")})
         if bops(more) > budget_bops:
             break
         choice = more

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from hessrank.bounds import check_whole
 from hessrank.errors import OptionError
-from hessrank.network.sub_networks import SubNetwork
-from hessrank.plugins import Registry
 from hessrank.quant.bit_choice.strategies.problem import Problem
 from hessrank.quant.layer_graph.network_ends import before_last
+from hessrank.quant.registries import DISTILLATIONS
 from hessrank.user_code import user_code
-
-
-class DistillationStrategy(Protocol):
-    """Chooses hint layers."""
-
-    def __call__(self, problem: Problem, count: int | None) -> list[str]:
-        """Return at most ``count`` layers (None: the strategy's own number), the most important first."""
-        ...
-
-
-DISTILLATIONS: Registry[DistillationStrategy] = Registry("distillation strategy")
 
 
 @DISTILLATIONS.register("penultimate")
 def penultimate(problem: Problem, count: int | None = None) -> list[str]:
-    """Choose the last layer but one of each sub-network, of the last sub-network first."""
+    """Choose the last layer but one of each sub-network.
+
+    Those of the last sub-network first.
+    """
     exits = [layer for part in reversed(problem.sub_networks) for layer in reversed(part.exits)]
     found = dict.fromkeys(before_last(problem.graph, layer) for layer in exits)
     return [name for name in found if name is not None][:count]
@@ -34,7 +23,9 @@ def penultimate(problem: Problem, count: int | None = None) -> list[str]:
 
 @DISTILLATIONS.register("top-trace")
 def top_trace(problem: Problem, count: int | None = None) -> list[str]:
-    """Choose the layers with the largest traces, at most one a resolution and one a block of each sub-network.
+    """Choose the layers with the largest traces.
+
+    At most one a resolution and one a block of each sub-network.
 
     Neighbors at one resolution, or inside one block, are near-duplicates: what one teaches, the other knows.
     """
@@ -52,19 +43,28 @@ def top_trace(problem: Problem, count: int | None = None) -> list[str]:
 
 @DISTILLATIONS.register("head")
 def head(problem: Problem, count: int | None = None) -> list[str]:
-    """Choose the first layers of each sub-network, one each unless ``count`` is larger."""
+    """Choose the first layers of each sub-network.
+
+    One each unless ``count`` is larger.
+    """
     return _placed(problem, count, 0.0)
 
 
 @DISTILLATIONS.register("middle")
 def middle(problem: Problem, count: int | None = None) -> list[str]:
-    """Choose the layers halfway through each sub-network, one each unless ``count`` is larger."""
+    """Choose the layers halfway through each sub-network.
+
+    One each unless ``count`` is larger.
+    """
     return _placed(problem, count, 0.5)
 
 
 @DISTILLATIONS.register("tail")
 def tail(problem: Problem, count: int | None = None) -> list[str]:
-    """Choose the last layers of each sub-network before its output, one each unless ``count`` is larger."""
+    """Choose the last layers of each sub-network before its output.
+
+    One each unless ``count`` is larger.
+    """
     return _placed(problem, count, 1.0)
 
 
@@ -89,7 +89,10 @@ def choose_hints(problem: Problem, strategy: str, count: int | None) -> list[str
 
 
 def _candidates(problem: Problem) -> list[str]:
-    """Return what can be a hint: the tensor of a kernel with a weight that the network does not return."""
+    """Return what can be a hint.
+
+    The tensor of a kernel with a weight that the network does not return.
+    """
     graph, hidden = problem.graph, set(problem.graph.outputs)
     exits = {problem.kernels.holding(layer) for part in problem.sub_networks for layer in part.exits}
     kernels = problem.kernels.by_name.values()
@@ -97,15 +100,16 @@ def _candidates(problem: Problem) -> list[str]:
 
 
 def _placed(problem: Problem, count: int | None, where: float) -> list[str]:
-    """Return the candidates nearest to a place in each sub-network (0 its beginning, 1 its end), taking turns."""
+    """Return the candidates nearest to a place in each sub-network.
+
+    0 is its beginning, 1 its end; sub-networks take turns.
+    """
     wanted = len(problem.sub_networks) if count is None else count
-    queues = [_nearest(problem, part, where) for part in problem.sub_networks]
+    candidates, queues = _candidates(problem), []
+    for part in problem.sub_networks:
+        inside = set(part.layers)
+        layers = [name for name in candidates if name in inside]
+        target = where * (len(layers) - 1)
+        queues.append([layers[i] for _, i in sorted((abs(i - target), i) for i in range(len(layers)))])
     turns = [queue[turn] for turn in range(wanted) for queue in queues if turn < len(queue)]
     return turns[:wanted]
-
-
-def _nearest(problem: Problem, part: SubNetwork, where: float) -> list[str]:
-    inside = set(part.layers)
-    layers = [name for name in _candidates(problem) if name in inside]
-    target = where * (len(layers) - 1)
-    return [layers[i] for i in sorted(range(len(layers)), key=lambda i: (abs(i - target), i))]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.errors import ModelError, OptionError
 from hessrank.network.sub_networks import SubNetwork, sub_networks
-from hessrank.plugins import Registry
 from hessrank.quant.bit_choice.predicted_increase import Predicted, predict
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.integer_kernels import Kernel, Kernels
+from hessrank.quant.layer_graph.integer_kernels import IntegerKernel, IntegerKernels
 from hessrank.quant.layer_graph.layer_kinds import is_join, passes_grid_on
-from hessrank.quant.layer_graph.quantizer_placement import Points, quantization_points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, place_quantizers
+from hessrank.renamed import renamed_names, warn_renamed
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Problem:
     Attributes:
         ranking: the ranking.
         graph: its network.
-        points: what is quantized in it.
+        placement: what is quantized in it.
     """
 
     ranking: Ranking
     graph: Graph
-    points: Points
+    placement: QuantizerPlacement
 
     @classmethod
     def of(cls, ranking: Ranking) -> Problem:
@@ -51,22 +51,28 @@ class Problem:
                     f"the ranking's record says that {node.name!r}, a {node.kind}, multiplies with a weight, which "
                     "none does: rank again"
                 )
-        points = quantization_points(graph)
-        if not points.grids:
+        placement = place_quantizers(graph)
+        if not placement.grids:
             untraced = all(node.inside for node in graph.nodes.values())
             why = "torch.fx cannot trace it (hessrank check names the line)" if untraced else "no layer has a grid"
             raise ModelError(f"nothing in this network can be quantized: {why}")
-        return cls(ranking, graph, points)
+        return cls(ranking, graph, placement)
+
+    @property
+    def points(self) -> QuantizerPlacement:
+        """The old name of ``placement``."""
+        warn_renamed("Problem.points", "placement")
+        return self.placement
 
     @cached_property
     def predicted(self) -> Predicted:
         """What every tensor costs in loss at every bit-width."""
-        return predict(self.ranking, self.graph, self.points)
+        return predict(self.ranking, self.graph, self.placement)
 
     @cached_property
-    def kernels(self) -> Kernels:
+    def kernels(self) -> IntegerKernels:
         """The units that a strategy chooses among."""
-        return Kernels.of(self.graph, self.points)
+        return IntegerKernels.of(self.graph, self.placement)
 
     @cached_property
     def sub_networks(self) -> list[SubNetwork]:
@@ -82,22 +88,28 @@ class Problem:
 
     @cached_property
     def other_parameters(self) -> int:
-        """How many parameters the graph does not know of: in older rankings all that are no layer's weight."""
+        """How many parameters the graph does not know of.
+
+        In older rankings all that are no layer's weight.
+        """
         if self.graph.stored is not None:
             return 0
         known = {node.weight: node.weight_numel for node in self.graph.nodes.values() if node.weight is not None}
         total = int(self.ranking.info.get("model", {}).get("parameters", 0))
         return max(0, total - sum(known.values()))
 
-    def increase(self, kernel: Kernel, bits: int) -> float:
-        """Return the predicted increase if one kernel, its weight and its tensor, had so many bits."""
+    def increase(self, kernel: IntegerKernel, bits: int) -> float:
+        """Predict the increase if one kernel had so many bits.
+
+        Its weight and its tensor together.
+        """
         place = self.predicted.at(bits)
         of_weight = 0.0 if kernel.weight is None else float(self.predicted.weights[kernel.weight][place])
         return of_weight + (0.0 if kernel.grid is None else float(self.predicted.grids[kernel.grid][place]))
 
 
 @dataclass(frozen=True)
-class Choice:
+class BitChoice:
     """What a strategy decided.
 
     Attributes:
@@ -116,23 +128,27 @@ class Choice:
     otherwise: str = ""
     notes: tuple[str, ...] = ()
 
-    def all_weights(self, points: Points) -> dict[str, int]:
+    def all_weights(self, placement: QuantizerPlacement) -> dict[str, int]:
         """Return the bits of every weight."""
-        return {name: self.weights.get(name, self.base_bits) for name in points.weights}
+        return {name: self.weights.get(name, self.base_bits) for name in placement.weights}
 
-    def all_grids(self, points: Points) -> dict[str, int]:
-        """Return the bits of every grid; what an addition ties together has the most bits of them all."""
-        bits = {name: self.grids.get(name, self.base_bits) for name in points.grids}
-        for group in points.tied:
+    def all_grids(self, placement: QuantizerPlacement) -> dict[str, int]:
+        """Return the bits of every grid.
+
+        What an addition ties together has the most bits of them all.
+        """
+        bits = {name: self.grids.get(name, self.base_bits) for name in placement.grids}
+        for group in placement.tied:
             bits.update(dict.fromkeys(group, max(bits[name] for name in group)))
         return bits
 
-    def settled(self, points: Points) -> Choice:
+    def settled(self, placement: QuantizerPlacement) -> BitChoice:
         """Return the same choice with the bits of every weight and grid written out."""
-        return replace(self, weights=self.all_weights(points), grids=self.all_grids(points))
+        return replace(self, weights=self.all_weights(placement), grids=self.all_grids(placement))
 
 
-Strategy = Callable[..., Choice]
+Strategy = Callable[..., BitChoice]
 """Decides bits: takes a :class:`Problem` and its own options as keyword arguments with defaults."""
 
-STRATEGIES: Registry[Strategy] = Registry("strategy")
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Choice="BitChoice")

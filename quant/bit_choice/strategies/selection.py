@@ -1,4 +1,7 @@
-"""More bits for the most sensitive kernels: so many of them, or all above a threshold."""
+"""Give the most sensitive kernels more bits.
+
+So many of them, or all above a threshold.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from collections.abc import Mapping
 
 from hessrank.bounds import check_number, check_whole
 from hessrank.errors import OptionError, unknown_name
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
-from hessrank.quant.layer_graph.integer_kernels import Kernel
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
+from hessrank.quant.layer_graph.integer_kernels import IntegerKernel
+from hessrank.quant.registries import STRATEGIES
 
 MEASURES = ("increase", "trace", "mean_trace")
 
@@ -15,7 +19,7 @@ MEASURES = ("increase", "trace", "mean_trace")
 @STRATEGIES.register("top-k")
 def top_k(
     problem: Problem, *, high_bits: int = 10, base_bits: int = 8, count: int = 10, by: str = "increase"
-) -> Choice:
+) -> BitChoice:
     """Give the ``count`` most sensitive kernels ``high_bits``.
 
     Args:
@@ -31,13 +35,15 @@ def top_k(
     check_whole("count", count, least=1)
     values = _measured(problem, by, base_bits)
     ordered = sorted(values, key=lambda name: -values[name])[:count]
-    return raised(problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits)
+    return raise_kernels(
+        problem, {name: f"number {i} by {by}" for i, name in enumerate(ordered, 1)}, high_bits, base_bits
+    )
 
 
 @STRATEGIES.register("threshold")
 def threshold(
     problem: Problem, *, high_bits: int = 10, base_bits: int = 8, above: float | None = None, by: str = "increase"
-) -> Choice:
+) -> BitChoice:
     """Give all kernels whose sensitivity is larger than ``above`` ``high_bits``.
 
     Args:
@@ -56,11 +62,14 @@ def threshold(
         raise OptionError(f"threshold needs --above; by {by} the kernels reach up to {top:.3g}")
     check_number("above", above)
     chosen = {name: f"{by} {value:.2g} > {above:g}" for name, value in values.items() if value > above}
-    return raised(problem, chosen, high_bits, base_bits)
+    return raise_kernels(problem, chosen, high_bits, base_bits)
 
 
-def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> Choice:
-    """Return the choice that gives the ``chosen`` kernels (name: reason) ``high_bits`` and all else ``base_bits``."""
+def raise_kernels(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bits: int) -> BitChoice:
+    """Give the ``chosen`` kernels ``high_bits`` and all else ``base_bits``.
+
+    ``chosen`` holds a reason for each name.
+    """
     for bits in (base_bits, high_bits):
         problem.predicted.at(bits)
     if high_bits < base_bits:
@@ -69,11 +78,11 @@ def raised(problem: Problem, chosen: Mapping[str, str], high_bits: int, base_bit
     weights = {kernel.weight: high_bits for kernel in kernels.values() if kernel.weight is not None}
     grids = {kernel.grid: high_bits for kernel in kernels.values() if kernel.grid is not None}
     why = {layer: chosen[name] for name, kernel in kernels.items() for layer in kernel.layers}
-    return Choice(base_bits, weights, grids, why)
+    return BitChoice(base_bits, weights, grids, why)
 
 
 def _measured(problem: Problem, by: str, base_bits: int) -> dict[str, float]:
-    def measure(kernel: Kernel) -> float:
+    def measure(kernel: IntegerKernel) -> float:
         if by == "increase":
             return problem.increase(kernel, base_bits)
         return float(problem.rows[kernel.name][by])

@@ -1,4 +1,7 @@
-"""More bits at both ends of every sub-network, as far inward as the predicted increase stays high."""
+"""Give both ends of every sub-network more bits.
+
+As far inward as the predicted increase stays high.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ from statistics import fmean
 
 from hessrank.bounds import check_number
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.strategies.problem import STRATEGIES, Choice, Problem
-from hessrank.quant.bit_choice.strategies.selection import raised
+from hessrank.quant.bit_choice.strategies.problem import BitChoice, Problem
+from hessrank.quant.bit_choice.strategies.selection import raise_kernels
+from hessrank.quant.registries import STRATEGIES
 
 _Neighbors = Mapping[str, tuple[str, ...]]
 
 
 @STRATEGIES.register("sensitive-ends")
-def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, falloff: float = 0.25) -> Choice:
+def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8, falloff: float = 0.25) -> BitChoice:
     """Give the ends of every sub-network, and the network's input, ``high_bits``.
 
     From each end (a weighted layer that reads what enters, or makes what leaves a sub-network) one goes inward
@@ -39,11 +43,14 @@ def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8,
         for name, distance in _inward(end, neighbors, inside, increases, falloff).items():
             reason = (distance, f"kernel {distance + 1} from the {where}")
             found[name] = min(reason, found.get(name, reason))
-    return raised(problem, {name: reason for name, (_, reason) in found.items()}, high_bits, base_bits)
+    return raise_kernels(problem, {name: reason for name, (_, reason) in found.items()}, high_bits, base_bits)
 
 
 def _ends(problem: Problem) -> Iterator[tuple[str, _Neighbors, str, Collection[str]]]:
-    """Yield each end's kernel, the way inward from it, what to call it, and the layers of its sub-network."""
+    """Yield each end's kernel, and the way inward from it.
+
+    Also what to call the end, and the layers of its sub-network.
+    """
     kernels = problem.kernels
     sources = {name: kernel.sources for name, kernel in kernels.by_name.items()}
     for part in problem.sub_networks:
@@ -55,7 +62,10 @@ def _ends(problem: Problem) -> Iterator[tuple[str, _Neighbors, str, Collection[s
 def _inward(
     end: str, neighbors: _Neighbors, inside: Collection[str], increases: Mapping[str, float], falloff: float
 ) -> dict[str, int]:
-    """Return the kernels from ``end`` inward whose increase is high, and how many kernels away they are."""
+    """Return the kernels from ``end`` inward whose increase is high.
+
+    And how many kernels away they are.
+    """
     usual = fmean(increases.values())
     found = {end: 0}
     waiting = [(end, increases[end])]

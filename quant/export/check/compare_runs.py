@@ -1,4 +1,6 @@
-"""Does the file compute what the prepared model computes? Asked of onnxruntime, layer by layer and end to end.
+"""Compare what the file computes with what the prepared model computes.
+
+Asked of onnxruntime, layer by layer and end to end.
 
 Two ways of adding up a convolution differ in the last bit of a float. Where that falls on the edge between two
 integers, the quantizer behind it gives neighbors, one step apart, and later layers carry the step on: a 4-bit step
@@ -31,7 +33,7 @@ TOLERANCE = 1.001
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ExportAgreement:
     """How far a file is from the model.
 
     Attributes:
@@ -58,7 +60,7 @@ class Agreement:
                 )
 
 
-def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agreement:
+def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> ExportAgreement:
     """Compare a file with the model, onnxruntime's own optimizations off.
 
     Args:
@@ -77,7 +79,7 @@ def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agree
         warnings.simplefilter("ignore")  # about Intel's GPUs
         with torch.backends.mkldnn.flags(enabled=False):
             other = _outputs(exported, run(model, inputs))
-    return Agreement(
+    return ExportAgreement(
         layer_differences(model, inputs, exported, values),
         _differences(expected, found, steps),
         _differences(expected, other, steps),
@@ -85,7 +87,9 @@ def measure(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> Agree
 
 
 def measure_optimized(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> dict[str, Difference]:
-    """Compare the outputs with all of onnxruntime's optimizations on: :mod:`~hessrank.quant.export.check.diagnosis`.
+    """Compare the outputs with all of onnxruntime's optimizations on.
+
+    See :mod:`~hessrank.quant.export.check.diagnosis`.
 
     Raises:
         ExportError: onnxruntime does not run the file that way.
@@ -98,7 +102,9 @@ def measure_optimized(model: QuantizedModel, inputs: Inputs, exported: OnnxModel
 def layer_differences(
     model: QuantizedModel, inputs: Inputs, exported: OnnxModel, values: Mapping[str, Tensor]
 ) -> dict[str, Difference]:
-    """Compare every quantizer and output, given the values that the layers before it have in the file.
+    """Compare every quantizer and output, on equal inputs.
+
+    That is, given the values that the layers before it have in the file.
 
     Args:
         model: on the CPU and in evaluation mode.
@@ -113,7 +119,10 @@ def layer_differences(
 
 
 class _Lockstep(fx.Interpreter):
-    """Runs the model, and goes on from each quantizer with what onnxruntime computed there."""
+    """Runs the model on what onnxruntime computed.
+
+    It goes on from each quantizer with the value that onnxruntime has there.
+    """
 
     def __init__(self, model: QuantizedModel, values: Mapping[str, Tensor]) -> None:
         super().__init__(model)

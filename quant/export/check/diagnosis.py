@@ -1,4 +1,6 @@
-"""Why onnxruntime's optimizations move an output by more than a step: each candidate cause is measured.
+"""Find why onnxruntime's optimizations move an output by more than a step.
+
+Each candidate cause is measured.
 
 All of its optimizations on, the file is run again with its inner values as outputs, and every layer is compared with
 the model on equal inputs. Then one cause after the other is taken away, by an option of onnxruntime, or put
@@ -45,7 +47,9 @@ SATURATES_HERE = f"on this processor {_CLIPPED}"
 
 
 def diagnose(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> list[str]:
-    """Return a line for each cause that was found, with the layers it moves, how far, and what to do.
+    """Return a line for each cause that was found.
+
+    With the layers it moves, how far, and what to do.
 
     Args:
         model: what was exported, on the CPU and in evaluation mode.
@@ -85,7 +89,9 @@ def diagnose(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> list
 
 
 def foresee_saturation(model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> list[str]:
-    """Return a line if a layer is more than a step off on x86 processors without VNNI; arguments as above.
+    """Return a line if a layer is off on processors without VNNI.
+
+    By more than a step, on x86; arguments as above.
 
     Raises:
         ExportError: onnxruntime does not run the file.
@@ -134,7 +140,7 @@ def _unexplained(left: Differences, rest: Collection[str], runs: _Runs) -> list[
 
 
 class _Runs:
-    """One file, run with all optimizations in several ways, and compared layer by layer."""
+    """One file, run optimized in several ways, and compared layer by layer."""
 
     def __init__(self, model: QuantizedModel, inputs: Inputs, exported: OnnxModel) -> None:
         self._model, self._inputs, self._exported = model, inputs, exported
@@ -163,7 +169,10 @@ class _Runs:
 
 
 def _agreeing(before: Differences, after: Differences) -> set[str]:
-    """Return the layers that differ before, and after at most in a quarter as many elements and by one step."""
+    """Return the layers that differ before but hardly after.
+
+    After, at most in a quarter as many elements and by one step.
+    """
     return {
         name
         for name, one in before.items()

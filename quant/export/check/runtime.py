@@ -60,7 +60,9 @@ def execute(
 
 
 def integer_kernels(data: bytes) -> set[str]:
-    """Return what the integer kernels read that onnxruntime makes of a file on this processor, by name.
+    """Return what onnxruntime's integer kernels for a file read, by name.
+
+    On this processor.
 
     Raises:
         ExportError: it refuses the file.

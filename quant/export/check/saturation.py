@@ -1,4 +1,6 @@
-"""What x86 processors without VNNI make of 8-bit products, computed here: exactly, on any processor.
+"""Compute what x86 processors without VNNI make of 8-bit products.
+
+Exactly, on any processor.
 
 Their instruction vpmaddubsw multiplies uint8 inputs with int8 weights and adds neighboring products in pairs, in 16
 bits: 255·127 + 255·127 becomes 32767. onnxruntime's kernels use it (its documentation: "Quantize ONNX models", why
@@ -32,7 +34,9 @@ LARGEST = 1 << 24
 
 
 def with_saturation(model: QuantizedModel, exported: OnnxModel) -> QuantizedModel | None:
-    """Return a copy of ``model`` in which pairs of products saturate, or None where none can.
+    """Return a copy of ``model`` in which pairs of products saturate.
+
+    None where none can.
 
     Args:
         model: on the CPU and in evaluation mode.
@@ -59,7 +63,10 @@ def with_saturation(model: QuantizedModel, exported: OnnxModel) -> QuantizedMode
 
 
 def _has_pairs(module: nn.Module) -> bool:
-    """Return whether a module adds its products in pairs: depthwise convolutions do not."""
+    """Return whether a module adds its products in pairs.
+
+    Depthwise convolutions do not.
+    """
     if not isinstance(module, _ConvNd):
         return True
     depthwise = module.groups == module.in_channels == module.out_channels
@@ -67,7 +74,10 @@ def _has_pairs(module: nn.Module) -> bool:
 
 
 def _weight_rows(module: nn.Module, weight: Tensor) -> Tensor:
-    """Return integers as (groups, channels of each, pairs, 2): kernel positions outside, input channels inside."""
+    """Return integers as (groups, channels of each, pairs, 2).
+
+    Positions in the window outside, input channels inside.
+    """
     groups = module.groups if isinstance(module, _ConvNd) else 1
     rows = weight.movedim(1, -1).flatten(1).float()
     return _paired(rows.reshape(groups, -1, rows.shape[1]))
@@ -79,13 +89,19 @@ def _paired(rows: Tensor) -> Tensor:
 
 
 def _unsigned(grid: Grid) -> tuple[int, int]:
-    """Return zero point and largest integer as uint8, in which onnxruntime holds int8 inputs too."""
+    """Return zero point and largest integer as uint8.
+
+    In which onnxruntime holds int8 inputs too.
+    """
     shift = -IntegerType.INT8.limits[0] if grid.quant_min < 0 else 0
     return int(grid.zero_point) + shift, grid.quant_max + shift
 
 
 def _pairs_at_risk(weight: Tensor, grid: Grid) -> Tensor:
-    """Return the indices (group, channel, pair) of weights that can leave 16 bits, for inputs of 8 bits."""
+    """Return the indices of weights that can leave 16 bits, for 8-bit inputs.
+
+    Each is (group, channel, pair).
+    """
     _, largest = _unsigned(grid)
     if largest > IntegerType.UINT8.limits[1]:
         return torch.empty(0, 3, dtype=torch.long)
@@ -115,7 +131,10 @@ def _saturating(
 
 
 def _windows(conv: _ConvNd, x: Tensor, zero_point: int) -> tuple[int, Tensor]:
-    """Return what a kernel sees, as (samples, groups, positions, weights); of a large result every so many rows."""
+    """Return what a kernel sees, as (samples, groups, positions, weights).
+
+    Of a large result every so many rows.
+    """
     x = F.pad(x, conv._reversed_padding_repeated_twice, value=zero_point)
     for dim, (size, stride, dilation) in enumerate(zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)):
         x = x.unfold(2 + dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
@@ -127,7 +146,10 @@ def _windows(conv: _ConvNd, x: Tensor, zero_point: int) -> tuple[int, Tensor]:
 
 
 def _excess(windows: Tensor, weight: Tensor, pairs: Tensor) -> Tensor:
-    """Return what saturation adds to each sum, as (samples, positions, channels), in units of the sums."""
+    """Return what saturation adds to each sum, in units of the sums.
+
+    Shape (samples, positions, channels).
+    """
     inputs = _paired(windows).permute(1, 3, 0, 2, 4)  # group, pair, sample, position, 2
     groups, channels = weight.shape[:2]
     found = torch.zeros(groups, channels, *inputs.shape[2:4])

@@ -1,4 +1,7 @@
-"""One model on its way through MQBench: what it inserts is found by layer, and set as the policy says."""
+"""Take one model through MQBench.
+
+What it inserts is found by layer, and set as the policy says.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from hessrank.models.wrappers import copy_network
 from hessrank.network.layer_names import module_paths
 from hessrank.network.weights import channel_axis
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.policy import Resolution, Setting
 from hessrank.quant.prepare.model import META, Inserted
 from hessrank.quant.prepare.mqbench.graph import (
@@ -60,18 +63,18 @@ class Execution:
         model: nn.Module,
         one: Batch,
         graph: Graph,
-        points: Points,
+        placement: QuantizerPlacement,
         resolution: Resolution,
         platform: str,
     ) -> None:
-        """Plan to quantize ``model`` at ``points`` as ``resolution`` says.
+        """Plan to quantize ``model`` at ``placement`` as ``resolution`` says.
 
         Args:
             library: MQBench.
             model: the network; it is copied.
             one: a batch, which tells what arguments are given.
             graph: the network's layers.
-            points: where its quantizers belong.
+            placement: where its quantizers belong.
             resolution: their settings.
             platform: name of a ``BackendType``.
 
@@ -79,16 +82,19 @@ class Execution:
             UnknownNameError: there is no such platform.
         """
         self._library, self._model, self._graph = library, model, graph
-        self._points, self._resolution = points, resolution
+        self._placement, self._resolution = placement, resolution
         self._platform, self._platform_name = library.platform(platform), platform
         self._paths = module_paths(model)
         self._defaults = _left_out(model, one)
         self.inserted: list[Inserted] = []
-        self.unquantized = dict(points.unquantized)
+        self.unquantized = dict(placement.unquantized)
         self.warnings: list[str] = []
 
     def run(self, *, freeze_bn: bool) -> fx.GraphModule:
-        """Return a copy of the model with fake-quantizers as the policy has them, not calibrated yet."""
+        """Return a copy of the model with the policy's fake-quantizers.
+
+        Not calibrated yet.
+        """
         with self._library.quiet():
             module, _ = self._prepared((), freeze_bn)
             module, parameters = self._prepared(self._readers_of_missing(module), freeze_bn)
@@ -111,7 +117,10 @@ class Execution:
         return module
 
     def _prepared(self, names: tuple[str, ...], freeze_bn: bool) -> tuple[fx.GraphModule, dict[int, str]]:
-        """Let MQBench work on a copy; return what it made, and its parameters' names in the model by identity."""
+        """Let MQBench work on a copy, and return what it made.
+
+        And its parameters' names in the model by identity.
+        """
         taken = copy_network(self._model).train()  # in eval mode it would fold batch norms for good
         config = {
             "extra_qconfig_dict": copy.deepcopy(_REPLACED_LATER),
@@ -135,21 +144,30 @@ class Execution:
         return layers_of(module, self._graph, self._paths)
 
     def _readers_of_missing(self, module: fx.GraphModule) -> tuple[str, ...]:
-        """Return the nodes whose inputs MQBench has to be told to quantize: the network's input is often one."""
+        """Return the nodes whose inputs MQBench has to be told to quantize.
+
+        The network's input is often one.
+        """
         layers = self._layers(module)
         found = {behind.layer for behind in quantizers_behind(module, layers, self._library.base)}
-        readers = [reader_of(layer, layers) for layer in self._points.activations if layer not in found]
+        readers = [reader_of(layer, layers) for layer in self._placement.activations if layer not in found]
         return tuple(reader for reader in readers if reader)
 
     def _setting(self, layer: str | None) -> Setting | None:
-        """Return what the policy says about a layer's tensor; within a kernel, about the kernel's result."""
+        """Return what the policy says about a layer's tensor.
+
+        Within a kernel, about the kernel's result.
+        """
         if layer is None:
             return None
-        grid = self._points.grid_of[layer] or self._points.grid_of[self._points.fused.get(layer, layer)]
+        grid = self._placement.grid_of[layer] or self._placement.grid_of[self._placement.fused.get(layer, layer)]
         return None if grid is None else self._resolution.activations[grid]
 
     def _set_activations(self, module: fx.GraphModule) -> None:
-        """Give each activation's fake-quantizer its settings; take those out that the policy does not want."""
+        """Give each activation's fake-quantizer its settings.
+
+        Take those out that the policy does not want.
+        """
         layers = self._layers(module)
         for behind in quantizers_behind(module, layers, self._library.base):
             setting = self._setting(behind.layer)
@@ -164,7 +182,7 @@ class Execution:
             self.inserted.append(Inserted(behind.layer, tensor, behind.path, behind.node.name, setting.reason))
         quantized = {one.layer for one in self.inserted}
         self.unquantized |= {
-            layer: self._why_not(layer, layers) for layer in self._points.activations if layer not in quantized
+            layer: self._why_not(layer, layers) for layer in self._placement.activations if layer not in quantized
         }
 
     def _why_not(self, layer: str, layers: Mapping[fx.Node, str]) -> str:
@@ -173,7 +191,10 @@ class Execution:
         return f"the policy asks for it, but MQBench ({self._platform_name}) puts no quantizer there"
 
     def _set_weights(self, module: fx.GraphModule, parameters: Mapping[int, str]) -> None:
-        """Give each weight's fake-quantizer its settings; calls and modules that share a weight share it."""
+        """Give each weight's fake-quantizer its settings.
+
+        Calls and modules that share a weight share it.
+        """
         made: dict[tuple[str, int], tuple[str, nn.Module]] = {}
         layers = self._layers(module)
         for node in [node for node in module.graph.nodes if node.op == "call_module"]:
@@ -198,7 +219,7 @@ class Execution:
 
 
 def _left_out(model: nn.Module, one: Batch) -> dict[str, Any]:
-    """Return the arguments of ``forward`` that the data does not hold, with their defaults."""
+    """Return the arguments of ``forward`` that the data lacks, with defaults."""
     given = inspect.signature(model.forward).bind(*one.args, **one.kwargs).arguments
     parameters = inspect.signature(model.forward).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in given and p.default is not p.empty}

@@ -1,4 +1,7 @@
-"""What MQBench made of a network: which of our layers each of its nodes computes, and what hangs behind it."""
+"""Find which layer each node of MQBench's graph computes.
+
+And what hangs behind it.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ def quantizers_behind(module: fx.GraphModule, layers: Mapping[fx.Node, str], bas
 
 
 def reader_of(layer: str, layers: Mapping[fx.Node, str]) -> str | None:
-    """Return the name of a node that reads a layer, for ``additional_node_name``; None if nothing does.
+    """Return the name of a node that reads a layer; None if nothing does.
+
+    For ``additional_node_name``.
 
     MQBench then quantizes all that the node reads, so one that reads layers only goes before one that reads
     sizes too.
@@ -81,7 +86,10 @@ def reader_of(layer: str, layers: Mapping[fx.Node, str]) -> str | None:
 
 
 def read_everywhere(behind: Behind) -> None:
-    """Let every reader of a tensor read it quantized; MQBench forgets arguments given by name."""
+    """Let every reader of a tensor read it quantized.
+
+    MQBench forgets arguments given by name.
+    """
     source = behind.node.all_input_nodes[0]
     source.replace_all_uses_with(behind.node, delete_user_cb=lambda user: user is not behind.node)
 
@@ -95,7 +103,9 @@ def remove(module: fx.GraphModule, behind: Behind) -> None:
 
 @contextmanager
 def copies_share_tensors(model: nn.Module) -> Iterator[None]:
-    """Inside the block, a deep copy of a part of ``model`` holds the same parameters and buffers.
+    """Let copies of parts of ``model`` share its parameters and buffers.
+
+    Deep copies, made inside the block.
 
     MQBench copies a module for each further call of it, which would silently untie the weights of the calls.
     """
@@ -110,7 +120,10 @@ def copies_share_tensors(model: nn.Module) -> Iterator[None]:
 
 
 def restore_parameters(module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    """Put parameters back where MQBench made new ones of their storage, which would not be tied to others."""
+    """Put parameters back where MQBench made new ones of their storage.
+
+    Those would not be tied to others.
+    """
     by_place = {parameter.data_ptr(): parameter for parameter in parameters if parameter.numel()}
     for part in module.modules():
         for name, own in part._parameters.items():

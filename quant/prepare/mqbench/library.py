@@ -1,4 +1,6 @@
-"""Brings MQBench in, whatever the release of torch, and says plainly when it is not there.
+"""Bring MQBench in, or say plainly that it is not there.
+
+Whatever the release of torch.
 
 MQBench (https://github.com/ModelTC/MQBench) imports ``torch.onnx._type_utils``, which later releases of
 torch keep elsewhere; training needs nothing else that moved.
@@ -25,7 +27,7 @@ _MOVED = "torch.onnx._internal.torchscript_exporter._type_utils"
 
 
 class MQBenchError(HessrankError):
-    """MQBench is not installed, does not import, or cannot do what the policy asks for."""
+    """MQBench is missing, does not import, or cannot do what the policy asks."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class Library:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Keep MQBench from printing a line for everything it inserts, and torch from calling it deprecated."""
+        """Keep MQBench from printing a line for everything it inserts.
+
+        And torch from calling it deprecated.
+        """
         level = self.logger.level
         self.logger.setLevel(logging.WARNING)
         try:
@@ -113,7 +118,10 @@ def _library() -> Library:
 
 
 def give_moved_name_back() -> None:
-    """Let ``from torch.onnx import _type_utils`` work where torch has moved it; otherwise change nothing."""
+    """Let ``from torch.onnx import _type_utils`` work.
+
+    Where torch has moved it; otherwise change nothing.
+    """
     onnx: Any = importlib.import_module("torch.onnx")
     if hasattr(onnx, "_type_utils") or importlib.util.find_spec("torch.onnx._type_utils") is not None:
         return

@@ -16,7 +16,7 @@ from torch import fx, nn
 from hessrank.data.samples import as_samples
 from hessrank.network.sample_batches import SampleBatches
 from hessrank.out_of_memory import explain_memory_errors
-from hessrank.quant.policy import Policy, policy_points, require, resolve
+from hessrank.quant.policy import Policy, place_policy_quantizers, require, resolve
 from hessrank.quant.prepare.model import META, Inserted
 from hessrank.quant.prepare.mqbench.execution import Execution
 from hessrank.quant.prepare.mqbench.library import Library, load_mqbench
@@ -39,7 +39,9 @@ def prepare_mqbench(
     num_samples: int = CALIBRATION_SAMPLES,
     batch_size: int = 1,
 ) -> fx.GraphModule:
-    """Return a calibrated copy of ``model`` with MQBench's fake-quantizers, set as ``policy`` says.
+    """Return a calibrated copy of ``model`` with MQBench's fake-quantizers.
+
+    Set as ``policy`` says.
 
     Args:
         model: any network that torch.fx can trace; untouched.
@@ -65,8 +67,8 @@ def prepare_mqbench(
         one = batches.batch(0)
         graph = graph_of(model, one, batches)
         idle = require(policy, graph)
-        points = policy_points(policy, graph)
-        execution = Execution(library, model, one, graph, points, resolve(policy, graph, points), platform)
+        placement = place_policy_quantizers(policy, graph)
+        execution = Execution(library, model, one, graph, placement, resolve(policy, graph, placement), platform)
         module = execution.run(freeze_bn=freeze_bn)
         module.meta[META]["warnings"] = [str(finding) for finding in idle] + execution.warnings
         calibrate(library, module, batches)
@@ -74,7 +76,9 @@ def prepare_mqbench(
 
 
 def calibrate(library: Library, module: fx.GraphModule, batches: SampleBatches) -> None:
-    """Show data to MQBench's observers with quantization off, then switch quantization on.
+    """Calibrate MQBench's observers on data, then switch quantization on.
+
+    They are shown the data with quantization off.
 
     Args:
         library: MQBench.
@@ -113,5 +117,8 @@ def describe(prepared: fx.GraphModule) -> pd.DataFrame:
 
 
 def unquantized(prepared: fx.GraphModule) -> dict[str, str]:
-    """Return the tensors that stay as they are, and why; among them what MQBench cannot quantize."""
+    """Return the tensors that stay as they are, and why.
+
+    Among them what MQBench cannot quantize.
+    """
     return dict(prepared.meta[META]["unquantized"])

@@ -1,4 +1,4 @@
-"""One MQBench fake-quantizer as a policy's setting describes it, and such a setting read back from one."""
+"""Make one MQBench fake-quantizer of a policy's setting, or read one back."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def _known(names: dict[str, str], name: str, what: str, where: str) -> str:
 
 
 def read_back(fake_quantizer: Any) -> dict[str, Any]:
-    """Return the bits, scheme, observer, method and largest scale that a fake-quantizer works with.
+    """Return what a fake-quantizer works with.
+
+    Its bits, scheme, observer, method and largest scale.
 
     Its own ``bitwidth`` is not asked: it says 7 for −127 … 127.
     """

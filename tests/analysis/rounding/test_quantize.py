@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from hessrank.affine_grid import affine_parameters
 from hessrank.analysis.rank import rank
-from hessrank.analysis.rounding.quantize import affine_parameters, quantize, quantize_weight, quantized_weights
+from hessrank.analysis.rounding.quantize import quantize, quantize_weight, quantized_weights
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 10, 16])

@@ -11,7 +11,7 @@ from helpers.places import ROOT
 from hessrank.distill.run_file import RunFile, RunKeys, Settings, read_run
 from hessrank.errors import HessrankError, OptionError
 from hessrank.quant.policy import Policy
-from hessrank.quant.policy.vocabulary import RUN_KEYS
+from hessrank.quant.policy.vocabulary import holder_keys
 
 FIRST_USER = ROOT / "tests" / "quant" / "policy" / "first_user_run.yaml"
 GIVEN_BY_FIRST_USER = set(
@@ -141,8 +141,8 @@ def test_one_loss_or_one_for_each_layer(tmp_path: Path) -> None:
 
 
 def test_a_policy_lets_every_key_of_a_run_file_stand() -> None:
-    """``hessrank check run.yaml MODEL`` reads the policy in a run file; quant knows its keys by name only."""
-    assert set(RUN_KEYS) == set(RunKeys.model_fields)
+    """``hessrank check run.yaml MODEL`` reads the policy in a run file; distill tells quant its keys."""
+    assert set(holder_keys()) == set(RunKeys.model_fields)
     assert not set(RunKeys.model_fields) & set(Policy.model_fields)
 
 

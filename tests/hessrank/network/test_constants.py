@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hessrank.data.batch import Batch
 from hessrank.network.constants import QUANTIZABLE
 from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.layer_graph.quantizer_placement import quantization_points
+from hessrank.quant.layer_graph.quantizer_placement import place_quantizers
 from hessrank.quant.prepare import graph_of
 from hessrank.quant.prepare.modules import QUANTIZED
 
@@ -123,7 +123,7 @@ FLOAT: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]] = {
     "something cut off from what was ranked": (
         lambda: Net(lambda s, x: s.a(x) + s.b(x.detach() * 2), a=linear(), b=linear(1)),
         X,
-        {"input mul of b": "cut off from what was ranked (detached, or a view that is written to)"},
+        {"input mul of b": "cut off from what was ranked (detach, or a view that is written to)"},
     ),
 }
 
@@ -131,7 +131,7 @@ FLOAT: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]] = {
 @pytest.mark.parametrize("name", FLOAT)
 def test_what_kernels_read_in_float_is_told_once_with_its_reason(name: str) -> None:
     make, x, expected = FLOAT[name]
-    found = quantization_points(nodes_of(make(), x)).in_float
+    found = place_quantizers(nodes_of(make(), x)).in_float
     assert list(found) == list(expected)
     assert all(found[what].startswith(why) for what, why in expected.items())
 
@@ -159,7 +159,7 @@ NOT_FLOAT: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 @pytest.mark.parametrize("name", NOT_FLOAT)
 def test_what_no_kernel_multiplies_with_is_not_told(name: str) -> None:
     make, x = NOT_FLOAT[name]
-    assert quantization_points(nodes_of(make(), x)).in_float == {}
+    assert place_quantizers(nodes_of(make(), x)).in_float == {}
 
 
 def test_every_tensor_that_a_network_stores_is_counted_once() -> None:
@@ -197,5 +197,5 @@ def test_the_rule_and_the_classes_that_prepare_knows_are_the_same() -> None:
 
 def test_a_graph_of_an_older_ranking_still_tells_what_it_knows() -> None:
     nodes = [Node("x", "input"), Node("conv2d", "conv2d", ("x",)), Node("lstm[0]", "LSTM", ("conv2d",))]
-    found = quantization_points(Graph.of(nodes, ["lstm[0]"], ["lstm"])).in_float
+    found = place_quantizers(Graph.of(nodes, ["lstm[0]"], ["lstm"])).in_float
     assert list(found) == ["weight of conv2d", "weight of lstm"]

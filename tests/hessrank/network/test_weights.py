@@ -17,7 +17,7 @@ import hessrank
 from hessrank.cli import main
 from hessrank.quant.bit_choice.make_policy import make_policy
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import quantization_points
+from hessrank.quant.layer_graph.quantizer_placement import place_quantizers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 X = torch.randn(6, 2, 8, generator=torch.Generator().manual_seed(0))
@@ -57,7 +57,7 @@ def test_the_remedy_is_named_and_works(how: str) -> None:
     prepared = hessrank.prepare(model, policy, X)
     (why,) = (why for name, why in prepared.unquantized.items() if name.startswith("weight of 0"))
     assert note.endswith(why)
-    assert quantization_points(Graph.of_ranking(ranking)).float_weights == {
+    assert place_quantizers(Graph.of_ranking(ranking)).float_weights == {
         name.removeprefix("weight of "): why for name, why in prepared.unquantized.items() if "weight of" in name
     }
     remedy = re.fullmatch(r".*: (\S.*) makes it a plain weight", why)

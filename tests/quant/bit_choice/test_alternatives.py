@@ -12,10 +12,10 @@ import hessrank
 from hessrank import Policy, Ranking, compare_policies, make_policy, summarize
 from hessrank.errors import OptionError
 from hessrank.quant.bit_choice.allocation import Bits
-from hessrank.quant.bit_choice.allocation.costs import decisions, ties
+from hessrank.quant.bit_choice.allocation.policy_cost import decisions, ties
 from hessrank.quant.bit_choice.alternatives import _widest
 from hessrank.quant.bit_choice.strategies import Problem
-from hessrank.quant.bit_choice.summary import cost_of, settled
+from hessrank.quant.bit_choice.summary import cost_of, settle_bits
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.policy import PolicyError
 
@@ -50,14 +50,14 @@ def test_the_best_for_the_same_bops_is_that_of_all_choices() -> None:
     ranking = ranked(RESIDUAL, (4, 6, 8, 10))
     policy = make_policy(ranking, "top-k", count=2, base_bits=4, high_bits=8)
     problem = Problem.of(ranking)
-    most, count = summarize(policy, ranking).costs.bops, len(decisions(problem.points))
-    tied = ties(problem.points)
+    most, count = summarize(policy, ranking).costs.bops, len(decisions(problem.placement))
+    tied = ties(problem.placement)
     free = [i for i in range(count) if all(i not in group[1:] for group in tied)]
     best = float("inf")
     for widths in itertools.product((4, 6, 8, 10), repeat=len(free)):
         chosen = dict(zip(free, widths, strict=True))
         chosen |= {i: chosen[group[0]] for group in tied for i in group[1:]}
-        bits = Bits.of(problem.points, [chosen[i] for i in range(count)])
+        bits = Bits.of(problem.placement, [chosen[i] for i in range(count)])
         increase = problem.predicted.total(bits.weights, bits.grids)
         if increase < best and cost_of(problem, bits).bops <= most:
             best = increase
@@ -106,7 +106,7 @@ def test_where_no_uniform_width_is_within_the_bops_the_least_possible_is_told() 
     assert least is not None
     four = compare_policies(make_policy(ranking, "uniform", base_bits=4), ranking).rows[0].costs
     assert four is not None
-    problem, bits = settled(make_policy(narrow, "uniform", base_bits=4), narrow)
+    problem, bits = settle_bits(make_policy(narrow, "uniform", base_bits=4), narrow)
     with pytest.raises(OptionError, match=rf"4 bits everywhere, the fewest that .* take {four.bops:.4g} BOPs"):
         _widest(problem, least.bops, bits)
 

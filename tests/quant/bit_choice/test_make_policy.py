@@ -14,9 +14,9 @@ import hessrank
 from hessrank import Policy, Ranking, load_model, make_policy, rank, summarize
 from hessrank.errors import ModelError, OptionError, UnknownNameError
 from hessrank.quant.bit_choice.make_policy import policy_of
-from hessrank.quant.bit_choice.strategies import Choice, Problem
+from hessrank.quant.bit_choice.strategies import BitChoice, Problem
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.policy import check, policy_points, resolve
+from hessrank.quant.policy import check, place_policy_quantizers, resolve
 
 FIRST_USER = ROOT / "tests" / "quant" / "policy" / "first_user_run.yaml"
 INCREASES = dict.fromkeys(TWO_STAGES.nodes, 1e-9) | {"A.act": 1.0, "A.last": 1.0, "B.left": 1.0, "B.last": 1.0}
@@ -43,7 +43,7 @@ def test_the_first_users_ends_are_found(low_light: Ranking) -> None:
 def test_what_a_policy_says_is_what_its_network_gets(low_light: Ranking) -> None:
     ours, made = make_policy(low_light, base_bits=4), Graph.of_ranking(low_light)
     assert check(ours, made) == []
-    settings = resolve(ours, made, policy_points(ours, made))
+    settings = resolve(ours, made, place_policy_quantizers(ours, made))
     bits = {grid: setting.scheme.bits for grid, setting in settings.activations.items()}
     assert bits["raw"] == bits["DBF.DBF_conv1.lrelu"] == bits["DBLE.DBLE_out"] == 10
     assert bits["DBLE.dual_conv6.lrelu"] == 4
@@ -80,7 +80,7 @@ def test_only_what_differs_from_the_base_is_named() -> None:
 
 def test_two_inputs_of_different_bits_are_named_apart() -> None:
     made = graph("x input\ny input\na Linear*a.w x\nb Linear*b.w y\nm mul a b\nc Linear*c.w m", "c")
-    policy = policy_of(Problem.of(ranking_of(made, {})), Choice(8, {}, {"x": 10}))
+    policy = policy_of(Problem.of(ranking_of(made, {})), BitChoice(8, {}, {"x": 10}))
     assert list(policy.layers) == ["x"]
     assert policy.named_activations["x"].bits == 10
 
@@ -157,8 +157,8 @@ def test_distillation_can_be_chosen_and_left_out() -> None:
 
 def test_a_strategy_of_ones_own_is_found_by_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from hessrank.quant.bit_choice.strategies import Choice\n\n"
-        "def low(problem, *, bits=3):\n    return Choice(bits, {}, {})\n"
+        "from hessrank.quant.bit_choice.strategies import BitChoice\n\n"
+        "def low(problem, *, bits=3):\n    return BitChoice(bits, {}, {})\n"
     )
     policy = make_policy(ranking_of(U_NET, {}, {}), f"{tmp_path / 'mine.py'}:low", bits=4)
     assert policy.extra_qconfig_dict.w_qscheme.bit == 4
@@ -175,7 +175,7 @@ def test_the_strategy_on_the_page_works(tmp_path: Path) -> None:
 
 def test_a_strategy_that_returns_something_else_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def nothing(problem):\n    return None\n")
-    with pytest.raises(OptionError, match="returned a NoneType, not a Choice"):
+    with pytest.raises(OptionError, match="returned a NoneType, not a BitChoice"):
         make_policy(ranking_of(U_NET, {}), f"{tmp_path / 'mine.py'}:nothing")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from helpers.hand_graphs import RESIDUAL, U_NET
 
-from hessrank.quant.layer_graph.integer_kernels import Kernels
-from hessrank.quant.layer_graph.quantizer_placement import quantization_points
+from hessrank.quant.layer_graph.integer_kernels import IntegerKernels
+from hessrank.quant.layer_graph.quantizer_placement import place_quantizers
 
 
 def test_a_kernel_is_a_convolution_with_what_is_fused_to_it() -> None:
-    kernels = Kernels.of(RESIDUAL, quantization_points(RESIDUAL))
+    kernels = IntegerKernels.of(RESIDUAL, place_quantizers(RESIDUAL))
     assert {name: kernel.layers for name, kernel in kernels.by_name.items()} == {
         "x": ("x",),
         "relu": ("conv1", "bn1", "relu"),
@@ -24,12 +24,12 @@ def test_a_kernel_is_a_convolution_with_what_is_fused_to_it() -> None:
 
 
 def test_reshuffles_and_concatenations_are_looked_through() -> None:
-    kernels = Kernels.of(U_NET, quantization_points(U_NET))
+    kernels = IntegerKernels.of(U_NET, place_quantizers(U_NET))
     assert kernels.by_name["relu2"].sources == ("relu1",)  # through the pooling
     assert kernels.by_name["out"].sources == ("up", "relu1")  # through the concatenation
     assert kernels.holding("conv2") == "relu2"
 
 
 def test_what_stays_in_float_has_neither_weight_nor_grid() -> None:
-    kernels = Kernels.of(U_NET, quantization_points(U_NET, excluded={"conv2", "relu2"}))
+    kernels = IntegerKernels.of(U_NET, place_quantizers(U_NET, excluded={"conv2", "relu2"}))
     assert (kernels.by_name["relu2"].weight, kernels.by_name["relu2"].grid) == (None, None)

@@ -14,7 +14,7 @@ from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
 from hessrank.quant.layer_graph.graph import Graph, Node
 from hessrank.quant.layer_graph.layer_kinds import passes_grid_on
-from hessrank.quant.layer_graph.quantizer_placement import quantization_points
+from hessrank.quant.layer_graph.quantizer_placement import place_quantizers
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import graph_of, prepare
 
@@ -119,7 +119,7 @@ def test_a_ranking_tells_it_too(module: nn.Module) -> None:
     model = Around(module, ROW).eval()
     data = torch.randn(3, *ROW, generator=torch.Generator().manual_seed(0))
     ranked = Graph.of_ranking(rank(model, data, bits=8, max_probes=1, increase_probes=0))
-    assert quantization_points(ranked) == quantization_points(graph_of(model, Batch((data[:1],), samples=(0,))))
+    assert place_quantizers(ranked) == place_quantizers(graph_of(model, Batch((data[:1],), samples=(0,))))
 
 
 def test_padding_with_minus_infinity_in_front_of_a_max_pooling_needs_no_quantizer() -> None:

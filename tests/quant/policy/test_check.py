@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.policy import Finding, Policy, PolicyError, check, policy_points, require
+from hessrank.quant.policy import Finding, Policy, PolicyError, check, place_policy_quantizers, require
 
 GRAPH = Graph.of(
     [
@@ -184,7 +184,7 @@ def test_errors_are_raised_for_whoever_has_to_obey(tmp_path, monkeypatch) -> Non
 
 def test_what_stays_in_float_is_listed_with_its_reason() -> None:
     policy = Policy.of({"extra_quantizer_dict": {"exclude_node_name": ["x"]}})
-    assert list(policy_points(policy, GRAPH).unquantized.items()) == [
+    assert list(place_policy_quantizers(policy, GRAPH).unquantized.items()) == [
         ("x", "the policy excludes it"),
         ("shuffle", "hands on x, which is not quantized"),
         ("encoder.conv1", "computed in one kernel with encoder.relu"),

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from hessrank.quant.policy import LayerBits, Policy, PolicyError
-from hessrank.quant.policy.vocabulary import METHODS, OBSERVERS
+from hessrank.quant.registries import OBSERVERS, QUANTIZERS
 from hessrank.quant.scheme import Scheme
 
 
@@ -101,9 +101,9 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("tensor", ["w", "a"])
-@pytest.mark.parametrize(("theirs", "ours"), (THEIRS | {name: name for name in (*METHODS, *OBSERVERS)}).items())
+@pytest.mark.parametrize(("theirs", "ours"), (THEIRS | {name: name for name in (*QUANTIZERS, *OBSERVERS)}).items())
 def test_names_of_mqbench_are_ours(tensor: str, theirs: str, ours: str) -> None:
-    what = "fakequantize" if ours in METHODS else "observer"
+    what = "fakequantize" if ours in QUANTIZERS else "observer"
     policy = Policy.of({"extra_qconfig_dict": {f"{tensor}_{what}": theirs}})
     assert getattr(policy.extra_qconfig_dict, f"{tensor}_{what}") == ours
 

@@ -8,7 +8,7 @@ import torch
 from hessrank.analysis.rank import rank
 from hessrank.distill.tasks.lowlight import LowLight
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.policy import Policy, check, policy_points, require, resolve
+from hessrank.quant.policy import Policy, check, place_policy_quantizers, require, resolve
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def test_only_weights_of_activations_do_nothing(policy: Policy, graph: Graph) ->
 
 
 def test_every_entry_is_obeyed(policy: Policy, graph: Graph) -> None:
-    points = policy_points(policy, graph)
-    found = resolve(policy, graph, points)
+    placement = place_policy_quantizers(policy, graph)
+    found = resolve(policy, graph, placement)
     ten = {grid for grid, setting in found.activations.items() if setting.scheme.bits == 10}
     assert ten == {"raw"} | set(policy.layers) - {"input_layer"}
     assert found.activations["raw"].reason == "input_layer"
@@ -47,8 +47,8 @@ def test_every_entry_is_obeyed(policy: Policy, graph: Graph) -> None:
 
 
 def test_the_named_convolution_is_quantized_before_its_activation(policy: Policy, graph: Graph) -> None:
-    assert "DBF.DBF_conv1.Conv1" not in policy_points(Policy(), graph).activations
-    assert policy_points(policy, graph).activations["DBF.DBF_conv1.Conv1"] == "DBF.DBF_conv1.Conv1"
+    assert "DBF.DBF_conv1.Conv1" not in place_policy_quantizers(Policy(), graph).activations
+    assert place_policy_quantizers(policy, graph).activations["DBF.DBF_conv1.Conv1"] == "DBF.DBF_conv1.Conv1"
 
 
 def test_written_by_us_it_means_the_same(policy: Policy, graph: Graph, tmp_path) -> None:

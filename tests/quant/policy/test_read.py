@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 from hessrank.errors import HessrankError
 from hessrank.quant.policy import Policy, PolicyError
 from hessrank.quant.policy.read import read_document
-from hessrank.quant.policy.vocabulary import METHODS
-from hessrank.quant.policy.vocabulary import OBSERVERS as OBSERVERS_BY_NAME
-from hessrank.quant.quantizers import OBSERVERS, QUANTIZERS
 
 HERE = Path(__file__).parent
 SPECIAL = "extra_quantizer_dict:\n  special_layer:\n"
@@ -281,8 +278,3 @@ def test_any_bytes_are_a_policy_or_refused_as_none(tmp_path_factory, raw: bytes)
 def test_a_misspelled_key_of_a_run_file_is_still_an_error(read) -> None:
     with pytest.raises(PolicyError, match="no key named 'gpu'; nearest is 'gpu_id'"):
         read("gpu: 3")
-
-
-def test_the_names_of_methods_and_observers_are_those_that_exist() -> None:
-    assert set(METHODS) == set(QUANTIZERS)
-    assert set(OBSERVERS_BY_NAME) == set(OBSERVERS)

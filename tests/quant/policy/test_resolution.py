@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.policy import Policy, PolicyError, Resolution, excluded_layers, policy_points, resolve
+from hessrank.quant.policy import Policy, PolicyError, Resolution, excluded_layers, place_policy_quantizers, resolve
 
 
 def conv(name: str, source: str, weight: str | None = None) -> Node:
@@ -39,7 +39,7 @@ def resolved(*, graph: Graph = GRAPH, **sections: Any) -> Resolution:
             **sections,
         }
     )
-    return resolve(policy, graph, policy_points(policy, graph))
+    return resolve(policy, graph, place_policy_quantizers(policy, graph))
 
 
 def told(resolution: Resolution, tensor: str) -> tuple[str, str]:
@@ -84,7 +84,7 @@ def test_a_named_tensor_gets_what_its_line_says(tmp_path, monkeypatch) -> None:
     ]
     (tmp_path / "policy.yaml").write_text("\n".join(lines))
     policy = Policy.read("policy.yaml")
-    found = resolve(policy, GRAPH, policy_points(policy, GRAPH))
+    found = resolve(policy, GRAPH, place_policy_quantizers(policy, GRAPH))
     assert told(found, "shared.weight") == ("4 per_channel_affine", "policy line 4")
     assert told(found, "head") == ("12 per_tensor_symmetric", "policy line 5")
     assert told(found, "head_dup1") == ("8 per_tensor_affine", "default")
@@ -136,9 +136,9 @@ def test_an_excluded_module_stands_for_all_it_holds() -> None:
         {"extra_quantizer_dict": {"exclude_module_name": ["enc"], "exclude_node_name": ["add", "dec"]}}
     )
     assert excluded_layers(policy, GRAPH) == ("enc.conv", "enc.relu", "add")
-    points = policy_points(policy, GRAPH)
-    assert points.grid_of["pool"] is None
-    assert "enc.conv.weight" not in points.weights
+    placement = place_policy_quantizers(policy, GRAPH)
+    assert placement.grid_of["pool"] is None
+    assert "enc.conv.weight" not in placement.weights
 
 
 CONTRADICTIONS = {
@@ -171,7 +171,7 @@ def test_contradictions_name_both_lines(tmp_path, monkeypatch, entries: str, mes
     (tmp_path / "policy.yaml").write_text("extra_quantizer_dict:\n  special_layer:\n" + entries)
     policy = Policy.read("policy.yaml")
     with pytest.raises(PolicyError) as caught:
-        resolve(policy, GRAPH, policy_points(policy, GRAPH))
+        resolve(policy, GRAPH, place_policy_quantizers(policy, GRAPH))
     assert str(caught.value) == message
 
 

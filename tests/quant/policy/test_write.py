@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hessrank.errors import OutputError
 from hessrank.quant.policy import Policy
-from hessrank.quant.policy.vocabulary import METHODS, OBSERVERS
+from hessrank.quant.registries import OBSERVERS, QUANTIZERS
 
 GRIDS = ("", " affine", " symmetric", " per_tensor_affine", " per_tensor_symmetric")
 AWKWARD = ["1", "1.10", "on", "null", "~", "true", "a: b", "- a", "# a", "é.层", "'", '"', "a'b", " a ", "", "<<"]
@@ -45,10 +45,10 @@ def policies(draw: st.DrawFn) -> Policy:
             "extra_qconfig_dict": {
                 "w_qscheme": draw(st.fixed_dictionaries({**scheme, "per_channel": st.booleans()})),
                 "a_qscheme": draw(st.fixed_dictionaries(scheme)),
-                "w_observer": draw(st.sampled_from(OBSERVERS)),
-                "a_observer": draw(st.sampled_from(OBSERVERS)),
-                "w_fakequantize": draw(st.sampled_from([*METHODS, "file.py:Method"])),
-                "a_fakequantize": draw(st.sampled_from(METHODS)),
+                "w_observer": draw(st.sampled_from([*OBSERVERS])),
+                "a_observer": draw(st.sampled_from([*OBSERVERS])),
+                "w_fakequantize": draw(st.sampled_from([*QUANTIZERS, "file.py:Method"])),
+                "a_fakequantize": draw(st.sampled_from([*QUANTIZERS])),
             },
             "extra_quantizer_dict": {
                 "special_layer": draw(st.dictionaries(names, entry, max_size=6)),

@@ -20,10 +20,10 @@ from hessrank.analysis.rank import rank
 from hessrank.cli.commands.check import describe_coverage
 from hessrank.data.batch import Batch, as_samples
 from hessrank.network.sample_batches import SampleBatches
-from hessrank.quant.bit_choice.summary import settled, summarize
+from hessrank.quant.bit_choice.summary import settle_bits, summarize
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL, folded_norms, quantization_points
-from hessrank.quant.policy import Policy, policy_points
+from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL, find_folded_norms, place_quantizers
+from hessrank.quant.policy import Policy, place_policy_quantizers
 from hessrank.quant.prepare import QuantizedModel, graph_of, prepare
 
 LEARN_NOTHING = ("no_parameters", "identity")
@@ -139,7 +139,7 @@ def test_copies_and_state_dicts_compute_the_same(name: str) -> None:
 def test_every_layer_is_in_the_table_or_on_anothers_grid_or_has_a_reason(name: str) -> None:
     ours, model = prepared(name), build(name)[0]
     graph = graph_of(model, batch_of(name))
-    grids = policy_points(policy(4), graph).grid_of
+    grids = place_policy_quantizers(policy(4), graph).grid_of
     told = {one.layer for one in ours.inserted if one.tensor != "weight"}
     told |= {what.removeprefix("activation of ") for what in ours.unquantized}
     assert [layer for layer in graph.nodes if layer not in told and grids[layer] is None] == []
@@ -156,24 +156,24 @@ def test_ranking_and_preparing_agree_on_what_is_quantized_where(name: str) -> No
     assert list(ranked.nodes) == list(prepared_from.nodes)
     assert ranked.outputs == prepared_from.outputs
     assert ranked.stored == prepared_from.stored
-    assert quantization_points(ranked) == quantization_points(prepared_from)
+    assert place_quantizers(ranked) == place_quantizers(prepared_from)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_a_policy_counts_is_what_is_prepared_and_what_check_lists(name: str) -> None:
     model, data = build(name)
     ranking, ours = rank(model, data, max_probes=1, bits=4), prepared(name)
-    problem, bits = settled(policy(4), ranking)
+    problem, bits = settle_bits(policy(4), ranking)
     modules = dict(ours.named_modules())
     weights = {id(module.weight) for _, module in ours.quantized_weights()}
-    counted = [problem.graph[layers[0]] for layers in problem.points.weights.values()]
+    counted = [problem.graph[layers[0]] for layers in problem.placement.weights.values()]
     assert sum(node.weight_numel for node in counted) == sum(
         {id(m.weight): m.weight.numel() for _, m in ours.quantized_weights()}.values()
     )
     assert len(bits.weights) == len(counted) == len(weights)
-    layers = {layer for users in problem.points.weights.values() for layer in users}
+    layers = {layer for users in problem.placement.weights.values() for layer in users}
     assert {one.layer for one in ours.inserted if one.tensor == "weight"} <= layers
-    assert {one.layer for one in ours.inserted if one.tensor != "weight"} == set(problem.points.activations)
+    assert {one.layer for one in ours.inserted if one.tensor != "weight"} == set(problem.placement.activations)
     assert len({one.quantizer for one in ours.inserted if one.tensor != "weight"}) == len(bits.grids)
     floating = {what: why for what, why in ours.unquantized.items() if not why.startswith(IN_KERNEL)}
     assert summarize(policy(4), ranking).unquantized == floating
@@ -184,7 +184,7 @@ def test_what_a_policy_counts_is_what_is_prepared_and_what_check_lists(name: str
     norms = sum(isinstance(module, _BatchNorm) for module in model.modules())
     folded = [m for _, m in ours.quantized_weights() if m.batch_norm is not None]
     left = sum(isinstance(module, _BatchNorm) for module in modules.values()) - len(folded)
-    assert len(folded_norms(problem.graph, problem.points)) == len(folded) == norms - left
+    assert len(find_folded_norms(problem.graph, problem.placement)) == len(folded) == norms - left
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -224,7 +224,7 @@ def test_what_writes_in_place_spares_what_gradients_need(name: str, method: str)
 @pytest.mark.parametrize("name", ALL)
 def test_what_the_network_returns_lies_on_the_grids_of_its_last_layers(name: str) -> None:
     graph = graph_of(build(name)[0], batch_of(name))
-    grids = policy_points(policy(4), graph).grid_of
+    grids = place_policy_quantizers(policy(4), graph).grid_of
     outputs = [out for out in run(copy.deepcopy(prepared(name)).eval(), batch_of(name)) if out.is_floating_point()]
     if all(grids[layer] is not None for layer in graph.outputs):
         assert max(len(out.unique()) for out in outputs) <= 16

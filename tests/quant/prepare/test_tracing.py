@@ -14,7 +14,7 @@ from hessrank.analysis.rank import rank
 from hessrank.data.batch import Batch
 from hessrank.errors import ModelError
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import quantization_points
+from hessrank.quant.layer_graph.quantizer_placement import place_quantizers
 from hessrank.quant.prepare.tracing import graph_of, trace
 
 
@@ -154,4 +154,4 @@ def test_the_graph_of_a_ranking_is_the_graph_of_the_model() -> None:
     ranked = Graph.of_ranking(rank(model, rows, bits=8, max_probes=1))
     traced = graph_of(model, Batch((rows[:1],), samples=(0,)))
     assert ranked.opaque == traced.opaque == ("lstm",)
-    assert quantization_points(ranked) == quantization_points(traced)
+    assert place_quantizers(ranked) == place_quantizers(traced)

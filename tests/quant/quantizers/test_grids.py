@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hessrank.analysis.rounding.quantize import affine_parameters
-from hessrank.quant.quantizers.grids import across, range_to_grid, snapped, straight_through
+from hessrank.affine_grid import affine_parameters
+from hessrank.quant.quantizers.grids import across, range_to_grid, snap_scale, straight_through
 from hessrank.quant.scheme import Scheme
 
 RANGES = {
@@ -27,7 +27,7 @@ def one(low: float, high: float, scheme: Scheme) -> tuple[float, int]:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 10, 16])
 @pytest.mark.parametrize(("low", "high"), RANGES.values(), ids=RANGES)
-def test_affine_grid_is_that_of_the_predicted_damage(low: float, high: float, bits: int) -> None:
+def test_affine_grid_is_that_of_the_predicted_increase(low: float, high: float, bits: int) -> None:
     scale, zero_point = one(low, high, Scheme(bits))
     expected = affine_parameters(low, high, bits)
     assert scale == pytest.approx(expected[0], rel=1e-6)
@@ -53,14 +53,14 @@ def test_every_power_of_two_is_exact() -> None:
     exponents = torch.arange(-100, 100)
     scales = torch.tensor([2.0**e for e in exponents.tolist()])
     pot = Scheme(8, pot_scale=True)
-    assert torch.equal(snapped(scales * 1.3, pot), scales)
-    assert torch.equal(snapped(scales / 1.3, pot), scales)
-    assert torch.equal(snapped(scales * 1.3, Scheme(8)), scales * 1.3)
+    assert torch.equal(snap_scale(scales * 1.3, pot), scales)
+    assert torch.equal(snap_scale(scales / 1.3, pot), scales)
+    assert torch.equal(snap_scale(scales * 1.3, Scheme(8)), scales * 1.3)
 
 
 def test_power_of_two_passes_the_gradient_straight_through() -> None:
     scale = torch.tensor([0.3, 5.0], requires_grad=True)
-    (snapped(scale, Scheme(8, pot_scale=True)) * torch.tensor([2.0, 7.0])).sum().backward()
+    (snap_scale(scale, Scheme(8, pot_scale=True)) * torch.tensor([2.0, 7.0])).sum().backward()
     assert scale.grad is not None
     assert scale.grad.tolist() == [2, 7]
 

@@ -21,7 +21,7 @@ def figures() -> Any:
     return json.loads(FIGURES.read_text(encoding="utf-8"))
 
 
-def damage_of(trace: list[float], at_4: list[float], at_8: list[float]) -> np.ndarray:
+def increase_of(trace: list[float], at_4: list[float], at_8: list[float]) -> np.ndarray:
     return np.array(trace)[:, None] * np.stack([at_4, at_8], axis=1)
 
 
@@ -38,21 +38,21 @@ def test_a_published_configuration_comes_out(name: str, figures: Any) -> None:
         "bops": np.outer(figures["bops_32bit"], [(4 / 32) ** 2, (8 / 32) ** 2]),
         "latency": np.stack([figures["latency_int4"], figures["latency_int8"]], axis=1),
     }
-    damage = damage_of(
+    increase = increase_of(
         figures["average_weight_trace"], figures["weight_error_sq_4bit"], figures["weight_error_sq_8bit"]
     )
-    found = allocate(damage, [limit_of(kind, costs[kind], float(share))], tied=figures["tied_layers"])
+    found = allocate(increase, [limit_of(kind, costs[kind], float(share))], tied=figures["tied_layers"])
     assert [4 if option == 0 else 8 for option in found.choice] == figures["published"][name]
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_a_small_network_of_that_kind_is_solved_as_by_trying_everything(share: float) -> None:
-    damage = damage_of(
+    increase = increase_of(
         [0.069, 0.032, 0.012, 0.0060, 0.0021, 0.0008],
         [6.7, 4.0, 2.7, 10.6, 21.8, 36.4],
         [0.02, 0.01, 0.01, 0.03, 0.07, 0.1],
     )
     limit = limit_of("size", np.outer([1, 1, 2, 4, 16, 64], [4, 8]), share)
     choices = [c for c in product((0, 1), repeat=6) if c[1] == c[3] and limit.value(c) <= limit.most]
-    best = min(choices, key=lambda c: damage[range(6), c].sum())
-    assert allocate(damage, [limit], tied=[[1, 3]]).choice.tolist() == list(best)
+    best = min(choices, key=lambda c: increase[range(6), c].sum())
+    assert allocate(increase, [limit], tied=[[1, 3]]).choice.tolist() == list(best)

@@ -15,62 +15,62 @@ WIDTHS, NAMES = [2, 4, 8], ["conv.weight", "fc.weight", "x", "relu"]
 
 def small() -> tuple[np.ndarray, Limit]:
     rng = np.random.default_rng(3)
-    damage = 10 ** rng.uniform(-3, 0, (4, 1)) * 4.0 ** -np.array(WIDTHS)
+    increase = 10 ** rng.uniform(-3, 0, (4, 1)) * 4.0 ** -np.array(WIDTHS)
     pairs = [PairCost(0, 2, 70.0 * np.outer(WIDTHS, WIDTHS)), PairCost(1, 3, 20.0 * np.outer(WIDTHS, WIDTHS))]
-    return damage, Limit("BOPs", pairs=pairs)
+    return increase, Limit("BOPs", pairs=pairs)
 
 
-def all_points(damage: np.ndarray, cost: Limit) -> np.ndarray:
-    return np.array([(cost.value(c), damage[range(4), c].sum()) for c in product(range(3), repeat=4)])
+def all_points(increase: np.ndarray, cost: Limit) -> np.ndarray:
+    return np.array([(cost.value(c), increase[range(4), c].sum()) for c in product(range(3), repeat=4)])
 
 
 def test_no_choice_beats_a_point_of_the_frontier() -> None:
-    damage, cost = small()
-    frame = frontier(damage, cost, names=NAMES, widths=WIDTHS)
+    increase, cost = small()
+    frame = frontier(increase, cost, names=NAMES, widths=WIDTHS)
     for at, value in frame[["bops", "damage"]].to_numpy():
-        within = all_points(damage, cost)
+        within = all_points(increase, cost)
         assert value <= 1.01 * within[within[:, 0] <= at, 1].min()
 
 
-def test_a_frontier_runs_from_the_cheapest_to_the_least_damage_and_falls() -> None:
-    damage, cost = small()
-    frame = frontier(damage, cost, names=NAMES, widths=WIDTHS)
-    points = all_points(damage, cost)
+def test_a_frontier_runs_from_the_cheapest_to_the_least_increase_and_falls() -> None:
+    increase, cost = small()
+    frame = frontier(increase, cost, names=NAMES, widths=WIDTHS)
+    points = all_points(increase, cost)
     assert frame["bops"].iloc[0] == points[:, 0].min()
     assert frame["damage"].iloc[-1] == pytest.approx(points[:, 1].min(), rel=1e-12)
     assert (np.diff(frame["bops"]) > 0).all()
     assert (np.diff(frame["damage"]) < 0).all()
 
 
-def test_each_row_holds_the_bits_that_give_its_cost_and_damage() -> None:
-    damage, cost = small()
-    frame = frontier(damage, cost, names=NAMES, widths=WIDTHS, tied=[[2, 3]])
+def test_each_row_holds_the_bits_that_give_its_cost_and_increase() -> None:
+    increase, cost = small()
+    frame = frontier(increase, cost, names=NAMES, widths=WIDTHS, tied=[[2, 3]])
     assert list(frame.columns) == ["bops", "damage", *NAMES]
     for _, row in frame.iterrows():
         choice = [WIDTHS.index(int(row[name])) for name in NAMES]
         assert choice[2] == choice[3]
-        assert (cost.value(choice), damage[range(4), choice].sum()) == (row["bops"], row["damage"])
+        assert (cost.value(choice), increase[range(4), choice].sum()) == (row["bops"], row["damage"])
 
 
 def test_further_limits_are_kept_at_every_point() -> None:
-    damage, cost = small()
+    increase, cost = small()
     size = Limit("size", 20, np.outer([1, 2, 0, 0], WIDTHS).astype(float))
-    frame = frontier(damage, cost, names=NAMES, widths=WIDTHS, limits=[size])
+    frame = frontier(increase, cost, names=NAMES, widths=WIDTHS, limits=[size])
     assert (frame["conv.weight"] + 2 * frame["fc.weight"] <= 20).all()
     with pytest.raises(BudgetError, match="least possible is 6"):
-        frontier(damage, cost, names=NAMES, widths=WIDTHS, limits=[Limit("size", 5, size.cost)])
+        frontier(increase, cost, names=NAMES, widths=WIDTHS, limits=[Limit("size", 5, size.cost)])
 
 
 def test_options_that_are_not_allowed_are_on_no_point() -> None:
-    damage, cost = small()
+    increase, cost = small()
     allowed = np.ones((4, 3), dtype=bool)
     allowed[0, 0] = False
-    assert (frontier(damage, cost, names=NAMES, widths=WIDTHS, allowed=allowed)["conv.weight"] > 2).all()
+    assert (frontier(increase, cost, names=NAMES, widths=WIDTHS, allowed=allowed)["conv.weight"] > 2).all()
 
 
 def test_points_that_others_beat_or_equal_are_dropped() -> None:
-    cost, damage = np.array([3.0, 1.0, 2.0, 1.0, 4.0]), np.array([2.0, 5.0, 5.0, 6.0, 1.0])
-    assert undominated(cost, damage) == [1, 0, 4]
+    cost, increase = np.array([3.0, 1.0, 2.0, 1.0, 4.0]), np.array([2.0, 5.0, 5.0, 6.0, 1.0])
+    assert undominated(cost, increase) == [1, 0, 4]
 
 
 def test_budgets_grow_by_the_same_factor_or_step() -> None:
@@ -93,11 +93,11 @@ def test_a_cost_gives_its_column_a_name(limit: Limit, column: str) -> None:
 
 
 def test_a_frontier_of_one_point_or_wrong_shape_is_refused() -> None:
-    damage, cost = small()
+    increase, cost = small()
     with pytest.raises(OptionError, match="2 points or more"):
-        frontier(damage, cost, names=NAMES, widths=WIDTHS, points=1)
+        frontier(increase, cost, names=NAMES, widths=WIDTHS, points=1)
     with pytest.raises(OptionError, match=r"shape \(3, 3\)"):
-        frontier(damage, cost, names=NAMES[:3], widths=WIDTHS)
+        frontier(increase, cost, names=NAMES[:3], widths=WIDTHS)
 
 
 def test_the_picture_shows_the_frontier_and_other_policies() -> None:

@@ -14,7 +14,7 @@ from helpers.hand_graphs import RESIDUAL, U_NET, ranking_of
 
 from hessrank import make_policy
 from hessrank.errors import OptionError, UnknownNameError
-from hessrank.quant.bit_choice.allocation import Bits, BudgetError, costs
+from hessrank.quant.bit_choice.allocation import Bits, BudgetError, count_costs
 from hessrank.quant.bit_choice.strategies import Problem
 from hessrank.quant.bit_choice.strategies.budget import budget, pareto
 from hessrank.quant.layer_graph.graph import Graph
@@ -36,11 +36,11 @@ def problem(made: Graph, seed: int = 0) -> Problem:
 
 def all_choices(given: Problem) -> list[Bits]:
     """Return every assignment of widths that keeps the ties."""
-    points = given.points
-    names = [*points.weights, *points.grids]
+    placement = given.placement
+    names = [*placement.weights, *placement.grids]
     found = (dict(zip(names, widths, strict=True)) for widths in product(WIDTHS, repeat=len(names)))
-    tied = (each for each in found if all(len({each[grid] for grid in group}) == 1 for group in points.tied))
-    return [Bits({n: b[n] for n in points.weights}, {n: b[n] for n in points.grids}) for b in tied]
+    tied = (each for each in found if all(len({each[grid] for grid in group}) == 1 for group in placement.tied))
+    return [Bits({n: b[n] for n in placement.weights}, {n: b[n] for n in placement.grids}) for b in tied]
 
 
 @pytest.mark.parametrize("made", [U_NET, RESIDUAL], ids=["u-net", "residual"])
@@ -49,13 +49,13 @@ def all_choices(given: Problem) -> list[Bits]:
 def test_no_other_assignment_within_the_budget_is_better(made: Graph, option: str, field: str, share: float) -> None:
     given = problem(made)
     every = all_choices(given)
-    spent = [getattr(costs(given.graph, given.points, b), field) for b in every]
+    spent = [getattr(count_costs(given.graph, given.placement, b), field) for b in every]
     most = min(spent) + share * (max(spent) - min(spent))
     affordable = [b for b, cost in zip(every, spent, strict=True) if cost <= most]
     best = min(given.predicted.total(b.weights, b.grids) for b in affordable)
     choice = budget(given, bits=WIDTHS, **{option: most})  # type: ignore[arg-type]
-    found = Bits(choice.all_weights(given.points), choice.all_grids(given.points))
-    assert getattr(costs(given.graph, given.points, found), field) <= most * (1 + 1e-9)
+    found = Bits(choice.all_weights(given.placement), choice.all_grids(given.placement))
+    assert getattr(count_costs(given.graph, given.placement, found), field) <= most * (1 + 1e-9)
     assert given.predicted.total(found.weights, found.grids) == pytest.approx(best, rel=1e-9)
 
 
@@ -67,7 +67,9 @@ def test_the_policy_says_what_was_spent() -> None:
 def test_mean_bits_hold_for_weights_and_for_activations() -> None:
     given = problem(U_NET)
     choice = budget(given, bits=WIDTHS, budget_mean_bits=6)
-    found = costs(given.graph, given.points, Bits(choice.all_weights(given.points), choice.all_grids(given.points)))
+    found = count_costs(
+        given.graph, given.placement, Bits(choice.all_weights(given.placement), choice.all_grids(given.placement))
+    )
     assert found.mean_weight_bits <= 6
     assert found.mean_act_bits <= 6
 
@@ -80,7 +82,7 @@ def test_a_table_of_latencies_is_a_budget(tmp_path: Path) -> None:
     table.write_text("layer,bits,latency\n" + "\n".join(rows) + "\n")
     given = problem(U_NET)
     choice = budget(given, bits=WIDTHS, latency=table, budget_latency=4)
-    weights, grids = choice.all_weights(given.points), choice.all_grids(given.points)
+    weights, grids = choice.all_weights(given.placement), choice.all_grids(given.placement)
     assert (weights["conv1.weight"], grids["x"]) == (4, 4)
     assert {*weights.values(), *grids.values()} == {4, 8}
 
@@ -88,8 +90,10 @@ def test_a_table_of_latencies_is_a_budget(tmp_path: Path) -> None:
 def test_tensors_that_are_added_have_the_same_bits() -> None:
     given = problem(RESIDUAL)
     for share in (0.3, 0.5, 0.7):
-        low, high = (costs(given.graph, given.points, Bits.of(given.points, [b] * 9)).bops for b in WIDTHS)
-        grids = budget(given, bits=WIDTHS, budget_bops=low + share * (high - low)).all_grids(given.points)
+        low, high = (
+            count_costs(given.graph, given.placement, Bits.of(given.placement, [b] * 9)).bops for b in WIDTHS
+        )
+        grids = budget(given, bits=WIDTHS, budget_bops=low + share * (high - low)).all_grids(given.placement)
         assert grids["relu"] == grids["bn2"]
 
 
@@ -111,13 +115,13 @@ def test_what_cannot_be_done_is_said(options: dict[str, Any], error: type[Except
 def test_the_frontier_falls_from_the_cheapest_to_the_best() -> None:
     given = problem(U_NET)
     frame = pareto(given, "bops", bits=WIDTHS, points=8)
-    names = [*given.points.weights, *given.points.grids]
+    names = [*given.placement.weights, *given.placement.grids]
     assert list(frame.columns) == ["bops", "damage", *names]
     assert frame["bops"].is_monotonic_increasing
     assert frame["damage"].is_monotonic_decreasing
     for _, row in frame.iterrows():
-        bits = Bits.of(given.points, [int(row[name]) for name in names])
-        assert costs(given.graph, given.points, bits).bops == pytest.approx(row["bops"])
+        bits = Bits.of(given.placement, [int(row[name]) for name in names])
+        assert count_costs(given.graph, given.placement, bits).bops == pytest.approx(row["bops"])
         assert given.predicted.total(bits.weights, bits.grids) == pytest.approx(row["damage"])
 
 

@@ -8,8 +8,8 @@ import pytest
 from helpers.hand_graphs import U_NET, ranking_of
 
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.allocation import Bits, costs
-from hessrank.quant.bit_choice.strategies import Choice, Problem
+from hessrank.quant.bit_choice.allocation import Bits, count_costs
+from hessrank.quant.bit_choice.strategies import BitChoice, Problem
 from hessrank.quant.bit_choice.strategies.controls import middle, uniform
 from hessrank.quant.layer_graph.graph import Graph
 
@@ -19,15 +19,17 @@ PROBLEM = Problem.of(
 )
 
 
-def bops(choice: Choice) -> float:
-    points = PROBLEM.points
-    return costs(PROBLEM.graph, points, Bits(choice.all_weights(points), choice.all_grids(points))).bops
+def bops(choice: BitChoice) -> float:
+    placement = PROBLEM.placement
+    return count_costs(
+        PROBLEM.graph, placement, Bits(choice.all_weights(placement), choice.all_grids(placement))
+    ).bops
 
 
 def test_uniform_is_uniform() -> None:
     choice = uniform(PROBLEM, base_bits=4)
-    assert set(choice.all_weights(PROBLEM.points).values()) == {4}
-    assert set(choice.all_grids(PROBLEM.points).values()) == {4}
+    assert set(choice.all_weights(PROBLEM.placement).values()) == {4}
+    assert set(choice.all_grids(PROBLEM.placement).values()) == {4}
 
 
 def test_the_middle_grows_with_its_budget_and_never_exceeds_it() -> None:
@@ -41,7 +43,7 @@ def test_the_middle_grows_with_its_budget_and_never_exceeds_it() -> None:
         raised.append(len(choice.weights))
     assert raised == sorted(raised)
     assert raised[0] == 0
-    assert raised[-1] == len(PROBLEM.points.weights)
+    assert raised[-1] == len(PROBLEM.placement.weights)
 
 
 def test_a_budget_is_needed_and_has_to_suffice() -> None:

@@ -31,7 +31,7 @@ def test_what_is_chosen_gets_the_high_bits() -> None:
     choice = top_k(PROBLEM, count=1, high_bits=10, base_bits=4)
     assert dict(choice.weights) == {"conv1.weight": 10}
     assert dict(choice.grids) == {"relu1": 10}
-    assert choice.all_grids(PROBLEM.points) == {"x": 4, "relu1": 10, "relu2": 4, "out": 4}
+    assert choice.all_grids(PROBLEM.placement) == {"x": 4, "relu1": 10, "relu2": 4, "out": 4}
 
 
 def test_a_missing_threshold_says_how_large_the_values_are() -> None:

@@ -1,4 +1,6 @@
-"""What a choice of bits costs: size of the exported file, BOPs, mean bits; the same as limits for the allocator.
+"""Count what a choice of bits costs: file size, BOPs, mean bits.
+
+The same as limits for the allocator.
 
 - Size: of the ONNX file, in MiB (2^20 bytes). A quantized weight takes 4, 8 or 16 bits an element, the narrowest that
   hold its bits, and 32 bits for each scale and one more element for each zero point; everything else that layers read
@@ -17,14 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hessrank.quant.bit_choice.allocation.allocate import Limit, PairCost
 from hessrank.quant.layer_graph.graph import Graph
-from hessrank.quant.layer_graph.quantizer_placement import Points, folded_norms
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, find_folded_norms
 from hessrank.quant.scheme import FLOAT_BITS, stored_bits
+from hessrank.renamed import renamed_names
 
 MIB_BITS = 8 * 2**20
 # Bytes of the graph in an exported file: for each layer, each quantizer of an activation and of a weight, and each
@@ -47,17 +51,17 @@ class Bits:
     one_scale: Collection[str] = ()
 
     @classmethod
-    def of(cls, points: Points, widths: Sequence[int]) -> Bits:
+    def of(cls, placement: QuantizerPlacement, widths: Sequence[int]) -> Bits:
         """Give each decision its width, in the order of :func:`decisions`."""
-        split = len(points.weights)
+        split = len(placement.weights)
         return cls(
-            dict(zip(points.weights, widths[:split], strict=True)),
-            dict(zip(points.grids, widths[split:], strict=True)),
+            dict(zip(placement.weights, widths[:split], strict=True)),
+            dict(zip(placement.grids, widths[split:], strict=True)),
         )
 
 
 @dataclass(frozen=True)
-class Costs:
+class PolicyCost:
     """What a choice of bits costs.
 
     Attributes:
@@ -98,24 +102,27 @@ class Product:
     second: int | None
 
 
-def decisions(points: Points) -> tuple[str, ...]:
-    """Return the names of all weights, then of all grids: what an allocation decides on."""
-    return (*points.weights, *points.grids)
+def decisions(placement: QuantizerPlacement) -> tuple[str, ...]:
+    """Return the names of all weights, then of all grids.
+
+    That is what an allocation decides on.
+    """
+    return (*placement.weights, *placement.grids)
 
 
-def ties(points: Points) -> list[list[int]]:
+def ties(placement: QuantizerPlacement) -> list[list[int]]:
     """Return the groups of decisions that must take the same bits."""
-    number = {grid: i for i, grid in enumerate(points.grids, start=len(points.weights))}
-    return [[number[grid] for grid in group] for group in points.tied]
+    number = {grid: i for i, grid in enumerate(placement.grids, start=len(placement.weights))}
+    return [[number[grid] for grid in group] for group in placement.tied]
 
 
-def products(graph: Graph, points: Points) -> list[Product]:
+def products(graph: Graph, placement: QuantizerPlacement) -> list[Product]:
     """Return all layers with MACs."""
-    weight = {name: i for i, name in enumerate(points.weights)}
-    grid = {name: i for i, name in enumerate(points.grids, start=len(weight))}
+    weight = {name: i for i, name in enumerate(placement.weights)}
+    grid = {name: i for i, name in enumerate(placement.grids, start=len(weight))}
     found = []
     for node in graph.nodes.values():
-        read = [grid.get(points.grid_of[name] or "") for name in node.inputs[:2]]
+        read = [grid.get(placement.grid_of[name] or "") for name in node.inputs[:2]]
         if node.weight is not None or node.float_weights:
             factors = [weight.get(node.weight or ""), *read]
         else:  # that it reads one tensor twice is only known of a graph that says what else it reads
@@ -127,33 +134,33 @@ def products(graph: Graph, points: Points) -> list[Product]:
     return found
 
 
-def costs(graph: Graph, points: Points, bits: Bits, *, other_parameters: int = 0) -> Costs:
+def count_costs(graph: Graph, placement: QuantizerPlacement, bits: Bits, *, other_parameters: int = 0) -> PolicyCost:
     """Return what a choice of bits costs.
 
     Args:
         graph: the network.
-        points: where it is quantized.
+        placement: where it is quantized.
         bits: the choice.
         other_parameters: number of parameters that ``graph`` does not know of, 4 bytes each: in older rankings
             biases and norms.
     """
-    chosen = [bits.weights.get(name, FLOAT_BITS) for name in points.weights]
-    chosen += [bits.grids.get(name, FLOAT_BITS) for name in points.grids]
+    chosen = [bits.weights.get(name, FLOAT_BITS) for name in placement.weights]
+    chosen += [bits.grids.get(name, FLOAT_BITS) for name in placement.grids]
     width = np.array([*chosen, FLOAT_BITS])  # the last is what None means
-    elements, activations = _weight_elements(graph, points), _grid_elements(graph, points)
-    split = len(points.weights)
-    scales = np.where([name in bits.one_scale for name in points.weights], 1, _channels(graph, points))
+    elements, activations = _weight_elements(graph, placement), _grid_elements(graph, placement)
+    split = len(placement.weights)
+    scales = np.where([name in bits.one_scale for name in placement.weights], 1, _channels(graph, placement))
     quantized = sum(_stored(n, c, int(w)) for n, c, w in zip(elements, scales, width[:split], strict=True))
-    floating = _float_elements(graph, points)
-    size = quantized + FLOAT_BITS * other_parameters + _stored_float(graph, points)
-    size += _graph_bits(graph, points) if min(width) < FLOAT_BITS else 0
+    floating = _float_elements(graph, placement)
+    size = quantized + FLOAT_BITS * other_parameters + _stored_float(graph, placement)
+    size += _graph_bits(graph, placement) if min(width) < FLOAT_BITS else 0
     bops, in_float = 0, 0
-    for product in products(graph, points):
-        factors = [int(width[_or_last(number)]) for number in (product.first, product.second)]
+    for product in products(graph, placement):
+        factors = [int(width[-1 if n is None else n]) for n in (product.first, product.second)]
         bops += product.macs * factors[0] * factors[1]
         in_float += product.macs * factors[0] * factors[1] * (FLOAT_BITS in factors)
     all_weights = int(elements.sum()) + floating
-    return Costs(
+    return PolicyCost(
         size_mib=float(size) / MIB_BITS,
         bops=float(bops),
         mean_weight_bits=_mean([*width[:split], FLOAT_BITS], [*elements, floating]),
@@ -166,22 +173,30 @@ def costs(graph: Graph, points: Points, bits: Bits, *, other_parameters: int = 0
 
 
 def size_limit(
-    graph: Graph, points: Points, widths: Sequence[int], most: float = np.inf, *, other_parameters: int = 0
+    graph: Graph,
+    placement: QuantizerPlacement,
+    widths: Sequence[int],
+    most: float = np.inf,
+    *,
+    other_parameters: int = 0,
 ) -> Limit:
-    """Return the limit on :attr:`Costs.size_mib`, for options that are ``widths`` and one scale a channel."""
-    pairs = zip(_weight_elements(graph, points), _channels(graph, points), strict=True)
-    linear = np.zeros((len(decisions(points)), len(widths)))
+    """Return the limit on :attr:`PolicyCost.size_mib`.
+
+    For options that are ``widths`` and one scale a channel.
+    """
+    pairs = zip(_weight_elements(graph, placement), _channels(graph, placement), strict=True)
+    linear = np.zeros((len(decisions(placement)), len(widths)))
     for row, (numel, channels) in zip(linear, pairs, strict=False):
         row[:] = [_stored(numel, channels, width) / MIB_BITS for width in widths]
-    constant = FLOAT_BITS * other_parameters + _stored_float(graph, points) + _graph_bits(graph, points)
+    constant = FLOAT_BITS * other_parameters + _stored_float(graph, placement) + _graph_bits(graph, placement)
     return Limit("size", most, linear, constant=constant / MIB_BITS, unit="MiB")
 
 
-def bops_limit(graph: Graph, points: Points, widths: Sequence[int], most: float = np.inf) -> Limit:
-    """Return the limit on :attr:`Costs.bops`, for options that are ``widths``."""
+def bops_limit(graph: Graph, placement: QuantizerPlacement, widths: Sequence[int], most: float = np.inf) -> Limit:
+    """Return the limit on :attr:`PolicyCost.bops`, for options that are ``widths``."""
     width = np.array(widths, dtype=np.float64)
-    linear, constant, pairs = np.zeros((len(decisions(points)), len(width))), 0.0, []
-    for product in products(graph, points):
+    linear, constant, pairs = np.zeros((len(decisions(placement)), len(width))), 0.0, []
+    for product in products(graph, placement):
         first, second = product.first, product.second
         if first is not None and second is not None:
             pairs.append(PairCost(first, second, product.macs * np.outer(width, width)))
@@ -193,12 +208,15 @@ def bops_limit(graph: Graph, points: Points, widths: Sequence[int], most: float 
 
 
 def mean_bits_limits(
-    graph: Graph, points: Points, widths: Sequence[int], most: float = np.inf
+    graph: Graph, placement: QuantizerPlacement, widths: Sequence[int], most: float = np.inf
 ) -> tuple[Limit, Limit]:
-    """Return the limits on the mean bits of weights and of activations, for options that are ``widths``."""
-    on_weights, on_grids = _weight_elements(graph, points), _grid_elements(graph, points)
-    floating = _float_elements(graph, points)
-    weights = np.zeros((len(decisions(points)), len(widths)))
+    """Return the limits on the mean bits of weights and of activations.
+
+    For options that are ``widths``.
+    """
+    on_weights, on_grids = _weight_elements(graph, placement), _grid_elements(graph, placement)
+    floating = _float_elements(graph, placement)
+    weights = np.zeros((len(decisions(placement)), len(widths)))
     grids = np.zeros_like(weights)
     weights[: len(on_weights)] = np.outer(on_weights, widths) / max(on_weights.sum() + floating, 1)
     grids[len(on_weights) :] = np.outer(on_grids, widths) / max(on_grids.sum(), 1)
@@ -214,43 +232,39 @@ def mean_bits_limits(
     )
 
 
-def _or_last(number: int | None) -> int:
-    return -1 if number is None else number
-
-
 def _mean(width: Sequence[int] | NDArray[np.int64], elements: Sequence[int] | NDArray[np.int64]) -> float:
     total = np.sum(elements)
     return float(np.dot(elements, width) / total) if total else float(FLOAT_BITS)
 
 
 def _stored(numel: int, scales: int, bits: int) -> int:
-    """Return the bits that a weight takes in the file, with its scales and zero points."""
+    """Return the bits that a weight, its scales and zero points take in the file."""
     width = stored_bits(bits)
     return int(numel) * width + (0 if bits == FLOAT_BITS else int(scales) * (FLOAT_BITS + width))
 
 
-def _weight_elements(graph: Graph, points: Points) -> NDArray[np.int64]:
-    return np.array([graph[layers[0]].weight_numel for layers in points.weights.values()], dtype=np.int64)
+def _weight_elements(graph: Graph, placement: QuantizerPlacement) -> NDArray[np.int64]:
+    return np.array([graph[layers[0]].weight_numel for layers in placement.weights.values()], dtype=np.int64)
 
 
-def _channels(graph: Graph, points: Points) -> NDArray[np.int64]:
-    return np.array([graph[layers[0]].channels for layers in points.weights.values()], dtype=np.int64)
+def _channels(graph: Graph, placement: QuantizerPlacement) -> NDArray[np.int64]:
+    return np.array([graph[layers[0]].channels for layers in placement.weights.values()], dtype=np.int64)
 
 
-def _float_elements(graph: Graph, points: Points) -> int:
+def _float_elements(graph: Graph, placement: QuantizerPlacement) -> int:
     """Return the elements of all weights that are not quantized."""
     known = {node.weight: node.weight_numel for node in graph.nodes.values() if node.weight is not None}
     stored = graph.stored or {}
     others = {name: 8 * stored[name] // FLOAT_BITS for n in graph.nodes.values() for name in n.float_weights}
-    return sum(numel for name, numel in (known | others).items() if name not in points.weights)
+    return sum(numel for name, numel in (known | others).items() if name not in placement.weights)
 
 
-def _stored_float(graph: Graph, points: Points) -> int:
+def _stored_float(graph: Graph, placement: QuantizerPlacement) -> int:
     """Return the bits of all that the file stores in float."""
     known = {node.weight: node.weight_numel for node in graph.nodes.values() if node.weight is not None}
-    bits = FLOAT_BITS * sum(numel for name, numel in known.items() if name not in points.weights)
+    bits = FLOAT_BITS * sum(numel for name, numel in known.items() if name not in placement.weights)
     stored = dict(graph.stored or {})
-    for norm, layer in folded_norms(graph, points).items():
+    for norm, layer in find_folded_norms(graph, placement).items():
         for name in graph[norm].reads:
             stored.pop(name, None)
         if not graph[layer].reads:  # it gets a bias
@@ -258,17 +272,24 @@ def _stored_float(graph: Graph, points: Points) -> int:
     return bits + 8 * sum(stored.values())
 
 
-def _graph_bits(graph: Graph, points: Points) -> int:
-    """Return about how many bits of the file are not tensors; 0 for a graph that does not know its tensors either."""
+def _graph_bits(graph: Graph, placement: QuantizerPlacement) -> int:
+    """Estimate how many bits of the file are not tensors.
+
+    0 for a graph that does not know its tensors either.
+    """
     if graph.stored is None:
         return 0
-    letters = sum(map(len, (*points.activations, *points.weights)))
-    quantizers = _ACTIVATION * len(points.activations) + _WEIGHT * len(points.weights)
+    letters = sum(map(len, (*placement.activations, *placement.weights)))
+    quantizers = _ACTIVATION * len(placement.activations) + _WEIGHT * len(placement.weights)
     return 8 * (_LAYER * len(graph.nodes) + quantizers + _LETTER * letters)
 
 
-def _grid_elements(graph: Graph, points: Points) -> NDArray[np.int64]:
-    of = dict.fromkeys(points.grids, 0)
-    for layer, grid in points.activations.items():
+def _grid_elements(graph: Graph, placement: QuantizerPlacement) -> NDArray[np.int64]:
+    of = dict.fromkeys(placement.grids, 0)
+    for layer, grid in placement.activations.items():
         of[grid] += graph[layer].numel
     return np.array(list(of.values()), dtype=np.int64)
+
+
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Costs="PolicyCost", costs="count_costs")

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from hessrank.errors import OptionError
-from hessrank.quant.bit_choice.allocation.costs import (
+from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
+from hessrank.quant.bit_choice.allocation.policy_cost import (
     Bits,
     bops_limit,
-    costs,
+    count_costs,
     decisions,
     mean_bits_limits,
     products,
     size_limit,
     ties,
 )
-from hessrank.quant.bit_choice.allocation.latency import latency_limit, read_latency
 from hessrank.quant.layer_graph.graph import Graph, Node
-from hessrank.quant.layer_graph.quantizer_placement import Points, folded_norms, quantization_points
+from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement, find_folded_norms, place_quantizers
 
 WIDTHS = [2, 4, 8, 16]
 
@@ -40,19 +40,19 @@ def network() -> Graph:
     )
 
 
-def assigned(points: Points, **grids: int) -> Bits:
-    return Bits(dict.fromkeys(points.weights, 8), dict.fromkeys(points.grids, 8) | grids)
+def assigned(placement: QuantizerPlacement, **grids: int) -> Bits:
+    return Bits(dict.fromkeys(placement.weights, 8), dict.fromkeys(placement.grids, 8) | grids)
 
 
 def test_the_costs_of_a_small_network_are_those_worked_out_by_hand() -> None:
     graph = network()
-    points = quantization_points(graph)
-    assert list(points.grids) == ["x", "relu", "conv_dup1", "add", "matmul", "square", "fc"]
+    placement = place_quantizers(graph)
+    assert list(placement.grids) == ["x", "relu", "conv_dup1", "add", "matmul", "square", "fc"]
     bits = Bits(
         {"conv.weight": 4, "fc.weight": 10},
         {"x": 10, "relu": 6, "conv_dup1": 6, "add": 8, "matmul": 5, "square": 3, "fc": 16},
     )
-    found = costs(graph, points, bits, other_parameters=11)
+    found = count_costs(graph, placement, bits, other_parameters=11)
     assert found.size_mib == (50 * 4 / 8 + 30 * 16 / 8 + 11 * 4) / 2**20  # 10 bits are stored in 16
     assert found.bops == 1000 * 4 * 10 + 3000 * 4 * 6 + 700 * 8 * 10 + 90 * 5 * 5 + 40 * 10 * 3
     assert found.mean_weight_bits == (50 * 4 + 30 * 10) / 80
@@ -71,9 +71,9 @@ def test_a_weight_takes_the_narrowest_type_that_holds_it_and_a_scale_and_zero_po
         Node("fc", "Linear", ("x",), weight="fc.weight", weight_numel=30, channels=5, reads=("fc.bias",)),
     ]
     graph = Graph.of(nodes, ["fc"], stored={"fc.bias": 20})
-    points = quantization_points(graph)
+    placement = place_quantizers(graph)
     for one_scale, scales in (((), 5), (("fc.weight",), 1)):
-        found = costs(graph, points, Bits({"fc.weight": bits}, {}, one_scale))
+        found = count_costs(graph, placement, Bits({"fc.weight": bits}, {}, one_scale))
         own = 0 if bits == 32 else scales * (4 + width / 8)
         graph_itself = 0 if bits == 32 else 2 * 80 + 2 * 480 + 280 + 8 * len("xfc" + "fc.weight")
         assert found.size_mib == (30 * width / 8 + own + 20 + graph_itself) / 2**20
@@ -89,13 +89,13 @@ def test_a_folded_batch_norm_is_gone_from_the_file_and_leaves_a_bias() -> None:
         ]
         stored = dict.fromkeys(norm, 24) | dict.fromkeys(bias, 24)
         graph = Graph.of(nodes, ["bn"], stored=stored)
-        points = quantization_points(graph)
-        assert folded_norms(graph, points) == {"bn": "conv"}
-        without = costs(graph, points, Bits({"w": 32}, {})).size_mib  # nothing but float tensors
+        placement = place_quantizers(graph)
+        assert find_folded_norms(graph, placement) == {"bn": "conv"}
+        without = count_costs(graph, placement, Bits({"w": 32}, {})).size_mib  # nothing but float tensors
         assert without == (200 + left) / 2**20
-        named = quantization_points(graph, named=["conv"])  # a quantizer between the two
-        assert folded_norms(graph, named) == {}
-        assert costs(graph, named, Bits({"w": 32}, {})).size_mib == (200 + sum(stored.values())) / 2**20
+        named = place_quantizers(graph, named=["conv"])  # a quantizer between the two
+        assert find_folded_norms(graph, named) == {}
+        assert count_costs(graph, named, Bits({"w": 32}, {})).size_mib == (200 + sum(stored.values())) / 2**20
 
 
 def in_part_float() -> Graph:
@@ -116,8 +116,8 @@ def in_part_float() -> Graph:
 
 def test_what_stays_in_float_counts_32_bits_everywhere() -> None:
     graph = in_part_float()
-    points = quantization_points(graph)
-    found = costs(graph, points, Bits({"conv.weight": 4}, dict.fromkeys(points.grids, 8)))
+    placement = place_quantizers(graph)
+    found = count_costs(graph, placement, Bits({"conv.weight": 4}, dict.fromkeys(placement.grids, 8)))
     floating = 70 * 32 * 8 + 9 * 32 * 8 + 3 * 8 * 32
     assert found.bops == 100 * 4 * 8 + floating + 5 * 8 * 8
     assert found.float_bops == floating / found.bops
@@ -125,17 +125,17 @@ def test_what_stays_in_float_counts_32_bits_everywhere() -> None:
     assert 625 / 2**20 < found.size_mib < (625 + 200 * 6 + 600 * 6) / 2**20
     assert (found.mean_weight_bits, found.mean_quantized_weight_bits) == ((50 * 4 + 150 * 32) / 200, 4)
     assert found.quantized_weights == 0.25
-    weights, _ = mean_bits_limits(graph, points, WIDTHS)
-    assert weights.value([1] * len(decisions(points))) == found.mean_weight_bits
-    assert bops_limit(graph, points, WIDTHS).value([1, *[2] * len(points.grids)]) == found.bops
-    assert size_limit(graph, points, WIDTHS).value([1, *[2] * len(points.grids)]) == found.size_mib
-    assert points.in_float == {"weight of conv2d": "why", "weight of l": "?", "input at of times": "a constant"}
+    weights, _ = mean_bits_limits(graph, placement, WIDTHS)
+    assert weights.value([1] * len(decisions(placement))) == found.mean_weight_bits
+    assert bops_limit(graph, placement, WIDTHS).value([1, *[2] * len(placement.grids)]) == found.bops
+    assert size_limit(graph, placement, WIDTHS).value([1, *[2] * len(placement.grids)]) == found.size_mib
+    assert placement.in_float == {"weight of conv2d": "why", "weight of l": "?", "input at of times": "a constant"}
 
 
 def test_what_is_excluded_counts_32_bits() -> None:
     graph = network()
-    points = quantization_points(graph, excluded=["fc", "x"])
-    found = costs(graph, points, assigned(points))
+    placement = place_quantizers(graph, excluded=["fc", "x"])
+    found = count_costs(graph, placement, assigned(placement))
     assert found.size_mib == (50 + 30 * 4) / 2**20
     assert found.bops == 1000 * 8 * 32 + 3000 * 8 * 8 + 700 * 8 * 32 + 90 * 8 * 8 + 40 * 32 * 8
     assert (found.mean_weight_bits, found.mean_act_bits) == ((50 * 8 + 30 * 32) / 80, 8)
@@ -144,8 +144,8 @@ def test_what_is_excluded_counts_32_bits() -> None:
 
 def test_a_network_with_nothing_quantized_is_float() -> None:
     graph = network()
-    points = quantization_points(graph, excluded=list(graph.nodes))
-    found = costs(graph, points, Bits({}, {}))
+    placement = place_quantizers(graph, excluded=list(graph.nodes))
+    found = count_costs(graph, placement, Bits({}, {}))
     macs = sum(node.macs for node in graph.nodes.values())
     assert (found.bops, found.mean_weight_bits, found.mean_act_bits) == (macs * 32 * 32, 32, 32)
     assert found.size_mib == 80 * 4 / 2**20
@@ -157,27 +157,29 @@ def test_a_network_with_nothing_quantized_is_float() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_limits_count_what_costs_says(excluded: list[str], seed: int) -> None:
     graph = network()
-    points = quantization_points(graph, excluded=excluded)
-    choice = np.random.default_rng(seed).integers(0, len(WIDTHS), len(decisions(points)))
-    told = costs(graph, points, Bits.of(points, [WIDTHS[option] for option in choice]), other_parameters=7)
-    assert size_limit(graph, points, WIDTHS, other_parameters=7).value(choice) == told.size_mib
-    assert bops_limit(graph, points, WIDTHS).value(choice) == told.bops
-    weights, activations = mean_bits_limits(graph, points, WIDTHS)
+    placement = place_quantizers(graph, excluded=excluded)
+    choice = np.random.default_rng(seed).integers(0, len(WIDTHS), len(decisions(placement)))
+    told = count_costs(
+        graph, placement, Bits.of(placement, [WIDTHS[option] for option in choice]), other_parameters=7
+    )
+    assert size_limit(graph, placement, WIDTHS, other_parameters=7).value(choice) == told.size_mib
+    assert bops_limit(graph, placement, WIDTHS).value(choice) == told.bops
+    weights, activations = mean_bits_limits(graph, placement, WIDTHS)
     assert weights.value(choice) == pytest.approx(told.mean_weight_bits, rel=1e-12)
     assert activations.value(choice) == pytest.approx(told.mean_act_bits, rel=1e-12)
 
 
 def test_decisions_are_weights_then_grids_and_ties_count_on() -> None:
-    points = quantization_points(network())
-    names = decisions(points)
+    placement = place_quantizers(network())
+    names = decisions(placement)
     assert names[:2] == ("conv.weight", "fc.weight")
-    assert [[names[i] for i in group] for group in ties(points)] == [["relu", "conv_dup1"]]
+    assert [[names[i] for i in group] for group in ties(placement)] == [["relu", "conv_dup1"]]
 
 
 def test_a_shared_weight_is_one_decision_with_two_products() -> None:
-    points = quantization_points(network())
-    names = decisions(points)
-    read = [(p.layer, names[p.second or 0]) for p in products(network(), points) if p.first == 0]
+    placement = place_quantizers(network())
+    names = decisions(placement)
+    read = [(p.layer, names[p.second or 0]) for p in products(network(), placement) if p.first == 0]
     assert read == [("conv", "x"), ("conv_dup1", "relu")]
 
 
@@ -200,9 +202,9 @@ def table(tmp_path: Path) -> Path:
 
 def test_a_kernel_runs_at_the_wider_of_its_two_widths(table: Path) -> None:
     graph, widths = network(), [4, 8]
-    points = quantization_points(graph)
-    limit = latency_limit(read_latency(table, graph), graph, points, widths, 30)
-    wide = dict.fromkeys(decisions(points), 0)
+    placement = place_quantizers(graph)
+    limit = latency_limit(read_latency(table, graph), graph, placement, widths, 30)
+    wide = dict.fromkeys(decisions(placement), 0)
     for changed, expected in [
         ({}, 13),
         ({"x": 1}, 15),
@@ -217,20 +219,20 @@ def test_a_table_of_both_widths_gives_each_pair_its_latency(table: Path) -> None
     lines += [f"{layer},{w},{a},{w + a / 100}" for layer in ("conv", "conv_dup1", "fc") for w, a in ((4, 8), (8, 8))]
     table.write_text("\n".join(lines), encoding="utf-8")
     graph = network()
-    points = quantization_points(graph)
-    limit = latency_limit(read_latency(table, graph), graph, points, [4, 8])
+    placement = place_quantizers(graph)
+    limit = latency_limit(read_latency(table, graph), graph, placement, [4, 8])
     assert limit.value([0, 1, 1, 1, 1, 1, 1, 1, 1]) == pytest.approx(2 * 4.08 + 8.08)
     assert limit.value([0, 1, 0, 1, 1, 1, 1, 1, 1]) == np.inf
 
 
 def test_what_is_not_quantized_needs_a_row_at_32_bits(table: Path) -> None:
     graph = network()
-    points = quantization_points(graph, excluded=["fc"])
+    placement = place_quantizers(graph, excluded=["fc"])
     with pytest.raises(OptionError, match=r"no row for 'fc' at 32 × 4/8 bits"):
-        latency_limit(read_latency(table, graph), graph, points, [4, 8])
+        latency_limit(read_latency(table, graph), graph, placement, [4, 8])
     table.write_text(BY_WIDEST + "fc,32,70\n", encoding="utf-8")
-    limit = latency_limit(read_latency(table, graph), graph, points, [4, 8])
-    assert limit.value([0] * len(decisions(points))) == 73
+    limit = latency_limit(read_latency(table, graph), graph, placement, [4, 8])
+    assert limit.value([0] * len(decisions(placement))) == 73
 
 
 @pytest.mark.parametrize(
