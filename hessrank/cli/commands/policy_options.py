@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typerfrom hessrank.quant.registries import DISTILLATIONS, OBSERVERS, QUANTIZERS, STRATEGIES
-from hessrank.text import joined
+import typer
 
+from hessrank.quant.registries import DISTILLATIONS, OBSERVERS, QUANTIZERS, STRATEGIES
+from hessrank.text import joined
 
 _WHICH, _BUDGET, _DISTILL, _SCHEME, _OUTPUT = "Which layers", "Budget", "Distillation", "Schemes", "Output"
 
@@ -19,9 +20,7 @@ class StrategyOptions:
 
     strategy: Annotated[
         str,
-        typer.Option(
-            help=f"{', '.join(STRATEGIES)}, or file.py:fn.", rich_help_panel=_WHICH
-        ),
+        typer.Option(help=f"{', '.join(STRATEGIES)}, or file.py:fn.", rich_help_panel=_WHICH),
     ] = "sensitive-ends"
     high_bits: Annotated[
         int | None,
@@ -98,9 +97,7 @@ class SchemeOptions:
         str,
         typer.Option(help=f"{joined(QUANTIZERS)}.", rich_help_panel=_SCHEME),
     ] = "fixed"
-    observer: Annotated[
-        str, typer.Option(help=f"{joined(OBSERVERS)}.", rich_help_panel=_SCHEME)
-    ] = "minmax"
+    observer: Annotated[str, typer.Option(help=f"{joined(OBSERVERS)}.", rich_help_panel=_SCHEME)] = "minmax"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from hessrank.distill.run_file import Settings
+from hessrank.distill.training.callbacks.checkpoints import Checkpoints
+from hessrank.distill.training.callbacks.metrics_files import MetricsFiles
+
 TERMS = ["loss", "task", "relu", "inner.relu_dup1"]
 
 
@@ -120,3 +124,8 @@ def test_a_training_that_made_things_worse_says_so(tmp_path: Path) -> None:
     said.clear()
     trained(tmp_path / "better", None, epochs=12, learning_rate=3e-2, say=said.append)
     assert not any("no epoch was better" in line for line in said)
+
+
+def test_the_keys_in_a_checkpoint_are_those_of_earlier_releases(tmp_path: Path) -> None:
+    kept = MetricsFiles(tmp_path, Settings()), Checkpoints(tmp_path, "loss", "min", {}, {})
+    assert [callback.state_key for callback in kept] == ["Records", "Checkpoints"]
