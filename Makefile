@@ -31,13 +31,18 @@ notebooks: .venv/installed  ## run the notebooks and store what they show, which
 interface: .venv/installed  ## write docs/interface.md anew from signatures, docstrings and options
 	$(BIN)/python docs/make_interface.py
 
-# Type checkers cannot see through the editable install: .typing has the shape of the installed package.
-lint: .venv/installed  ## check style, formatting and types; makes .typing, for editors
+check: lint  ## lint, and the quick tests: under a minute
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow" $(QUICK)
+
+# Type checkers and import-linter cannot see through the editable install: .typing has the shape of the installed package.
+lint: .venv/installed  ## check style, types, who imports whom, and what nothing uses; makes .typing, for editors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf .typing && mkdir -p .typing/hessrank
 	cd .typing/hessrank && for f in ../../hessrank/*; do ln -s $$f .; done && for d in analysis quant distill; do ln -s ../../$$d $$d; done
 	$(BIN)/mypy -p hessrank
+	cd .typing && ../$(BIN)/lint-imports --no-cache ../pyproject.toml
+	$(BIN)/vulture
 
 format: .venv/installed  ## correct style and formatting where that can be done
 	$(BIN)/ruff check --fix .

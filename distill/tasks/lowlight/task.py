@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from hessrank.distill.tasks.base import TASKS, Picture, Task
-from hessrank.distill.tasks.lowlight.data.options import DataOptions
+from hessrank.distill.tasks.lowlight.data.options import LowLightOptions
 from hessrank.distill.tasks.lowlight.data.sources import find_data
 from hessrank.distill.tasks.lowlight.metrics import MonoAndColor, picture_metrics
 from hessrank.distill.tasks.lowlight.network import LowLight, initialize
@@ -73,7 +73,7 @@ class LowLightTask(Task):
             OptionError: an option is out of range, or does not go with another.
             UnknownNameError: there is no such pattern, kind of data or split.
         """
-        options = DataOptions(seed, patch, samples, ratio, pattern, cache, split)
+        options = LowLightOptions(seed, patch, samples, ratio, pattern, cache, split)
         self._source = find_data(data, folder, kind, options)
         unnamed = ("no data named: the built-in ones",) if data is None else ()
         self.notes = (*unnamed, *self._source.notes)

@@ -112,4 +112,3 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
 }
 SHARES = {"rank": 15, "default": 3, "show": 12, "policy": 20, "check": 10, "train": 12, "study": 6, "export": 6}
 SHARES |= {"verify": 8, "compare": 8}
-OUTPUTS = ("new.csv", "new.json", "new.png", "new-depth.svg", "new.yaml", "new.onnx")

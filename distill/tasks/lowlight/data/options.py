@@ -13,7 +13,7 @@ SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class LowLightOptions:
     """How to read low-light data.
 
     Attributes:

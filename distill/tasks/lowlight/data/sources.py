@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hessrank.distill.tasks.lowlight.data.mcr_folders import MCR_LAYOUT, is_mcr, mcr_pairs
-from hessrank.distill.tasks.lowlight.data.options import DataOptions
+from hessrank.distill.tasks.lowlight.data.options import LowLightOptions
 from hessrank.distill.tasks.lowlight.data.photographs import HELD_OUT, NightPhotographs, held_out
 from hessrank.distill.tasks.lowlight.data.samples import TrainingSquares, WholeFrames
 from hessrank.distill.tasks.lowlight.data.sid import SID_LAYOUT, is_sid, sid_pairs
@@ -36,7 +36,7 @@ class LowLightData:
     notes: tuple[str, ...]
 
 
-def photographs(options: DataOptions) -> LowLightData:
+def photographs(options: LowLightOptions) -> LowLightData:
     """Return the photographs inside scikit-image and scikit-learn, taken in a simulated night.
 
     Squares of 64 pixels and 800 items an epoch unless the options say otherwise.
@@ -54,7 +54,7 @@ def photographs(options: DataOptions) -> LowLightData:
     return LowLightData(training, validation, (note,))
 
 
-def sid(root: Path, options: DataOptions) -> LowLightData:
+def sid(root: Path, options: LowLightOptions) -> LowLightData:
     """Return the Sony part of SID: squares of the training list, whole frames of the list to judge with.
 
     Raises:
@@ -68,7 +68,7 @@ def sid(root: Path, options: DataOptions) -> LowLightData:
     return LowLightData(_squares(training, options, near=_NEAR), WholeFrames(validation), notes)
 
 
-def mcr(root: Path, options: DataOptions) -> LowLightData:
+def mcr(root: Path, options: LowLightOptions) -> LowLightData:
     """Return the MCR data set, as pictures or as ``.raw`` files.
 
     Raises:
@@ -79,7 +79,7 @@ def mcr(root: Path, options: DataOptions) -> LowLightData:
     return LowLightData(_squares(training, options), WholeFrames(validation), notes)
 
 
-def find_data(data: str | None, folder: Path, kind: str | None, options: DataOptions) -> LowLightData:
+def find_data(data: str | None, folder: Path, kind: str | None, options: LowLightOptions) -> LowLightData:
     """Return the data that a run file names.
 
     Args:
@@ -93,7 +93,7 @@ def find_data(data: str | None, folder: Path, kind: str | None, options: DataOpt
         OptionError: the kind does not go with the data.
         DataError: the data are not there, or laid out otherwise; the message shows how they should be.
     """
-    known: dict[str, Callable[[Path, DataOptions], LowLightData]] = {"sid": sid, "mcr": mcr}
+    known: dict[str, Callable[[Path, LowLightOptions], LowLightData]] = {"sid": sid, "mcr": mcr}
     if kind not in (None, PHOTOGRAPHS, *known):
         raise unknown_name("kind of data", str(kind), (PHOTOGRAPHS, *known))
     if data in (None, PHOTOGRAPHS):
@@ -115,7 +115,7 @@ def _kind_of(root: Path) -> str:
     raise DataError(f"{root}: {problem}; SID has {SID_LAYOUT}; MCR has {MCR_LAYOUT}")
 
 
-def _squares(pairs: Any, options: DataOptions, *, near: int | None = None) -> TrainingSquares:
+def _squares(pairs: Any, options: LowLightOptions, *, near: int | None = None) -> TrainingSquares:
     return TrainingSquares(
         pairs,
         size=options.patch or PATCH,
