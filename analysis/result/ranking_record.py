@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from hessrank.errors import OutputError
 from hessrank.files.paths import bounded_bytes
+from hessrank.json_keys import unique_keys
 from hessrank.text import brief, one_line
 from hessrank.validation import Checksum, Count, Finite, Name, RecordPart, Whole, validate
 
@@ -238,7 +238,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
         return None
     text = read_text(path)
     try:
-        told = json.loads(text, object_pairs_hook=_each_once)
+        told = json.loads(text, object_pairs_hook=unique_keys)
         json.dumps(told, ensure_ascii=False).encode()  # half a character pair is no text
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path}: not the record of a ranking ({one_line(error)}); {_REMEDY}") from error
@@ -289,14 +289,6 @@ def read_text(path: Path) -> str:
         return bounded_bytes(path, MOST_BYTES, "a ranking", error=OutputError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OutputError(f"{path}: no text in UTF-8 (byte {error.start}): not a ranking") from error
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(one for one, two in pairwise(sorted(key for key, _ in pairs)) if one == two)
-        raise ValueError(f"the key {brief(twice)} is there twice")
-    return found
 
 
 def with_checksum(info: Mapping[str, Any], sha256: str) -> dict[str, Any]:

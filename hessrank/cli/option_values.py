@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from typing import Any
 
 from hessrank.errors import OptionError
+from hessrank.json_keys import unique_keys
 from hessrank.text import one_line, printable
 
 _SHOWN = 80  # letters of an argument in a message
@@ -69,10 +69,4 @@ def _parse_json(text: str) -> Any:
             raise ValueError(f"{word} is no number in JSON")
         return number
 
-    def collect_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for key, count in Counter(key for key, _ in pairs).items():
-            if count > 1:
-                raise ValueError(f"{key!r} is there {count} times")
-        return dict(pairs)
-
-    return json.loads(text, parse_constant=parse_finite, parse_float=parse_finite, object_pairs_hook=collect_unique)
+    return json.loads(text, parse_constant=parse_finite, parse_float=parse_finite, object_pairs_hook=unique_keys)

@@ -56,6 +56,19 @@ def test_no_folder_holds_more_files_than_one_sees_at_once() -> None:
     assert {str(folder): folders.count(folder) for folder in folders if folders.count(folder) > 18} == {}
 
 
+def test_no_module_is_longer_than_one_reads_at_a_time() -> None:
+    assert {str(path): len(text.splitlines()) for path, text in FILES.items() if len(text.splitlines()) > 300} == {}
+
+
+def test_no_public_class_shares_its_name_with_another() -> None:
+    classes: dict[str, list[str]] = {}
+    for path, text in FILES.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, []).append(str(path))
+    assert {name: paths for name, paths in classes.items() if len(paths) > 1} == {}
+
+
 def test_every_module_speaks_for_itself() -> None:
     assert [str(path) for path, text in FILES.items() if ast.get_docstring(ast.parse(text)) is None] == []
 
