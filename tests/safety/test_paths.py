@@ -172,7 +172,7 @@ BAD_ARGUMENTS = {
     "NaN": ('{"a": NaN}', "NaN is no number"),
     "Infinity": ('{"a": -Infinity}', "-Infinity is no number"),
     "beyond floats": ('{"a": 1e999}', "1e999 is no number"),
-    "twice": ('{"a": 1, "a": 2}', "'a' is there 2 times"),
+    "twice": ('{"a": 1, "a": 2}', "the key 'a' is there twice"),
     "digits": ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
     "a list": ("[1]", "write a JSON object"),
 }
