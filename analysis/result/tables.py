@@ -116,7 +116,7 @@ def _heading(column: str) -> str:
     found = _INCREASE.fullmatch(column)
     if not found:
         return column
-    return f"loss + at\n{found[2]} bits" + (" (weight)" if found[1] == "weight" else "")
+    return f"increase\nat {found[2]} bits" + (" (weight)" if found[1] == "weight" else "")
 
 
 def _shown_increases(columns: list[str]) -> list[str]:

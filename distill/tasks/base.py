@@ -122,4 +122,7 @@ class EndlessSamples(Protocol):
         ...
 
 
-TASKS: Registry[type[Task]] = Registry("task")
+_TASKS = "hessrank.distill.tasks"
+TASKS: Registry[type[Task]] = Registry(
+    "task", {"lowlight": f"{_TASKS}.lowlight.task", "classification": f"{_TASKS}.classification.task"}
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ from hessrank.distill.tasks.base import TASKS, Task
 from hessrank.errors import OptionError, unknown_name
 from hessrank.user_code import user_code
 
-_OURS = ("hessrank.distill.tasks.lowlight.task", "hessrank.distill.tasks.classification.task")
 _PARTS = ("monitor", "model", "training_data", "validation_data", "loss", "metrics")
 _GIVEN = ("self", "data", "folder", "seed")
 
@@ -23,8 +21,6 @@ def find_task(name: str) -> type[Task]:
     Raises:
         HessrankError: there is no such task, or its code cannot be imported.
     """
-    for module in _OURS:
-        importlib.import_module(module)
     found: Any = TASKS.resolve_or_import(name)
     missing = [part for part in _PARTS if not hasattr(found, part)]
     if not isinstance(found, type) or missing:

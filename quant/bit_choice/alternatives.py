@@ -70,7 +70,7 @@ class Alternatives:
         """Return the rows as a rich table."""
         table = plain_table()
         table.add_column("")
-        for head in ("size", "BOPs", "weight bits", "act bits", "loss +"):
+        for head in ("size", "BOPs", "weight bits", "act bits", "increase"):
             table.add_column(head, justify="right", overflow="fold")
         for row in self.rows:
             told = row.costs

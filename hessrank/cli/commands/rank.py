@@ -70,7 +70,7 @@ class RankingOutputs:
     ] = "trace"
     bits: Annotated[
         str | None,
-        typer.Option(help="Bit-widths to predict the damage for; 4 to 16 by default.", rich_help_panel=OUTPUT),
+        typer.Option(help="Bit-widths to predict the increase for; 4 to 16 by default.", rich_help_panel=OUTPUT),
     ] = None
     out: Annotated[
         Path | None, typer.Option(help="CSV to write, with a .json record beside it.", rich_help_panel=OUTPUT)

@@ -23,7 +23,7 @@ def verify(
     data: DataOptions,
     batches: BatchOptions,
     loss: Annotated[
-        str | None, typer.Option(help="What measures the damage; the ranking's own by default.", rich_help_panel=HOW)
+        str | None, typer.Option(help="What measures the increase; the ranking's own by default.", rich_help_panel=HOW)
     ] = None,
     bits: Annotated[
         str | None, typer.Option(help="Bit-widths; 4,8 by default, if it predicts for them.", rich_help_panel=HOW)
@@ -41,7 +41,7 @@ def verify(
         int, typer.Option(min=1, help="Rows to print of those that are off.", rich_help_panel=OUTPUT)
     ] = 12,
 ) -> None:
-    """Quantize one tensor at a time for real, and set the damage beside what RANKING predicted."""
+    """Quantize one tensor at a time for real, and set the increase beside what RANKING predicted."""
     from hessrank.cli.load_inputs import read_inputs
     from hessrank.cli.option_values import read_bits
     from hessrank.cli.output_paths import check_outputs

@@ -17,7 +17,7 @@ INCREASES = {"A.act": 1.0, "A.last": 0.5, "B.left": 0.25, "B.last": 0.04}
 WIDTHS = [46, 60, 80, 100, 120, 200]
 VALUES = {"trace": "1.00e+02", "mean_trace": "1.00e+01", "act_increase_b6": "6.25e-02", "numel": "1"}
 HEADINGS = {
-    "trace": "trace", "mean_trace": "mean_trace", "act_increase_b6": "loss + at", "numel": "numel", "sem": "sem",
+    "trace": "trace", "mean_trace": "mean_trace", "act_increase_b6": "increase", "numel": "numel", "sem": "sem",
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_what_it_is_sorted_by_stands_behind_the_layer_at_any_width(by: str, widt
     heading = next(line for line in text.splitlines() if re.match(r" *rank +layer", line))
     after = re.match(r" *rank +layer +(.*)", heading)
     assert after is not None
-    expected = "6 bits" if by == "act_increase_b6" else HEADINGS[by]
+    expected = "at 6 bits" if by == "act_increase_b6" else HEADINGS[by]
     assert after[1].startswith(expected)
     if by in VALUES:
         assert VALUES[by] in text
@@ -50,7 +50,7 @@ def test_what_has_no_room_is_said(width: int) -> None:
     dropped = re.search(r"no room at this width for: (.*) rank: place", text)
     names = dropped[1].split(", ") if dropped else []
     head = text[: text.index("──")]
-    for name, shown in {"trace": "trace", "loss + at 8 bits": "8 bits", "kind": "kind"}.items():
+    for name, shown in {"trace": "trace", "increase at 8 bits": "8 bits", "kind": "kind"}.items():
         assert (name in names) != (shown in head), name
     assert bool(names) == (width < 100)
 
