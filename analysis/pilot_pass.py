@@ -1,4 +1,4 @@
-"""The pilot as a stage of a ranking: run once, in the first process, on the sample that tells most."""
+"""Runs the pilot of a ranking once, in the first process, on one sample."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hessrank.out_of_memory import is_out_of_memory
 
 @dataclass(frozen=True)
 class PilotPass:
-    """Finds out how to estimate the full Hessian's traces.
+    """Plans how to estimate the full Hessian's traces.
 
     Attributes:
         inputs: what is ranked.
@@ -35,7 +35,10 @@ class PilotPass:
     notes: list[str] = field(default_factory=list)
 
     def __call__(self, layers: tuple[str, ...]) -> list[PlannedSegment]:
-        """Return the plan for ``layers``; an empty one where two copies of a sample do not fit into a batch."""
+        """Return the plan for ``layers``.
+
+        It is empty where two copies of a sample do not fit into a batch.
+        """
         copies = self.inputs.copies(1, PROBES)
         if copies == 1:
             return []
@@ -51,7 +54,7 @@ class PilotPass:
         return restored(found["plan"], self.inputs.network, self.inputs.first_sample)
 
     def _run(self, layers: tuple[str, ...], copies: int) -> dict[str, Any]:
-        """Run the pilot in the first process: its plan is everybody's."""
+        """Run the pilot in the first process; all processes get its plan."""
         self.journal.progress("pilot", 0, 1)
         inputs, team = self.inputs, self.inputs.feed.team
         hardest, found = self._hardest_sample(), {"plan": [], "ran_out": False}
@@ -69,7 +72,7 @@ class PilotPass:
         return team.agreed(found)
 
     def _hardest_sample(self) -> int:
-        """Return the sample with the largest loss: it has the largest share in the traces."""
+        """Return the sample with the largest loss; it contributes most to the traces."""
         inputs, team = self.inputs, self.inputs.feed.team
         losses = np.zeros(len(inputs.feed))
 

@@ -1,4 +1,4 @@
-"""The main job: from a model and data to a :class:`Ranking`."""
+"""Ranks the layers of a model on data: :func:`rank`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def rank(
     checkpoint: Checkpoint | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Ranking:
-    """Rank the layers of ``model`` by the trace of the loss Hessian with respect to their activations.
+    """Rank the layers of ``model`` by the trace of the loss Hessian.
+
+    The Hessian is that with respect to a layer's activation.
 
     Args:
         model: any network; left exactly as it was, whatever happens. Half precision is computed in float32,
@@ -132,7 +134,7 @@ def rank(
 def _rank_layers(
     inputs: RankingInputs, options: Options, estimator: str, journal: Journal, notes: list[str]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Rank the layers: look at the samples, choose estimators, sample traces, predict increases, assemble.
+    """Rank the layers of ``inputs``.
 
     Returns:
         the ranking's table, and its record without what model and data were.
@@ -165,7 +167,7 @@ def _rank_layers(
 
 
 def _factors(inputs: RankingInputs, errors: RoundingErrors, options: Options) -> Array:
-    """Return what to multiply each layer's trace by to get what is ranked, shape (layers, samples)."""
+    """Return the factors from traces to what is ranked, shape (layers, samples)."""
     numel = np.array([inputs.facts[name].numel for name in inputs.layer_names], dtype=np.float64)
     if options.by == "trace":
         return np.ones((len(numel), len(inputs.feed)))

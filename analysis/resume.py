@@ -1,4 +1,4 @@
-"""Whether an interrupted ranking, or another process's, is the same as this one."""
+"""Checks that an interrupted ranking, or another process's, is the same as this."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ranking_key(inputs: RankingInputs, model: Mapping[str, Any], options: Option
 
 
 def check_same_ranking(inputs: RankingInputs, key: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:
-    """Refuse to share a ranking with processes that do another one, or to go on with another one's checkpoint.
+    """Refuse processes that do another ranking, and another ranking's checkpoint.
 
     Raises:
         OptionError: naming what differs.

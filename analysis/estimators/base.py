@@ -83,7 +83,10 @@ class Estimator(Protocol):
     """Whether one round gives the exact trace of a sample, so that more probes would change nothing."""
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Yield the estimates of each probe in ``work.indices`` (of one in all, if deterministic)."""
+        """Yield the estimates of each probe in ``work.indices``.
+
+        A deterministic estimator yields once.
+        """
         ...
 
 
@@ -96,14 +99,18 @@ ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 
 def target_of(loss: Loss, batch: Batch, output: Any) -> Any:
-    """Return what ``output`` is compared with: the data's target, or the output itself; and which positions count."""
+    """Return what the loss compares ``output`` with.
+
+    It is the data's target or, for a loss without one, the output itself. Where the batch has padding and the loss
+    leaves it out, it also says which positions count.
+    """
     target = batch.target if loss.needs_target else detached(output)
     real = real_positions(batch) if getattr(loss, "leaves_out_padding", False) else None
     return target if real is None else Padded(target, real)
 
 
 def differentiable_outputs(loss: Loss, batch: Batch, output: Any) -> list[Tensor]:
-    """Return the output tensors, checked to hold one sample an entry.
+    """Return the output tensors; check that their first dimension is the samples'.
 
     Raises:
         LossError: an output keeps its samples elsewhere than along dimension 0.

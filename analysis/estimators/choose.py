@@ -1,4 +1,7 @@
-"""Chooses, for each layer, the cheapest estimator that is exact for this loss and this network."""
+"""Chooses the cheapest unbiased estimator for each layer.
+
+Which one is unbiased for the Hessian's trace depends on the loss and on what follows the layer.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FIRST_ORDER = ("gauss-newton", "exact")  # one plain backward pass a probe
 _USED_TWICE = "several calls share them: they multiply with themselves"
 
 Pilot = Callable[[tuple[str, ...]], list[PlannedSegment]]
-"""Finds out how to estimate the full Hessian's traces of some layers; an empty list if it cannot."""
+"""Plans how to estimate the full Hessian's traces of some layers; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Choice:
         probed_at: where the random vectors are drawn: ``output``, or names of layers; empty if at each layer itself.
         settings: what the estimator is made with.
         rate: how many probes it takes where others take one.
-        at_least: how many probes it takes at a time, because a start is dear.
+        at_least: how many probes it takes at a time, because a start is expensive.
         hutchinson: the variance of one of Hutchinson's probes at each layer on ``sample``, where a pilot has seen it:
             what the estimator should match by its rate.
-        sample: see there.
+        sample: the sample of ``hutchinson``.
     """
 
     estimator: str
@@ -53,7 +56,10 @@ class Choice:
     sample: int = 0
 
     def probes(self, count: int, rate: float | None = None) -> int:
-        """Return how many probes it takes in all while others take ``count``, at its own or at another ``rate``."""
+        """Return how many probes it takes in all while others take ``count``.
+
+        It takes them at its own rate, or at ``rate``.
+        """
         wanted = math.ceil(count * (self.rate if rate is None else rate))
         return math.ceil(wanted / self.at_least) * self.at_least
 
@@ -134,7 +140,10 @@ def _by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weig
 def _where_curved(
     network: Network, layers: tuple[str, ...], weights: tuple[Weight, ...], pilot: Pilot | None
 ) -> list[Choice]:
-    """Return what estimates the full Hessian's traces: what the pilot found cheapest, or Hutchinson's estimator."""
+    """Choose the estimators of the full Hessian's traces.
+
+    They are what the pilot found cheapest, and Hutchinson's estimator for the rest.
+    """
     reason = f"{curved_ones(network)} follow: the full Hessian is needed"
     planned = pilot(layers) if pilot is not None and len(layers) >= FEW_LAYERS else []
     names = [layer.name for layer in network.layers]

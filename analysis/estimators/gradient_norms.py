@@ -1,4 +1,4 @@
-"""Squared norms of every layer's gradient, one number a sample, while one backward pass goes by.
+"""Takes the squared norm of every layer's gradient by sample in a backward pass.
 
 Nothing is kept: a gradient hook takes the norm and the gradient is gone.
 """
@@ -35,7 +35,10 @@ class GradientNorms:
     def backward(
         self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
     ) -> Estimates:
-        """Send ``seeds`` back from ``outputs`` (as :func:`send_back` does); return the squared norms passing by."""
+        """Send ``seeds`` back from ``outputs``; return the gradients' squared norms.
+
+        The arguments are those of :func:`send_back`.
+        """
 
         def send(scaled: list[Tensor], keeping: bool) -> Estimates:
             return self._sent(outputs, roots, scaled, keep=keeping)

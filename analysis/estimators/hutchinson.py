@@ -1,4 +1,4 @@
-"""Hutchinson's estimator as it is defined: vᵀHv by double backward, layer by layer.
+"""Hutchinson's estimator by its definition: vᵀHv by double backward at each layer.
 
 Unbiased for the Hessian of any twice differentiable loss, through any network, at one double-backward pass
 a layer and probe. Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989; for
@@ -34,12 +34,14 @@ from hessrank.network.weights import Weight
 
 @ESTIMATORS.register("hutchinson")
 class Hutchinson:
-    """tr H of every layer and weight by one double-backward pass each and a probe. The reference, and slow."""
+    """Estimates tr H by a double-backward pass a layer and probe: the slow reference."""
 
     deterministic = False
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the samples forward, then through a double backward a layer and probe; in copies where they stay apart.
+        """Run the samples forward, then backward twice for each layer and probe.
+
+        The samples run in copies where a batch does not mix them.
 
         The Hessian of a weight mixes the samples of a batch: for weights they go one by one.
         """
@@ -56,7 +58,7 @@ class Hutchinson:
             yield Estimates(layers, one.weights)
 
     def _in_copies(self, work: Work) -> Iterator[Tensor]:
-        """Yield vᵀHv of every layer and sample, for each probe."""
+        """Yield vᵀHv of every layer and sample for each probe, in copies of the samples."""
         rows = BatchCopies(work.batch, work.copies)
         variables, slopes = _first_derivatives(replace(work, batch=rows.batch, weights=[]))
         real = real_positions(rows.batch)
@@ -99,7 +101,7 @@ class Hutchinson:
 
 
 def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Return the activations and weights wanted, and the loss's gradients with respect to them, recorded."""
+    """Return the wanted activations and weights, and their recorded gradients."""
     activations: dict[str, Tensor] = {}
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
@@ -116,7 +118,7 @@ def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | N
 
 
 def _product(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
-    """Return Hv, H the derivative of ``slope`` with respect to ``variable``; None where it is 0."""
+    """Return Hv, H the derivative of ``slope`` by ``variable``; None where it is 0."""
     try:
         return torch.autograd.grad(slope, variable, v, retain_graph=True, allow_unused=True)[0]
     except RuntimeError as error:

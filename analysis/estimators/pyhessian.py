@@ -1,4 +1,4 @@
-"""The trace by PyHessian's own code: an independent check of ours, and as slow as it gets.
+"""Estimates traces by PyHessian's own code: an independent and slow check of ours.
 
 PyHessian (Yao et al. 2020, the package ``pyhessian``) knows the Hessian of parameters only. So the additive
 perturbation of one activation at a time, zeros of its shape, is made the only parameter of a network whose
@@ -30,7 +30,7 @@ _NEVER = -float("inf")  # its stopping rule divides by the signed trace: no rati
 
 @ESTIMATORS.register("pyhessian")
 class PyHessian:
-    """tr H of every layer as ``pyhessian.hessian(...).trace()`` gives it; weights are left out."""
+    """Estimates tr H of layers by ``pyhessian.hessian(...).trace()``; weights get NaN."""
 
     deterministic = False
 
@@ -98,6 +98,9 @@ class _Perturbed(nn.Module):
         return run.output
 
     def forget_gradients(self) -> None:
-        """Let go of the recorded run: PyHessian leaves gradients in its leaves that hold it, and are held by it."""
+        """Delete the gradients that PyHessian stores in the leaves.
+
+        They refer to the recorded run and are referred to by it, so that its memory would not be freed.
+        """
         for leaf in (self.perturbation, *self._roots):
             leaf.grad = None

@@ -15,7 +15,7 @@ from hessrank.analysis.losses.position_weights import shares
 
 @LOSSES.register("charbonnier")
 class Charbonnier:
-    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: L1 made smooth (Charbonnier 1994)."""
+    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: a smooth L1."""
 
     name = "charbonnier"
     needs_target = True

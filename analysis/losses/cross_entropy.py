@@ -1,4 +1,4 @@
-"""Cross-entropy of logits against labels, for classifiers, dense prediction and language models."""
+"""Cross-entropy of logits and labels, for classifiers and language models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hessrank.network.outputs import output_tensors
 from hessrank.network.padding import Padded, counts_by_position
 
 IGNORED = -100
-"""The label that torch leaves out unless it is told another."""
+"""The label that torch leaves out by default."""
 
 
 @LOSSES.register("cross-entropy")
 class CrossEntropy:
-    """Cross-entropy of logits B×C×… against class indices B×…, mean over a sample's positions, in nats.
+    """Cross-entropy of logits B×C×… and labels B×…, mean over positions, in nats.
 
     Logits B×T×C with labels B×T, as language models have them, do too; label t belongs to the logits at t. In an
     output that is a dict the logits are its entry ``logits``. B = (diag p − p pᵀ)/positions at each position that is
@@ -54,7 +54,10 @@ class CrossEntropy:
 
 
 def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return logits, labels, each position's part in its sample's mean, and where the classes lie."""
+    """Return logits, labels, each position's weight, and the dimension of the classes.
+
+    A position's weight is its part in the mean over its sample.
+    """
     target, real = (target.values, target.real) if isinstance(target, Padded) else (target, None)
     logits = _logits(output)
     labels = _labels(target, logits)
@@ -69,7 +72,9 @@ def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Te
 
 
 def _class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
-    """Return where the classes lie: what the labels' shape says; in doubt last if the output is named, else along 1.
+    """Return the dimension of the classes, by the shape of the labels.
+
+    In doubt it is the last one if the output has names, else dimension 1.
 
     Only logits B×T×C leave a choice, and a doubt only where T = C or where the labels are probabilities.
     """
@@ -95,7 +100,7 @@ def _logits(output: Any) -> Tensor:
 
 
 def _labels(target: Any, logits: Tensor) -> Tensor:
-    """Return class indices as torch wants them, int64, or class probabilities as they are."""
+    """Return class indices as int64, or class probabilities unchanged."""
     if not isinstance(target, Tensor):
         raise LossError(f"loss 'cross-entropy': the target is a {type(target).__name__}, it should be labels")
     if target.is_floating_point() and target.shape != logits.shape:

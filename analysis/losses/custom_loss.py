@@ -16,7 +16,10 @@ from hessrank.user_code import told
 
 
 class CustomLoss:
-    """A user's ``fn(output, target)`` or ``fn(output)``, given one sample at a time: any mean is then per sample."""
+    """A user's ``fn(output, target)`` or ``fn(output)`` as a loss.
+
+    It gets one sample at a time, so that any mean in it is over one sample.
+    """
 
     def __init__(self, function: Callable[..., Tensor], name: str) -> None:
         """Wrap ``function``, which is given batches of one."""

@@ -1,4 +1,4 @@
-"""A loss by name, or made of a function."""
+"""Makes a loss from its name, or from a function."""
 
 from __future__ import annotations
 

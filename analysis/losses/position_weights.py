@@ -1,4 +1,4 @@
-"""What part each element and each position of an output has in its sample's loss; padding has none."""
+"""The weight of each element and position in its sample's loss; padding has none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from hessrank.network.padding import counts_by_position
 
 
 def shares(z: Tensor, real: Tensor | None) -> Tensor:
-    """Return each element's part in the mean over its sample, 1/m, of a shape that spreads to that of ``z``.
+    """Return each element's weight in the mean over its sample, 1/m.
+
+    Its shape broadcasts to that of ``z``.
 
     Args:
         z: an output, samples along dimension 0.
@@ -25,7 +27,9 @@ def shares(z: Tensor, real: Tensor | None) -> Tensor:
 
 
 def position_shares(logits: Tensor, real: Tensor | None) -> Tensor:
-    """Return each position's part in its sample's mean, of a shape that spreads to the logits' without classes.
+    """Return each position's weight in the mean over its sample.
+
+    Its shape broadcasts to that of the logits without the classes.
 
     Args:
         logits: B×C×…, or B×T×C.
@@ -42,7 +46,7 @@ def _mean_over_real(real: Tensor, like: Tensor) -> Tensor:
 
 
 def divergence(z: Tensor, t: Tensor, real: Tensor | None) -> Tensor:
-    """Return KL(softmax t ‖ softmax z) of each sample, mean over positions, shape (batch,)."""
+    """Return KL(softmax t ‖ softmax z), mean over positions, shape (batch,)."""
     dim = class_dim(z)
     log_p, log_q = F.log_softmax(t, dim), F.log_softmax(z, dim)
     each = (log_p.exp() * (log_p - log_q)).sum(dim) * position_shares(z, real)

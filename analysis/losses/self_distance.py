@@ -1,4 +1,4 @@
-"""``self``, ``self-kl``, ``self-mse``: how far the output moves from the model's own."""
+"""``self``, ``self-kl``, ``self-mse``: the distance from the model's own output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hessrank.network.outputs import class_dim, may_be_logits, named_outputs
 
 
 class Self:
-    """How far the output moves from the model's own float output: no labels needed.
+    """The distance of the output from the model's own float output: needs no labels.
 
     KL divergence KL(p‖p′) in nats for tensors of logits, else the mean over a sample's elements of the
     squared difference; several output tensors add up. At the model's own output the gradient is zero, so
@@ -26,7 +26,7 @@ class Self:
     leaves_out_padding = True
 
     def __init__(self, name: str, is_logits: Callable[[str, Tensor], bool]) -> None:
-        """Take ``is_logits`` to decide for each output, by its name and shape, whether it holds logits."""
+        """Take the function that decides by name and shape whether an output holds logits."""
         self.name = name
         self._is_logits = is_logits
 
@@ -35,7 +35,7 @@ class Self:
         return [shapes_text([z]) for name, z in named_outputs(output) if self._is_logits(name, z)]
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
-        """Return the divergence of ``output`` from ``target``, the model's float output, shape (batch,)."""
+        """Return the distance of ``output`` from the model's float output, shape (batch,)."""
         pairs, real = pair_tensors(self.name, output, target)
         parts = [
             divergence(z, t, real) if self._is_logits(name, z) else sum_by_sample((z - t).square() * shares(z, real))

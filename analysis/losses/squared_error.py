@@ -16,7 +16,10 @@ from hessrank.network.outputs import output_tensors
 
 @LOSSES.register("mse")
 class SquaredError:
-    """Mean over a sample's elements of (z − t)²; several output tensors add up. B = (2/m) I, m elements."""
+    """Mean over a sample's m elements of (z − t)²: B = (2/m) I.
+
+    Several output tensors add up.
+    """
 
     name = "mse"
     needs_target = True

@@ -1,4 +1,4 @@
-"""Puts what was found into one table, and how it was found into one record."""
+"""Assembles the ranking's table, and the record of how it was made."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def _layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any
 
 
 def shape_span(shapes: Sequence[tuple[int, ...]]) -> str:
-    """Return a shape as ``8x3x3``; where samples differ in a dimension, the smallest and the largest: ``8x3-5``."""
+    """Return a shape as ``8x3x3``, or ``8x3-5`` where samples differ in a dimension.
+
+    The numbers are then the smallest and the largest size.
+    """
     seen = [shape for shape in shapes if shape]
     if len({len(shape) for shape in seen}) != 1:
         return "x".join(map(str, seen[0])) if seen else "1"
@@ -97,7 +100,7 @@ def _whole(means: Sequence[float]) -> list[float] | list[int]:
 
 
 def _weight_columns(traces: TraceSamples, increases: Increases) -> dict[str, Any]:
-    """Return the weights' columns; a weight stands in the row of the first call that uses it."""
+    """Return the weights' columns; a weight is in the row of its first call."""
     row = {name: place for place, name in enumerate(traces.layer_names)}
     names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
     columns: dict[str, Any] = {name: np.full(len(row), np.nan) for name in names}
@@ -121,7 +124,7 @@ def _widths(bits: Sequence[int], measured: NDArray[np.bool_]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that the numbers depend on."""
+    """Return the versions of the packages that the numbers depend on."""
     return {
         "hessrank": version("hessrank"),
         "torch": str(torch.__version__),
@@ -131,7 +134,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_graph(network: Network, facts: Mapping[str, Facts], weights: Sequence[Weight]) -> dict[str, Any]:
-    """Return how the layers hang together, for whoever makes a policy of the ranking.
+    """Return how the layers are connected, as a policy needs it.
 
     Args:
         network: the network that was ranked.
@@ -171,7 +174,7 @@ def describe_run(
     options: Options,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the record beside the table: how every number came about; what model and data were is left open.
+    """Return the record of how every number was made, without model and data.
 
     Args:
         inputs: what was ranked.
@@ -213,7 +216,7 @@ def describe_run(
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Return what a model is, with a fingerprint of its weights."""
+    """Return a model's class, size and checksum of its weights."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

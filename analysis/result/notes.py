@@ -1,4 +1,4 @@
-"""What a reader should know before trusting a ranking, a sentence each."""
+"""Notes for the reader of a ranking: each a sentence on what limits its trust."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of t
 
 
 def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
-    """Return what of the network was not ranked, or not as usual."""
+    """Return which parts of the network were not ranked, or not as usual."""
     notes = []
     if network.why_hooks:
         notes.append(f"ranked module by module: {network.why_hooks}")
@@ -57,7 +57,7 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
 
 
 def of_choices(traces: TraceSamples) -> list[str]:
-    """Return which layers had an estimator worth telling, and where it found no influence at all."""
+    """Return which layers had a special estimator, and how many traces are 0."""
     notes = []
     if zero := int((traces.trace_replicates().mean(1) == 0).sum()):
         notes.append(f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision")
@@ -70,7 +70,7 @@ def of_choices(traces: TraceSamples) -> list[str]:
 
 
 def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
-    """Return what had to be done in smaller portions, and who had nothing to do.
+    """Return where memory ran out, and whether processes had no samples.
 
     Args:
         feed: the samples.
@@ -96,7 +96,7 @@ def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: i
 
 
 def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[str]:
-    """Return what the sampling could not settle, and what the signs say.
+    """Return which pairs are not in a certain order, and how many traces are negative.
 
     Args:
         traces: the traces.
@@ -126,7 +126,9 @@ def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[st
 
 
 def about_labels(loss: Loss, one: Batch) -> list[str]:
-    """Return a note where labels repeat the tokens: those for a model that shifts them when it computes its own loss.
+    """Return a note if the labels are the tokens themselves.
+
+    Such labels are for a model that shifts them when it computes its own loss.
 
     Args:
         loss: the loss.
@@ -145,7 +147,7 @@ def about_labels(loss: Loss, one: Batch) -> list[str]:
 
 
 def unequal(traces: Array) -> bool:
-    """Return whether too few samples are too different for an interval of their mean to hold 95 % of the time.
+    """Return whether the samples are too few and too different for a 95 % interval.
 
     Measured on a trained classifier (docs/figures.md): with a spread larger than the mean, fewer than about 64
     samples see too little of the tail.

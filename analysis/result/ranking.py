@@ -1,4 +1,4 @@
-"""The result: a table of layers, most sensitive first, and the record of how it came about."""
+"""The ranking: a table of layers, most sensitive first, and its record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ _HALF = re.compile("[\ud800-\udfff]")  # of a letter: what a path that is no UTF
 
 
 class Ranking:
-    """Layers by sensitivity. Prints as a table, shows itself in a notebook, reads and writes files.
+    """Layers ordered by sensitivity.
+
+    A ranking prints as a table, has a notebook view, and reads and writes files.
 
     ``len(ranking)``, ``ranking["conv1"]`` (a layer's row), ``for name in ranking`` (the order).
     """
@@ -82,11 +84,16 @@ class Ranking:
         return as_html(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a copy of the table: traces in loss units per squared activation, increases in loss units."""
+        """Return a copy of the table.
+
+        Traces are in units of the loss per squared activation, increases in units of the loss.
+        """
         return self._frame.copy()
 
     def sorted_by(self, by: str) -> Ranking:
-        """Return the same layers in the order of another column, the largest first, without rank intervals.
+        """Return the same layers ordered by another column, the largest first.
+
+        The new ranking has no rank intervals.
 
         Raises:
             UnknownNameError: there is no such column of numbers.
@@ -100,10 +107,12 @@ class Ranking:
         return Ranking(frame, {**self.info, "options": {**self.info.get("options", {}), "by": by}})
 
     def to_csv(self, path: str | Path) -> None:
-        """Write ``path`` and, beside it, the record with the ending ``.json``; each whole or not at all.
+        """Write the table to ``path``, and the record beside it with the ending ``.json``.
 
-        The record holds the table's checksum and appears first: where only one of them is there, reading tells. A
-        ranking without a record writes none.
+        Each file is written whole or not at all.
+
+        The record holds the table's checksum and appears first, so that reading notices if only one of them was
+        written. A ranking without a record writes none.
 
         Raises:
             OutputError: the folder does not exist or cannot be written to, or in the place of the record lies a file
@@ -154,7 +163,7 @@ class Ranking:
         return cls(frame, {key: value for key, value in info.items() if key != TABLE_SHA256})
 
     def plot(self, ax: Axes | None = None, *, top: int | None = 40) -> Axes:
-        """Draw the first ``top`` layers (None: all) as bars, most sensitive on top; return the axes."""
+        """Draw the first ``top`` layers (None: all) as bars; return the axes."""
         from hessrank.analysis.result.plots import plot_ranking  # noqa: PLC0415 - matplotlib takes a second to import
 
         return plot_ranking(self, ax, top=top)
@@ -167,7 +176,7 @@ class Ranking:
 
 
 def _apart(path: Path) -> str:
-    """Return that a table and its record are not of one writing, and what to do."""
+    """Return the message that a table and its record do not belong together."""
     record = record_of(path)
     problem = f"{path} and {record} do not belong together: the table's checksum is not the one in the record"
     if path.with_name(f"{path.name}.partial").exists():

@@ -1,4 +1,4 @@
-"""The record beside a ranking's table: what ``ranking.json`` must hold, by the version it was written in."""
+"""The record of a ranking: what ``ranking.json`` must hold, by its version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hessrank.validation import Checksum, Count, Finite, Name, Told, Whole, chec
 SCHEMA_VERSION = 4  # 2: the record holds the graph; 3: and its masks; 4: and the table's checksum
 TABLE_SHA256 = "table_sha256"
 MOST_BYTES = 2**26
-"""Of a table or a record; ten thousand layers take a tenth of it."""
+"""The largest table or record; ten thousand layers take a tenth of it."""
 
 _REMEDY = "write it again with hessrank rank"
 _SINCE = {"graph": 2, TABLE_SHA256: 4, "increases": 4}  # version from which a key is always there
@@ -42,7 +42,10 @@ Range = Annotated[list[Finite], Field(min_length=2, max_length=2), AfterValidato
 
 
 class LayerFacts(BaseModel):
-    """What the graph tells of one layer; :func:`hessrank.analysis.result.assemble.describe_graph` writes it."""
+    """What the record says about one layer of the graph.
+
+    :func:`hessrank.analysis.result.assemble.describe_graph` writes it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -69,7 +72,7 @@ class LayerFacts(BaseModel):
 
 
 class GraphFacts(Told):
-    """How the layers hang together."""
+    """How the layers are connected."""
 
     layers: Annotated[dict[Name, LayerFacts], Field(min_length=1)]
     outputs: list[Name]
@@ -154,7 +157,7 @@ class OrderFacts(Told):
 
 
 class FromTrace(Told):
-    """Whose increases follow from the traces alone."""
+    """Which increases follow from the traces alone."""
 
     layers: list[str]
     weights: list[str]
@@ -170,7 +173,7 @@ class NotTrusted(Told):
 
 
 class IncreaseFacts(Told):
-    """How the increases came about."""
+    """How the increases were found."""
 
     method: str
     bits: list[Bits]
@@ -211,7 +214,7 @@ class Record(Told):
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse the place of a record where another file lies, which would be written over.
+    """Refuse to overwrite a file that is not the record of a ranking.
 
     Raises:
         OutputError: naming the file.
@@ -229,7 +232,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
-    """Return the record of a ranking as it stands in its file, and as it is understood; None without a file.
+    """Return the record of a ranking as JSON and checked; None without a file.
 
     Raises:
         OutputError: no JSON, or a key is missing or holds what it cannot; the path of keys is named.
@@ -254,7 +257,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
 
 
 def check_against(record: Record, layers: list[str], numbers: list[str], path: Path) -> None:
-    """See that a record is that of a table.
+    """Check that a record belongs to a table.
 
     Args:
         record: the record.

@@ -1,4 +1,4 @@
-"""The table of a ranking: which columns ``ranking.csv`` has, and what each cell may hold."""
+"""Reads a ranking's table: the columns of ``ranking.csv``, and their values."""
 
 from __future__ import annotations
 
@@ -155,13 +155,13 @@ def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
 
 
 def _is_between(frame: pd.DataFrame, low: str, middle: str, high: str) -> pd.Series[bool]:
-    """Return where three columns are in order; an interval that is not known holds everything."""
+    """Return where three columns are in order, or both ends are unknown."""
     ends = frame[[low, high]]
     return ((ends[low] <= frame[middle]) & (frame[middle] <= ends[high])) | ends.isna().all(axis=1)
 
 
 def _has_columns(frame: pd.DataFrame, kind: str) -> pd.Series[bool]:
-    """Return where the measured bit-widths of a kind of tensor are columns of the table."""
+    """Return where the measured bit-widths are columns of the table."""
     known = {str(name) for name in frame.columns}
     return pd.Series(
         [known.issuperset(f"{kind}_increase_b{b}" for b in cell.split()) for cell in frame[f"{kind}_measured"]]

@@ -1,4 +1,4 @@
-"""A ranking as a table: on the terminal and in a notebook."""
+"""Shows a ranking as a table on the terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of the printed table: heading, cells, and what to call it when there is no room."""
+    """A column of the printed table.
+
+    ``name`` is what the caption calls it when there is no room.
+    """
 
     heading: str
     cells: list[Text]
@@ -50,8 +53,7 @@ class TableColumn:
 def as_table(ranking: RankedLayers, top: int | None = 20, width: int = 120) -> Table:
     """Return the first ``top`` layers (None: all) as a rich table.
 
-    What the layers are sorted by stands behind their names at any width; which of the other columns have no room,
-    the caption says.
+    The column that the layers are sorted by is shown at any width; the caption names the columns that have no room.
     """
     frame = ranking.to_frame()
     shown = frame.head(top) if top else frame
@@ -80,7 +82,10 @@ def as_table(ranking: RankedLayers, top: int | None = 20, width: int = 120) -> T
 
 
 def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColumn], name_width: int) -> Table:
-    """Return the table of some columns behind ranks and names; longer names than ``name_width`` are folded."""
+    """Return a table of ranks, names and ``columns``.
+
+    Names longer than ``name_width`` are folded.
+    """
     table = plain_table()
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("layer" if name_width else "", overflow="fold", min_width=name_width)
@@ -92,7 +97,7 @@ def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColu
 
 
 def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> int:
-    """Return how many characters a table takes that has no names."""
+    """Return the width of the table without the names, in characters."""
     console = terminal(width=10**4)
     return Measurement.get(console, console.options, _grid(shown, [""] * len(shown), columns, 0)).maximum
 
@@ -112,7 +117,7 @@ def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
 
 
 def _heading(column: str) -> str:
-    """Return what stands above a column."""
+    """Return the heading of a column."""
     found = _INCREASE.fullmatch(column)
     if not found:
         return column
@@ -120,21 +125,21 @@ def _heading(column: str) -> str:
 
 
 def _shown_increases(columns: list[str]) -> list[str]:
-    """Return the predicted increases worth a column: at 8 and 4 bits where known, else the two extremes."""
+    """Return the columns of increases to show: 8 and 4 bits, or the two extremes."""
     known: list[str] = [c for c in columns if c.startswith("act_increase_b")]
     preferred: list[str] = [c for c in ("act_increase_b8", "act_increase_b4") if c in known]
     return preferred or known[-1:] + known[:1]
 
 
 def place_text(row: pd.Series[Any]) -> str:
-    """Return a layer's rank, and the places that are possible where there are several: ``4 (4–5)``."""
+    """Return a layer's rank and, where several are possible, all: ``4 (4–5)``."""
     low, high = row["rank_low"], row["rank_high"]
     place = str(row["rank"])
     return place if _missing(low) or low == high else f"{place} ({int(low)}–{int(high)})"
 
 
 def _trace(row: pd.Series[Any], column: str) -> str:
-    """Return a trace, or its mean over the elements, with the interval in percent, which both share."""
+    """Return a trace, or its mean over the elements, with its interval in percent."""
     half = (row["ci_high"] - row["ci_low"]) / 2
     if _missing(half) or not row["trace"]:
         return _number(row[column])
@@ -143,7 +148,7 @@ def _trace(row: pd.Series[Any], column: str) -> str:
 
 
 def _value(row: pd.Series[Any], column: str) -> str:
-    """Return a number of the table; an increase that was measured, not predicted, is marked."""
+    """Return a number of the table, with a mark if it is a measured increase."""
     found = _INCREASE.fullmatch(column)
     marked = found is not None and found[2] in str(row.get(f"{found[1]}_measured", "")).split()
     return f"{_MEASURED if marked else ''}{_number(row[column])}"
@@ -160,7 +165,7 @@ def _missing(value: Any) -> bool:
 
 
 def _bar(value: float, values: pd.Series[float]) -> Text:
-    """Return a bar whose length is to that of the largest value as the values are."""
+    """Return a bar whose length is proportional to the value."""
     if value < 0:
         return Text("negative", style="red")
     if _missing(value) or not values.max() > 0:
@@ -170,7 +175,7 @@ def _bar(value: float, values: pd.Series[float]) -> Text:
 
 
 def plain_table(title: str = "") -> Table:
-    """Return an empty table in the style of all of ours; names go into it as ``plain_text``."""
+    """Return an empty table in hessrank's style; write names as ``plain_text``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
     table.title = plain_text(title, "table.title") if title else None
     return table
@@ -187,7 +192,10 @@ def note_lines(notes: Iterable[str]) -> Table:
 
 
 def as_text(ranking: RankedLayers, top: int | None = 20, width: int | None = None) -> str:
-    """Return the table and the warnings as plain text, as wide as the terminal, or 120 characters without one."""
+    """Return the table and the warnings as plain text.
+
+    ``width`` is that of the terminal, or 120 without one, if it is None.
+    """
     width = width or terminal_width()
     return printed([as_table(ranking, top, width)], ranking.warnings, width)
 
@@ -198,13 +206,16 @@ def terminal_width() -> int:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return the first five names, and how many more there are."""
+    """Return the first five names, and the number of the others."""
     ordered = list(names)
     return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
 
 
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
-    """Return tables and, below them, notes as plain text, as wide as the terminal, or 120 characters without one."""
+    """Return tables and, below them, notes as plain text.
+
+    ``width`` is that of the terminal, or 120 without one, if it is None.
+    """
     console = terminal(file=io.StringIO(), width=width or terminal_width(), color_system=None)
     for table in tables:
         console.print(table)
@@ -225,7 +236,7 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def as_html(ranking: RankedLayers, top: int = 20) -> str:
-    """Return the table and the warnings for a notebook, where no name is markup or a formula."""
+    """Return the table and the warnings as HTML, in which names are plain text."""
     frame = ranking.to_frame()
     names = ["rank", "rank_low", "rank_high", "layer", ranking.by, "kind", "shape", "trace", "ci_low", "ci_high"]
     columns = list(dict.fromkeys([*names, *_shown_increases(list(frame.columns))]))

@@ -1,4 +1,4 @@
-"""Two looks at every sample without gradients: the range of each layer, then how far rounding to it moves it."""
+"""Finds each layer's range and rounding error in two forward passes a sample."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from hessrank.network.network import Network
 
 
 class RoundingErrors:
-    """What the samples show of each layer; see :class:`hessrank.analysis.sampling.resumable_pass.Table`.
+    """The rounding errors of each layer, by bit-width and sample.
+
+    It is a :class:`hessrank.analysis.sampling.resumable_pass.Table`.
 
     Attributes:
         errors: ‖Q(a) − a‖²/n, shape (layers, bits, samples).
@@ -35,11 +37,11 @@ class RoundingErrors:
         mask_by_fills(network, self._facts)
 
     def look(self, batch: Batch) -> None:
-        """Widen the ranges by what the layers take on ``batch``."""
+        """Widen the ranges by the layers' values on ``batch``."""
         find_ranges(self._network, batch, self._facts)
 
     def measure(self, batch: Batch) -> None:
-        """Round every layer to its range, which must be known by now."""
+        """Measure the rounding error of every layer, whose range must be known by now."""
         errors, wiped = activation_errors(self._network, batch, self._facts, self._bits)
         self.errors[:, :, list(batch.samples)] = errors.numpy()
         self.wiped[:, :, list(batch.samples)] = wiped.numpy()
@@ -89,7 +91,7 @@ class RoundingErrors:
 
 
 def measure_rounding_errors(inputs: RankingInputs, journal: Journal, bits: Sequence[int]) -> RoundingErrors:
-    """Find the range of every layer over all samples, then how far rounding to it moves each sample.
+    """Find every layer's range over all samples, then its rounding error on each.
 
     Args:
         inputs: what is ranked; its ``facts`` learn the ranges.

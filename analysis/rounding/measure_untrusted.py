@@ -1,8 +1,8 @@
-"""Increases that are measured, where the prediction from a second derivative cannot be trusted.
+"""Measures increases where the second-order prediction cannot be trusted.
 
 ½ eᵀHe is blind where rounding wipes most of a tensor out: with one large token, all others round to 0, and a norm
 behind them divides by what is left. There e is about −a, along which a norm does not move at all, and fewer bits are
-predicted to hurt *less*; a softmax or a gate that is sure does not see how far it is moved. Such predictions are
+predicted to hurt *less*; a saturated softmax or gate does not see how far it is moved. Such predictions are
 checked on a few samples, and where they do not hold, a forward pass a sample measures what they should have been.
 """
 
@@ -90,7 +90,7 @@ def measure_increases(
 
 
 def _holds(predicted: Array, measured: Array) -> bool:
-    """Return whether the predictions of some samples are near enough to what was measured on them."""
+    """Return whether predictions agree with the increases measured on the samples."""
     together = agree(float(predicted.mean()), float(measured.mean()), AGREE)
     return together and all(agree(p, m, AGREE_EACH) for p, m in zip(predicted, measured, strict=True))
 
@@ -98,7 +98,7 @@ def _holds(predicted: Array, measured: Array) -> bool:
 def _measured(
     inputs: RankingInputs, journal: Journal, stage: str, doubts: Sequence[Doubt], samples: Sequence[int]
 ) -> Array:
-    """Return the increase of each doubt's tensor and bit-width on some samples, shape (doubts, samples)."""
+    """Measure the increase of each doubt on samples, shape (doubts, samples)."""
     found = _Measured(len(doubts), len(samples))
     if not doubts:
         return found.values
@@ -122,7 +122,10 @@ def _measured(
 
 
 class _Measured:
-    """Measured increases by tensor and sample; see :class:`hessrank.analysis.sampling.resumable_pass.Table`."""
+    """Measured increases by tensor and sample.
+
+    It is a :class:`hessrank.analysis.sampling.resumable_pass.Table`.
+    """
 
     def __init__(self, tensors: int, samples: int) -> None:
         self.values: Array = np.zeros((tensors, samples))
@@ -138,7 +141,7 @@ class _Measured:
 
 
 def falling_with_bits(increases: Array, measured: NDArray[np.bool_]) -> Array:
-    """Return increases that never rise with the bit-width, nor in size where they are negative.
+    """Return increases whose size never rises with the bit-width.
 
     What was measured stays, but where more bits were measured to hurt more; a prediction is kept between what was
     measured at more and at fewer bits, and then each width has the most of its own and all wider ones.

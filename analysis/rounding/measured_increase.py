@@ -1,4 +1,7 @@
-"""The increase of the loss where one tensor moves by its rounding error e = Q(a) − a: d(t) = ℓ(a + t·e) − ℓ(a)."""
+"""Measures the increase of the loss when one tensor is rounded.
+
+With the rounding error e = Q(a) − a it is d(t) = ℓ(a + t·e) − ℓ(a).
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,7 @@ class IncreaseMeter:
         return self._in_float[batch.samples]
 
     def clipping(self, what: QuantizedTensor) -> float:
-        """Return the share of ‖e‖² that comes from values beyond the grid's range, 0 to 1; 0 for a weight."""
+        """Return the share of ‖e‖² beyond the grid's range, 0 to 1; 0 for a weight."""
         if what.weight is not None:
             return 0.0
         low, high = self._ranges[what.layer]
@@ -158,7 +161,10 @@ def _moved(module: nn.Module, what: QuantizedTensor, times: float) -> Iterator[N
 
 
 def _in_double(nest: Any) -> Any:
-    """Return a nest with its floating-point tensors in float64: differences of losses are small."""
+    """Return a nested structure with its floating-point tensors in float64.
+
+    Differences of losses are small.
+    """
     return tree_map(
         lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, nest
     )

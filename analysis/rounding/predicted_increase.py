@@ -1,8 +1,8 @@
-"""The predicted increase of the loss if one tensor alone were quantized: how each number is found.
+"""Predicts the increase of the loss if one tensor alone were quantized.
 
 Rounding errors are neither isotropic nor independent: at few bits they are as large as what is rounded, and where
 most values are one constant, all of these have the same. So the increase is estimated from the errors themselves
-(:mod:`quadratic_form`) where a plain backward pass tells it: the loss knows a factor S, and the Gauss-Newton matrix
+(:mod:`quadratic_form`) where a plain backward pass gives it: the loss knows a factor S, and the Gauss-Newton matrix
 is the Hessian. All else is ½ · E[trace/n · ‖Q(a) − a‖²], at all bit-widths. Where neither can be trusted the increase
 is measured (:mod:`measure_untrusted`), and no width is predicted to hurt less than a wider one.
 """
@@ -40,7 +40,7 @@ from hessrank.network.weights import module_of
 class Increases:
     """The predicted increases of one ranking, in units of the loss.
 
-    BatchCopies are the layers in the order of execution, then the weights.
+    Rows are the layers in the order of execution, then the weights.
 
     Attributes:
         bits: the bit-widths, ascending.
@@ -61,7 +61,7 @@ class Increases:
     why: str
 
     def of_layers(self) -> tuple[Array, NDArray[np.bool_]]:
-        """Return the increase of every layer and bit-width, shape (layers, bits), and which are measured."""
+        """Return the layers' increases, shape (layers, bits), and which are measured."""
         count = len(self.values) - len(self.weights)
         return self.values[:count], self.measured[:count]
 
@@ -71,7 +71,7 @@ class Increases:
         return {w: (self.values[i], self.measured[i]) for i, w in enumerate(self.weights, start=first)}
 
     def order(self, traces: TraceSamples, width: int, tolerance: float) -> RankOrder | None:
-        """Return the order of the layers by the increases drawn for ``width`` bits; None if none were drawn.
+        """Return the layers' order by the increases at ``width`` bits; None without draws.
 
         The replicates are those of the draws: samples, or blocks of draws where there is one sample only; they are
         scaled to what the table says. A layer that the formula is for keeps the replicates of its trace.
@@ -104,7 +104,7 @@ class Increases:
         return replace(order, stopped_by=reason if order.open_pairs else "settled")
 
     def record(self, layer_names: Sequence[str]) -> dict[str, Any]:
-        """Return how the increases of all layers, in the order of execution, came about."""
+        """Return how the increases were found; ``layer_names`` are in order of execution."""
         draws = self.draws
         return {
             "method": "rounding errors" if draws else "trace",
@@ -149,7 +149,10 @@ def predict_increases(
     errors: RoundingErrors,
     options: Options,
 ) -> Increases:
-    """Draw the increases where that is exact, predict the rest from the traces, measure what is doubtful.
+    """Predict the increase for every layer, weight and bit-width.
+
+    It is estimated from the rounding errors where that is exact, else predicted from the traces, and measured where
+    the prediction is doubtful.
 
     Args:
         inputs: what is ranked.
@@ -182,7 +185,7 @@ def predict_increases(
 
 
 def _from_traces(traces: TraceSamples, of_layers: Array, of_weights: Array) -> Array:
-    """Return ½ · trace/n · ‖e‖² of every layer and weight, shape (layers + weights, bits, samples).
+    """Return ½ · trace/n · ‖e‖², shape (layers + weights, bits, samples).
 
     Args:
         traces: the traces; a weight without one gets NaN.
@@ -197,7 +200,7 @@ def _from_traces(traces: TraceSamples, of_layers: Array, of_weights: Array) -> A
 def _drawn(
     inputs: RankingInputs, traces: TraceSamples, errors: RoundingErrors, options: Options
 ) -> tuple[RoundingDraws | None, str]:
-    """Return the draws that can be taken, not yet begun, and why the formula is used for the rest."""
+    """Return the draws to take, and why the rest is predicted from the traces."""
     if not options.increase_probes:
         return None, "no probes were asked for"
     network, loss = inputs.network, inputs.loss
@@ -228,7 +231,10 @@ def _rows(layer_names: Sequence[str], drawn: RoundingDraws, weights: Sequence[We
 
 
 def _doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Array, noise: Array) -> list[Doubt]:
-    """Return the predictions that are not trusted: where rounding wipes a tensor out, or the draws disagree."""
+    """Return the predictions that are not trusted.
+
+    They are those where most of a tensor rounds to 0, and those whose draws are too noisy.
+    """
     sizes = np.maximum(wiped / WIPED_OUT, noise / NOISY)
     names = [(name, None) for name in traces.layer_names] + [(w.calls[0], w) for w in traces.weights]
     places = zip(*np.nonzero((sizes > 1) & np.isfinite(values)), strict=True)
@@ -244,7 +250,10 @@ def _doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Arr
 
 
 def _shares(traces: TraceSamples, errors: Array) -> Array:
-    """Return each sample's part of the increase that the traces predict, the mean over layers and bit-widths."""
+    """Return each sample's share of the increase that the traces predict.
+
+    It is the mean over layers and bit-widths.
+    """
     samples = errors.shape[2]
     found = np.abs(errors * traces.traces_per_sample()[:, None, :]).reshape(-1, samples)
     found = found[found.sum(1) > 0]

@@ -1,4 +1,6 @@
-"""½ eᵀHe of the rounding errors e = Q(a) − a themselves, for every layer and bit-width in one backward pass.
+"""Estimates ½ eᵀHe of the rounding errors e = Q(a) − a in one backward pass.
+
+One pass serves all layers and bit-widths.
 
 With a factor S of the loss's curvature at the output and a random w, E[w wᵀ] = I, a backward pass of Sw brings
 JᵀSw to every layer, and
@@ -6,7 +8,7 @@ JᵀSw to every layer, and
     E ⟨JᵀSw, e⟩² = eᵀJᵀS Sᵀ J e = eᵀGe,   G the Gauss-Newton matrix,
 
 for as many errors e as one likes: one inner product each. The same with a weight's gradient and Q(W) − W. Unlike
-½ · trace/n · ‖e‖² this takes the errors for nothing: they may point along each other or along an eigenvector. A
+½ · trace/n · ‖e‖² this assumes nothing about the errors: they may point along each other or along an eigenvector. A
 single estimate is a square of a sum of random signs, with a relative standard deviation of at most √2.
 
 The probe on the output is that of Gauss-Newton traces (Schraudolph 2002); the expansion is HAWQ-V2's (Dong et al.
@@ -34,7 +36,7 @@ _ROOM = 2**26  # rounding errors that are kept of the activations, and as many o
 
 
 class KeptErrors:
-    """Rounding errors that are made once and used for several draws, as many as there is room for."""
+    """A cache of rounding errors that several draws use, as far as there is room."""
 
     def __init__(self) -> None:
         """Keep none yet."""
@@ -42,7 +44,9 @@ class KeptErrors:
         self._room = _ROOM
 
     def errors(self, row: int, size: int, round_off: Callable[[], Iterator[Tensor]]) -> Iterable[Tensor]:
-        """Return a tensor's rounding errors at all widths: kept ones in one piece, or as they are made.
+        """Return a tensor's rounding errors at all widths.
+
+        They come in one piece from the cache, or as ``round_off`` makes them.
 
         Args:
             row: which tensor.
@@ -76,7 +80,7 @@ class Grids:
 
 
 def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Iterator[Tensor]:
-    """Yield ½⟨JᵀSw, e⟩² of every layer and weight, for each probe w in ``work.indices``.
+    """Yield ½⟨JᵀSw, e⟩² of every layer and weight, for each probe w of ``work``.
 
     Args:
         work: layers, weights, samples and probes; its loss must know a factor S.
@@ -118,7 +122,10 @@ class _Products:
         self._kept = KeptErrors()
 
     def taken(self) -> Tensor:
-        """Return what the last pass left, rows × bits × batch, and forget it; 0 where no gradient came by."""
+        """Return the products of the last pass, shape (rows, bits, batch), and clear them.
+
+        They are 0 where no gradient arrived.
+        """
         rows = len(self._work.layers) + len(self._work.weights)
         result = gathered(self._found, (rows, len(self._grids.bits), len(self._work.batch)))
         self._found.clear()

@@ -1,4 +1,7 @@
-"""Samples traces in rounds of probes, each as large as all before, until the order of the layers is settled."""
+"""Samples traces until the order of the layers is settled.
+
+Each round takes as many probes as all rounds before it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from hessrank.errors import OptionError
 from hessrank.user_code import user_code
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
-_ENOUGH_TO_CORRECT = 16  # probes of one sample tell how they spread
+_ENOUGH_TO_CORRECT = 16  # probes of one sample give their variance
 _RATES = (0.25, 8.0)  # least and most that a rate is corrected to
 
 
@@ -61,10 +64,12 @@ class SamplingPart:
         self.until = max(self.taken, wanted)
 
     def rate(self) -> float:
-        """Return how many probes to take where others take one: as planned, until what is seen tells better.
+        """Return how many probes to take where others take one.
 
-        A pilot's few probes misjudge some layers. Once as many have counted, their own spread says how many make the
-        error of one of Hutchinson's.
+        It is the planned rate at first.
+
+        A pilot's few probes misjudge some layers. Once there are more, their own variance says how many of them make
+        the error of one of Hutchinson's.
         """
         choice, layers = self.found.choice, self.found.layers
         if not choice.hutchinson or layers.num_probes[choice.sample] < _ENOUGH_TO_CORRECT:
@@ -82,7 +87,9 @@ def sample_traces(
     factors: Array,
     options: Options,
 ) -> tuple[TraceSamples, RankOrder]:
-    """Sample until the order is settled within a tolerance, or ``options.max_probes`` a sample are spent.
+    """Sample traces until the order of the layers is settled.
+
+    It ends within the tolerance, or when ``options.max_probes`` probes a sample are spent.
 
     Args:
         inputs: what is ranked.
@@ -124,7 +131,7 @@ def _tell(journal: Journal, probes: range, total: int, share: float) -> None:
 
 
 def _reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:
-    """Return why sampling ends, as in :attr:`RankOrder.stopped_by`; empty if it goes on."""
+    """Return why sampling ends, as :attr:`RankOrder.stopped_by`; empty if it goes on."""
     if traces.exact:
         return "exact"
     if not order.open_pairs:
@@ -166,7 +173,7 @@ class _Sampling:
             part.until = until
 
     def steps(self) -> list[partial[None]]:
-        """Return what this round does on every batch: each part's probes, as many at a time as a forward serves."""
+        """Return the steps of this round: each part's probes, a chunk a forward pass."""
         return [
             partial(self._add, part, chunk)
             for part in self._parts

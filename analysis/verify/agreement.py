@@ -1,4 +1,4 @@
-"""How well predicted increases agree with measured ones: rank correlation, its interval, and the ratio."""
+"""Measures how well predicted increases agree with measured ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def agreement_of(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
 
 
 def _interval(order: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a rank correlation: Fisher's z with variance (1 + ρ²/2)/(n − 3)."""
+    """Return the 95 % interval of a rank correlation, by Fisher's z.
+
+    The variance of z is (1 + ρ²/2)/(n − 3).
+    """
     if count <= 3 or math.isnan(order) or abs(order) >= 1:
         return order, order
     reach = critical(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))

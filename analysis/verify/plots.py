@@ -1,4 +1,4 @@
-"""The picture of a verification: predicted against measured."""
+"""The plot of a verification: predicted against measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _LABELS = 6
 
 
 def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: Axes | None = None) -> Axes:
-    """Draw predicted against measured increases on logarithmic axes, with the diagonal; return the axes.
+    """Draw predicted against measured increases; return the axes.
+
+    The axes are logarithmic; a diagonal shows where the two are equal.
 
     A marker for each bit-width, filled for weights; the tensors that are farthest off have numbers, and names
     below. What is not positive on either axis cannot be drawn, and is counted in the title.

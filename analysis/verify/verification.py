@@ -1,4 +1,4 @@
-"""The result: predicted beside measured, a row a tensor and bit-width."""
+"""The verification: predicted and measured increases, by tensor and bit-width."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ COLUMNS = (
 
 
 class Verification:
-    """Predicted and measured increases. Prints as a table, shows itself in a notebook, writes CSV, draws itself."""
+    """Predicted and measured increases.
+
+    A verification prints as a table, has a notebook view, writes CSV and draws a plot.
+    """
 
     def __init__(self, frame: pd.DataFrame, notes: list[str]) -> None:
         """Wrap a table with :data:`COLUMNS`, and what a reader should know."""

@@ -1,4 +1,4 @@
-"""Quantizes one tensor at a time and compares with what a ranking predicted."""
+"""Quantizes one tensor at a time and compares with a ranking's predictions."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def verify(
     batch_size: int = 1,
     progress: Progress | None = None,
 ) -> Verification:
-    """Quantize one tensor at a time for real and compare the increase with what ``ranking`` predicted.
+    """Quantize one tensor at a time, and compare the increase with the prediction.
 
     Args:
         model: the network that was ranked; left as it was.
         data: as for :func:`hessrank.rank`.
-        ranking: the ranking; its record tells the ranges and the loss.
+        ranking: the ranking; its record holds the ranges and the loss.
         loss: what the increase is measured by; None takes the ranking's, if it is hessrank's.
         bits: bit-widths, all among those that the ranking predicts for; None takes 4 and 8, or else all.
         layers: names of the layers; None takes all.
@@ -138,7 +138,7 @@ def _prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> 
 def _tensors(
     ranking: Ranking, names: Sequence[str], weights: dict[str, Weight], bits: Sequence[int]
 ) -> list[QuantizedTensor]:
-    """Return what is measured: activations, then weights, of those that have a prediction."""
+    """Return the tensors to measure: activations, then weights with a prediction."""
     predicted = {b: dict(zip(ranking, ranking.to_frame()[f"weight_increase_b{b}"], strict=True)) for b in bits}
     activations = [QuantizedTensor(name, b) for b in bits for name in names]
     with_weight = [
@@ -151,7 +151,10 @@ def _tensors(
 
 
 def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
-    """Return the layers to measure, in the ranking's order; they must be in the network and in the ranking."""
+    """Return the layers to measure, in the ranking's order.
+
+    They must be in the network and in the ranking.
+    """
     known = {layer.name for layer in network.layers}
     missing = [name for name in ranking if name not in known]
     if missing:
@@ -193,7 +196,7 @@ def recorded_loss(ranking: Ranking, record: str | Path = "the ranking's record")
         record: its file.
 
     Raises:
-        OptionError: the record tells no loss, or one of the user's own, whose code he has to name.
+        OptionError: the record names no loss, or a user's own, whose code must be named.
     """
     name = str(ranking.info.get("loss", ""))
     if not name:

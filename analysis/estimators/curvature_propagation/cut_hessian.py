@@ -1,13 +1,15 @@
-"""What curvature propagation starts with: pairs of vectors (u, s) with E[s uᵀ] = the Hessian at a cut.
+"""Makes the vectors that curvature propagation starts with at a cut.
+
+They are pairs (u, s) with E[s uᵀ] = the Hessian at the cut.
 
 A cut is a set of layers that everything before passes through. Behind it the loss is one function of them, and its
 Hessian H is known through its products. Two kinds of start:
 
 - at the output, where the loss knows a factor H = S Sᵀ: u = s = S w, or the columns of S one after the other;
-- anywhere else: s = H w by double backward. Early in a network a few directions carry most of H and drown
-  whatever is sent back at random. They are found first (Q = orth(HΩ)) and sent back one by one, without noise;
-  only what is left of H, P H P with P = I − Q Qᵀ, is left to random probes. Halko, Martinsson & Tropp 2011
-  (the range finder); Meyer, Musco, Musco & Woodruff, "Hutch++", 2021 (for traces).
+- anywhere else: s = H w by double backward. Early in a network a few directions hold most of H, and their
+  noise would hide whatever is sent back at random. They are found first (Q = orth(HΩ)) and sent back one by one,
+  without noise; only what is left of H, P H P with P = I − Q Qᵀ, is left to random probes. Halko, Martinsson & Tropp
+  2011 (the range finder); Meyer, Musco, Musco & Woodruff, "Hutch++", 2021 (for traces).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ SKETCH, BALANCE = 1, 2  # streams of random numbers, beside that of the probes
 
 
 class CutSource(Protocol):
-    """Starts what is sent back.
+    """Makes the pairs of vectors that are sent back.
 
     Attributes:
         numel: random numbers that a row needs.
@@ -46,7 +48,7 @@ class CutSource(Protocol):
     slopes: list[Tensor]
 
     def fixed(self) -> Iterator[tuple[list[Pair], int]]:
-        """Yield pairs without noise, one for each end, a group of copies at a time, and how many of them count."""
+        """Yield pairs without noise for each end, and how many of the copies count."""
         ...
 
     def random(self, draws: Tensor) -> list[Pair]:
@@ -56,12 +58,12 @@ class CutSource(Protocol):
 
 @dataclass(frozen=True)
 class Cut:
-    """The layers that everything passes through, as they are on recorded.
+    """The recorded layers that everything before them passes through.
 
     Attributes:
         work: the work at hand.
         rows: the batch with its copies.
-        recording: the network on recorded.
+        recording: the network as separate layers.
         stream: the first of the streams of random numbers of this cut.
     """
 
@@ -97,10 +99,13 @@ class Cut:
 
 
 class FactorSource:
-    """Starts at the output: S w for random w, or every column of S."""
+    """Starts at the output with S w for random w, or with every column of S."""
 
     def __init__(self, cut: Cut, *, every_column: bool) -> None:
-        """The way from the cut to the output must be piecewise linear, and the loss know a factor."""
+        """Start at the output.
+
+        The way from the cut to the output must be piecewise linear, and the loss must know a factor.
+        """
         self._cut = cut
         self._outputs = differentiable_outputs(cut.work.loss, cut.rows.batch, cut.recording.output)
         self.slopes = cut.slopes(recorded=False)
@@ -109,7 +114,7 @@ class FactorSource:
 
     @staticmethod
     def fits(cut: Cut) -> bool:
-        """Return whether a factor is known and tells all about what lies behind the cut."""
+        """Return whether the loss's factor describes all the curvature behind the cut."""
         loss, output, batch = cut.work.loss, cut.recording.output, cut.rows.batch
         w = [torch.zeros_like(z) for z in output_tensors(output)]
         straight = not cut.recording.tail_curved
@@ -117,13 +122,13 @@ class FactorSource:
             return straight and loss.factor(output, target_of(loss, batch, output), w) is not None
 
     def fixed(self) -> Iterator[tuple[list[Pair], int]]:
-        """Yield the columns of S, if there shall be all of them."""
+        """Yield all columns of S, if they are asked for; else nothing."""
         rows = self._cut.rows
         for group, new in rows.groups(range(0 if self.numel else self._count)):
             yield self._pairs(rows.draw(UnitVectors(), self._count, group, 0, self._outputs[0])), new
 
     def random(self, draws: Tensor) -> list[Pair]:
-        """Return S w at each end, twice; nothing where the columns of S have said all."""
+        """Return S w at each end, twice; zeros where all columns of S are sent."""
         if not self.numel:
             return [(torch.zeros_like(x), torch.zeros_like(x)) for x in self._cut.leaves]
         return self._pairs(draws)
@@ -143,10 +148,10 @@ class FactorSource:
 
 
 class HessianSource:
-    """Starts at any cut: H w, the directions that carry most of H apart."""
+    """Starts at any cut with H w; the largest directions of H are sent separately."""
 
     def __init__(self, cut: Cut, rank: int) -> None:
-        """Find the ``rank`` directions, and how to balance what is left."""
+        """Find the ``rank`` largest directions, and balance what is left."""
         self._cut = cut
         self.slopes = cut.slopes(recorded=True)
         self.numel = sum(leaf.numel() for leaf in cut.leaves) // len(cut.rows)
@@ -158,7 +163,11 @@ class HessianSource:
         self._weight = self._balanced()
 
     def fixed(self) -> Iterator[tuple[list[Pair], int]]:
-        """Yield pairs whose sum is H − P H P = Σ qₖ yₖᵀ + …, y = 2Hq − Q(QᵀHq): exact for every trace."""
+        """Yield pairs whose products add up to H − P H P, without noise.
+
+        They are Σ qₖ yₖᵀ, y = 2Hq − Q(QᵀHq), which is H − P H P but for its antisymmetric part: exact for every
+        trace.
+        """
         if self._basis is None or self._image is None:
             return
         inner = self._basis.mT @ self._image
@@ -184,7 +193,10 @@ class HessianSource:
         return flattened(filled(found, leaves), self._cut.axes, len(rows))
 
     def _columns(self, count: int, columns: Tensor | None) -> Tensor:
-        """Return H times ``count`` columns (samples × numel × count), or times random ones; as many columns."""
+        """Return H times ``count`` columns, shape (samples, numel, count).
+
+        ``columns`` has the same shape; None takes random ones.
+        """
         cut, parts = self._cut, []
         for group, new in cut.rows.groups(range(count)):
             like = cut.leaves[0]
@@ -232,7 +244,7 @@ def balance(mean_square: Tensor, slopes: Tensor, values: Tensor) -> Tensor:
 
     Args:
         mean_square: E h² of each element.
-        slopes: the loss's gradient at each; with the next it tells what rounding makes of a Hessian that is 0.
+        slopes: the loss's gradient at each; with the next it gives the rounding error of a Hessian that is 0.
         values: the activation.
     """
     weight = mean_square.sqrt().sqrt()

@@ -1,4 +1,4 @@
-"""Layers as functions of the layers they read, through which vectors are sent back by hand.
+"""Layers as functions of their inputs; vectors are sent back layer by layer.
 
 Vectors can be added to on the way (curvature propagation), stopped anywhere, or started in the middle.
 """
@@ -31,7 +31,7 @@ class LayerFunction:
         call: the call that made it.
         inputs: the layers that it reads.
         leaves: their activations.
-        curved: whether it bends. Known for certain once :meth:`RecordedLayers.differentiate` has been there.
+        curved: whether it is curved; certain only after :meth:`RecordedLayers.differentiate`.
         coupled: whether its Hessian counts as a whole, and not block by block.
         slopes: gradient of ⟨g, out⟩ with respect to each leaf, recorded; g is the loss's gradient at ``out``.
     """
@@ -52,7 +52,7 @@ class LayerFunction:
         return filled(found, self.leaves)
 
     def hessian_times(self, w: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return the Hessian of ⟨g, out⟩ times ``w``, in the shapes of the inputs; None where it is 0."""
+        """Return the Hessian of ⟨g, out⟩ times ``w`` for each input; None where it is 0."""
         if not self.coupled:
             return [
                 _derivative([slope], [leaf], [v])[0]
@@ -61,7 +61,10 @@ class LayerFunction:
         return _derivative(self.slopes, self.leaves, w)
 
     def differentiate(self, slope: Tensor) -> list[Tensor]:
-        """Return the loss's gradient at each input, given that at ``out``; keep it recorded where the layer bends."""
+        """Return the loss's gradient at each input, given that at ``out``.
+
+        The gradient stays recorded where the layer is curved.
+        """
         found = torch.autograd.grad(
             self.out, self.leaves, slope, create_graph=self.curved, retain_graph=True, allow_unused=True
         )
@@ -71,7 +74,7 @@ class LayerFunction:
 
 
 def filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """Return what autograd found, with zeros of the shapes of ``like`` where nothing depends on them."""
+    """Replace None by zeros of the shape of ``like`` in what autograd returned."""
     return [torch.zeros_like(x) if part is None else part for part, x in zip(found, like, strict=True)]
 
 
@@ -87,7 +90,7 @@ def _derivative(
 
 @dataclass(eq=False)
 class RecordedLayers:
-    """The steps of one region, and those of the regions within it by their exits.
+    """The recorded layers of one region, and the regions inside it by their exits.
 
     Attributes:
         steps: the region's layers, and its exit, by their places.
@@ -100,7 +103,7 @@ class RecordedLayers:
     inner: dict[int, RecordedLayers] = field(default_factory=dict)
 
     def differentiate(self, slopes: Mapping[int, Tensor]) -> None:
-        """Find the loss's gradient at every layer, and record it where layers bend.
+        """Find the loss's gradient at every layer, and record it where layers are curved.
 
         Args:
             slopes: the gradient at the layers where it is known: those that something outside reads.
@@ -147,7 +150,7 @@ class RecordedLayers:
                 _add(second, step.inputs, others)
 
     def all_steps(self) -> list[LayerFunction]:
-        """Return the steps of this region and of all within, in an order of their own."""
+        """Return the steps of this region and of all regions inside it."""
         return [*self.steps.values(), *(step for recorded in self.inner.values() for step in recorded.all_steps())]
 
 

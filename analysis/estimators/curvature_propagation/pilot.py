@@ -1,4 +1,4 @@
-"""A few probes from every promising cut, to see how far they spread, before the ones that count."""
+"""Measures the variance of a few probes at some cuts, to choose the cheapest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PER_CALL = 1e5  # and a call
 
 
 def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[PlannedSegment]:
-    """Find out how to estimate the traces of the layers of ``work`` at the least cost.
+    """Plan how to estimate the traces of the layers of ``work`` at the least cost.
 
     Args:
         work: one sample; at least two copies of it fit into a batch.
@@ -56,7 +56,7 @@ def run_pilot(work: Work, facts: Mapping[str, Facts], outputs: int) -> list[Plan
 
 
 def kept(plan: Sequence[PlannedSegment]) -> list[dict[str, Any]]:
-    """Return a plan as plain facts; what follows from the network is left out."""
+    """Return a plan as JSON values; what follows from the network is left out."""
     return [
         {
             "segment": None if part.segment is None else asdict(part.segment),
@@ -72,7 +72,7 @@ def kept(plan: Sequence[PlannedSegment]) -> list[dict[str, Any]]:
 
 
 def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch) -> list[PlannedSegment]:
-    """Return the plan that :func:`kept` made facts of.
+    """Return the plan that :func:`kept` described.
 
     Args:
         facts: the plan.
@@ -119,7 +119,9 @@ def segment_costs(network: Network, facts: Mapping[str, Facts]) -> SegmentCosts:
 
 
 def promising_cuts(layout: Layout, wanted: Sequence[int]) -> list[int]:
-    """Return places to cut a network at: where a single layer is read behind, evenly spread, and the output.
+    """Choose where to cut a network: evenly, and at its output.
+
+    A cut behind which a single layer is read is preferred.
 
     Args:
         layout: the network's layers.

@@ -1,6 +1,8 @@
-"""How far the estimates of one probe spread, and how far Hutchinson's would: both from the same vectors.
+"""Measures the variance of one probe, and of one of Hutchinson's, at each layer.
 
-Curvature propagation's vectors have E[s uᵀ] = H. So two independent probes i and j tell ‖H‖²: the mean of
+Both come from the same vectors.
+
+Curvature propagation's vectors have E[s uᵀ] = H. So two independent probes i and j estimate ‖H‖²: the mean of
 ⟨uᵢ, sⱼ⟩⟨uⱼ, sᵢ⟩ is tr HH (and that of ⟨uᵢ∘sᵢ, uⱼ∘sⱼ⟩ is Σ Hₖₖ²). The variance of Hutchinson's estimate vᵀHv, which is
 2(‖H‖² − Σ Hₖₖ²) for random signs v, is known without a single double-backward pass at the layer.
 """
@@ -20,7 +22,9 @@ from hessrank.analysis.statistics import Array
 
 
 class ProbeVariance:
-    """Variances of every layer's estimates, by place in the order of execution; NaN for layers that were not met.
+    """Variances of every layer's estimates, in the order of execution.
+
+    They are NaN for layers that no vector reached.
 
     Attributes:
         variance: of one probe of curvature propagation.
@@ -29,7 +33,7 @@ class ProbeVariance:
     """
 
     def __init__(self, work: Work, propagation: Propagation) -> None:
-        """Send the probes of ``work``, one sample in several copies, back through ``propagation``."""
+        """Send the probes of ``work``, copies of one sample, back and measure variances."""
         count = len(work.network.layers)
         self.variance, self.hutchinson, self.doubt = (np.full(count, np.nan) for _ in range(3))
         fixed = _Kept(work)
@@ -46,7 +50,7 @@ class ProbeVariance:
 
 
 class _Kept:
-    """Keeps the vectors that arrive at each layer: those of one sample, in a pilot."""
+    """Stores the vectors of one sample that arrive at each layer."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -65,7 +69,10 @@ class _Kept:
         self._now.clear()
 
     def of(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Return both vectors of every probe at a layer, probes × elements; None if nothing came by."""
+        """Return both vectors of every probe at a layer; None if none arrived.
+
+        Their shape is (probes, elements).
+        """
         if layer not in self.rows:
             return None
         ones, others = zip(*self.rows[layer], strict=True)
@@ -75,7 +82,10 @@ class _Kept:
 def _variances(
     found: tuple[Tensor, Tensor] | None, fixed: tuple[Tensor, Tensor] | None
 ) -> tuple[float, float, float]:
-    """Return the variance of ⟨u, s⟩, Hutchinson's for E[s uᵀ] and the fixed pairs, and the error of the latter."""
+    """Return the variance of ⟨u, s⟩, Hutchinson's variance, and the error of that.
+
+    Hutchinson's is that for the matrix E[s uᵀ] plus the fixed pairs.
+    """
     assert found is not None
     u, s = found
     first, second = (u, s) if fixed is None else (torch.cat([fixed[0], u]), torch.cat([fixed[1], s]))
@@ -87,7 +97,7 @@ def _variances(
 
 
 def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
-    """Return the expected product of two independent draws, and its standard error (of the jackknife).
+    """Return the expected product of two independent draws, and its jackknife error.
 
     Args:
         products: of all pairs of rows; a draw is the sum of all ``known`` rows and of one other.
@@ -102,10 +112,12 @@ def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
 
 
 def best_of(spreads: Sequence[ProbeVariance]) -> tuple[Array, Array]:
-    """Return Hutchinson's variance at each layer, as the probes tell that spread least there, and a careful guess.
+    """Return Hutchinson's variance at each layer, and a cautious lower estimate.
 
-    A single draw far out may make it seem large, and then Hutchinson's estimator would not be given a layer that it
-    does best. The careful guess is the lesser of two cuts, by half a standard error each, and never below 0.
+    The cut whose probes have the least variance at a layer decides.
+
+    One outlier may make it seem large, and then Hutchinson's estimator would not get a layer that it does best. So
+    the lower estimate is the smaller one of two cuts, less half a standard error each, and never below 0.
     """
     variance, hutchinson, doubt = (
         np.array([getattr(spread, name) for spread in spreads]) for name in ("variance", "hutchinson", "doubt")
