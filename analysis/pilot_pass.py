@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hessrank.analysis.estimators.base import Work, target_of
-from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, kept, restored, run_pilot
+from hessrank.analysis.estimators.base import Work, find_target
+from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, describe_plan, restore_plan, run_pilot
 from hessrank.analysis.estimators.curvature_propagation.segments import PlannedSegment
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.ranking_inputs import RankingInputs
@@ -51,34 +51,36 @@ class PilotPass:
             self.notes.append(
                 "memory ran out in the pilot: where something curved follows, hutchinson does all layers"
             )
-        return restored(found["plan"], self.inputs.network, self.inputs.first_sample)
+        return restore_plan(found["plan"], self.inputs.network, self.inputs.first_sample)
 
     def _run(self, layers: tuple[str, ...], copies: int) -> dict[str, Any]:
         """Run the pilot in the first process; all processes get its plan."""
         self.journal.progress("pilot", 0, 1)
         inputs, team = self.inputs, self.inputs.feed.team
-        hardest, found = self._hardest_sample(), {"plan": [], "ran_out": False}
+        hardest, found = self._find_hardest_sample(), {"plan": [], "ran_out": False}
         with team.together():
             if team.first:
                 batch = inputs.feed.batch(hardest)
                 probes, axes = Rademacher(self.seed), inputs.axes
                 work = Work(inputs.network, inputs.loss, batch, probes, range(PROBES), layers, [], axes, copies)
                 try:
-                    found["plan"] = kept(run_pilot(work, inputs.facts, inputs.outputs))
+                    found["plan"] = describe_plan(run_pilot(work, inputs.facts, inputs.outputs))
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
                     found["ran_out"] = True
         return team.agreed(found)
 
-    def _hardest_sample(self) -> int:
+    def _find_hardest_sample(self) -> int:
         """Return the sample with the largest loss; it contributes most to the traces."""
         inputs, team = self.inputs, self.inputs.feed.team
         losses = np.zeros(len(inputs.feed))
 
         def look(batch: Batch) -> None:
             output = inputs.network.run(batch, lambda *_: None).output
-            losses[list(batch.samples)] = inputs.loss.per_sample(output, target_of(inputs.loss, batch, output)).cpu()
+            losses[list(batch.samples)] = inputs.loss.per_sample(
+                output, find_target(inputs.loss, batch, output)
+            ).cpu()
 
         with team.together():
             inputs.feed.each(look)

@@ -116,7 +116,7 @@ class Replicates:
         return np.asarray(np.clip(within.mean(1) / np.where(between > 0, between, 1), 0, 1))
 
 
-def in_groups(values: Array, count: int) -> Array:
+def average_groups(values: Array, count: int) -> Array:
     """Return ``count`` replicates, means of groups of them.
 
     A single, exact value is repeated.
@@ -157,11 +157,11 @@ def summarize(values: Array, *, deterministic: bool = False, of_samples: bool = 
         sem = values.std(1, ddof=1) / np.sqrt(count)
     else:
         sem = np.where(np.isnan(mean), np.nan, 0.0) if deterministic else np.full_like(mean, np.nan)
-    below, above = _reach(values, of_samples=of_samples)
+    below, above = _interval_reach(values, of_samples=of_samples)
     return Summary(mean, sem, mean - below * sem, mean + above * sem)
 
 
-def _reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
+def _interval_reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
     """Return how many standard errors the interval spans below and above the mean.
 
     Student's t misses the mean of very unequal samples: a few large ones are often not among them, and the mean
@@ -169,7 +169,7 @@ def _reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
     1992) corrects that; it needs enough samples to estimate the skewness.
     """
     count = values.shape[1]
-    t = np.full(len(values), critical(count))
+    t = np.full(len(values), critical_value(count))
     if count < _ENOUGH_TO_SEE_SKEWNESS or not of_samples:
         return t, t
     skewness = _skewness(values) / np.sqrt(count)
@@ -188,7 +188,7 @@ def _skewness(values: Array) -> Array:
     return np.where(visible & (np.abs(cubes.mean(1)) > 1e-3), cubes.mean(1), 1e-3)
 
 
-def critical(replicates: int, comparisons: int = 1) -> float:
+def critical_value(replicates: int, comparisons: int = 1) -> float:
     """Return the two-sided 95 % quantile of Student's t for ``comparisons``.
 
     It has Bonferroni's correction.
@@ -214,19 +214,19 @@ def rank_intervals(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     for start in range(0, rows, 512):  # never rows × rows at once
         part = slice(start, start + 512)
         difference = values[part].mean(1)[:, None] - values.mean(1)[None]
-        bound = critical(count, rows - 1) * difference_errors(values[part], values)
+        bound = critical_value(count, rows - 1) * difference_errors(values[part], values)
         low[part] += (difference < -bound).sum(1)
         high[part] -= (difference > bound).sum(1)
     return low, high
 
 
-def difference_errors(some: Array, others: Array) -> Array:
+def difference_errors(rows: Array, others: Array) -> Array:
     """Return the standard errors of the differences of all pairs of rows."""
-    count = some.shape[1]
+    count = rows.shape[1]
     if count == 1:
-        scale = np.maximum(np.abs(some), np.abs(others.T))
+        scale = np.maximum(np.abs(rows), np.abs(others.T))
         return np.asarray(1e-9 * scale)  # exact values: apart unless equal to rounding
-    a, b = (x - x.mean(1, keepdims=True) for x in (some, others))
+    a, b = (x - x.mean(1, keepdims=True) for x in (rows, others))
     variance = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     return np.asarray(np.sqrt(np.maximum(variance, 0) / (count - 1) / count))
 
@@ -259,7 +259,7 @@ class Gaps:
         error = steps.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(steps), np.inf)
         return cls(
             np.abs(means[:-1] - means[1:]),
-            critical(count, len(steps)) * error,
+            critical_value(count, len(steps)) * error,
             np.maximum(np.abs(means[:-1]), np.abs(means[1:])),
         )
 

@@ -49,7 +49,7 @@ class ActivationHooks:
             value.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def gathered(found: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
+def stack_results(found: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
     """Return what the hooks have stored, float64 on the CPU; 0 without a gradient.
 
     Args:

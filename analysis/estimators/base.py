@@ -71,7 +71,7 @@ class Estimates:
     def __sub__(self, other: Estimates) -> Estimates:
         return self + other * -1
 
-    def finite(self) -> bool:
+    def is_finite(self) -> bool:
         """Return whether all of them are."""
         return bool(self.layers.isfinite().all() and self.weights.isfinite().all())
 
@@ -98,7 +98,7 @@ _PROBES_TO_BE_SURE = 32
 ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 
-def target_of(loss: Loss, batch: Batch, output: Any) -> Any:
+def find_target(loss: Loss, batch: Batch, output: Any) -> Any:
     """Return what the loss compares ``output`` with.
 
     It is the data's target or, for a loss without one, the output itself. Where the batch has padding and the loss
@@ -137,7 +137,7 @@ def check_curvature(work: Work) -> None:
     """
     output = work.network.run(work.batch, lambda *_: None, differentiable=True).output
     tensors = differentiable_outputs(work.loss, work.batch, output)
-    target = target_of(work.loss, work.batch, output)
+    target = find_target(work.loss, work.batch, output)
     if not bool(work.loss.per_sample(output, target).isfinite().all()):
         raise LossError(f"loss {work.loss.name!r} is NaN or infinite on sample {work.batch.samples[0]}")
     for probe in range(_PROBES_TO_BE_SURE):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import Estimates
-from hessrank.analysis.estimators.probes import Probes, shaped_like
+from hessrank.analysis.estimators.probes import Probes, reshape_like
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
 
@@ -68,13 +68,13 @@ class BatchCopies:
             group: the probe of each copy.
         """
         numel = sum(output[0].numel() for output in outputs)
-        return shaped_like(outputs, self.draw(probes, numel, group, 0, torch.empty(())))
+        return reshape_like(outputs, self.draw(probes, numel, group, 0, torch.empty(())))
 
     def by_sample(self, rows: Tensor) -> Tensor:
         """Return rows × … as samples × copies × …."""
         return rows.reshape(len(self._samples), self.copies, *rows.shape[1:])
 
-    def one_a_probe(self, found: Estimates, new: int) -> Iterator[Estimates]:
+    def split_by_probe(self, found: Estimates, new: int) -> Iterator[Estimates]:
         """Yield estimates by row as the estimates of each of a group's first probes."""
         layers, weights = (self.by_sample(values.T) for values in (found.layers, found.weights))
         yield from (Estimates(layers[:, copy].T, weights[:, copy].T) for copy in range(new))
@@ -97,13 +97,13 @@ class BatchCopies:
         return [total / count for total in sums]
 
 
-def flattened(tensors: Sequence[Tensor], axes: Sequence[SampleAxis], count: int) -> Tensor:
+def flatten(tensors: Sequence[Tensor], axes: Sequence[SampleAxis], count: int) -> Tensor:
     """Return tensors, concatenated, as ``count`` rows."""
     return torch.cat([axis.rows(t, count) for t, axis in zip(tensors, axes, strict=True)], dim=1)
 
 
-def unflattened(rows: Tensor, like: Sequence[Tensor], axes: Sequence[SampleAxis]) -> list[Tensor]:
-    """Return what :func:`flattened` took: one tensor of the shape of each of ``like``."""
+def unflatten(rows: Tensor, like: Sequence[Tensor], axes: Sequence[SampleAxis]) -> list[Tensor]:
+    """Return what :func:`flatten` took: one tensor of the shape of each of ``like``."""
     sizes = [t.numel() // len(rows) for t in like]
     parts = torch.split(rows, sizes, dim=1)
     return [axis.from_rows(part, t) for part, t, axis in zip(parts, like, axes, strict=True)]

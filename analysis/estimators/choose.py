@@ -64,7 +64,7 @@ class Choice:
         return math.ceil(wanted / self.at_least) * self.at_least
 
 
-def where_exact(
+def find_exact_parts(
     network: Network, loss: Loss, weights: Sequence[Weight]
 ) -> tuple[tuple[str, ...], tuple[Weight, ...]]:
     """Return the layers and weights for which the Gauss-Newton matrix is the Hessian.
@@ -79,7 +79,7 @@ def where_exact(
     return flat, tuple(w for w in weights if len(w.calls) == 1 and w.calls[0] in flat)
 
 
-def plan(
+def choose_estimators(
     name: str,
     network: Network,
     loss: Loss,
@@ -103,7 +103,7 @@ def plan(
     everything = tuple(layer.name for layer in network.layers)
     if name != "auto":
         ESTIMATORS.resolve_or_import(name)
-        return _as_asked(name, everything, weights, _caution(name, network, loss))
+        return _as_asked(name, everything, weights, _explain_request(name, network, loss))
     first_order = "exact" if outputs_per_sample <= FEW_OUTPUTS else "gauss-newton"
     how = (
         f"one backward pass for each of {outputs_per_sample} outputs, no probe noise"
@@ -113,13 +113,13 @@ def plan(
     if isinstance(loss, Self):
         why = f"at the model's own output the Hessian is the Gauss-Newton matrix; {how}"
         return [Choice(first_order, everything, tuple(weights), why, OUTPUT)]
-    flat, flat_weights = where_exact(network, loss, weights)
+    flat, flat_weights = find_exact_parts(network, loss, weights)
     curved = tuple(layer for layer in everything if layer in network.curved)
     curved_weights = tuple(w for w in weights if w not in flat_weights)
     why = f"all that follows is piecewise linear; {how}"
     choices = [
         Choice(first_order, flat, flat_weights, why, OUTPUT),
-        *_where_curved(network, curved, curved_weights, pilot),
+        *_choose_where_curved(network, curved, curved_weights, pilot),
     ]
     return [choice for choice in choices if choice.layers or choice.weights]
 
@@ -127,24 +127,24 @@ def plan(
 def _as_asked(name: str, layers: tuple[str, ...], weights: Sequence[Weight], why: str) -> list[Choice]:
     if name != "curvature-propagation":
         return [Choice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
-    once, often = _by_calls(weights)
+    once, often = _split_by_calls(weights)
     main = Choice(name, layers, once, why, OUTPUT)
     return [main, Choice("hutchinson", (), often, _USED_TWICE)] if often else [main]
 
 
-def _by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
+def _split_by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
     """Return the weights that one call multiplies with, and those that several share."""
     return tuple(w for w in weights if len(w.calls) == 1), tuple(w for w in weights if len(w.calls) > 1)
 
 
-def _where_curved(
+def _choose_where_curved(
     network: Network, layers: tuple[str, ...], weights: tuple[Weight, ...], pilot: Pilot | None
 ) -> list[Choice]:
     """Choose the estimators of the full Hessian's traces.
 
     They are what the pilot found cheapest, and Hutchinson's estimator for the rest.
     """
-    reason = f"{curved_ones(network)} follow: the full Hessian is needed"
+    reason = f"{name_curved_layers(network)} follow: the full Hessian is needed"
     planned = pilot(layers) if pilot is not None and len(layers) >= FEW_LAYERS else []
     names = [layer.name for layer in network.layers]
     choices = []
@@ -156,7 +156,7 @@ def _where_curved(
             Choice(
                 "curvature-propagation",
                 tuple(names[i] for i in part.layers),
-                tuple(w for w in _by_calls(weights)[0] if w.calls[0] in within),
+                tuple(w for w in _split_by_calls(weights)[0] if w.calls[0] in within),
                 f"{reason}; a pilot found it cheapest: {_told(part)}",
                 part.probed_at,
                 {"segment": part.segment, "region": part.region},
@@ -181,16 +181,16 @@ def _told(part: PlannedSegment) -> str:
     return f"probed at {part.probed_at}{apart}{rate}"
 
 
-def curved_ones(network: Network) -> str:
+def name_curved_layers(network: Network) -> str:
     """Return what is curved in a network, in a few words."""
     names = sorted(set(network.curved.values()))
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "weights that are used twice"
 
 
-def _caution(name: str, network: Network, loss: Loss) -> str:
+def _explain_request(name: str, network: Network, loss: Loss) -> str:
     if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
         return (
-            f"asked for; for the {len(network.curved)} layers before {curved_ones(network)} this is the trace "
+            f"asked for; for the {len(network.curved)} layers before {name_curved_layers(network)} this is the trace "
             "of the Gauss-Newton matrix, which is not the Hessian's"
         )
     return "asked for"

@@ -25,7 +25,7 @@ from hessrank.analysis.estimators.base import (
     Estimates,
     Work,
     differentiable_outputs,
-    target_of,
+    find_target,
 )
 from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.gradient_norms import GradientNorms
@@ -85,13 +85,13 @@ class _GaussNewton:
             self._work.batch, self._norms.hooks, differentiable=True, precision=work.precision
         )
         self.outputs = differentiable_outputs(work.loss, self._work.batch, self._run.output)
-        self._target = target_of(work.loss, self._work.batch, self._run.output)
+        self._target = find_target(work.loss, self._work.batch, self._run.output)
 
     def quadratics(self, probes: Probes, indices: Sequence[int]) -> Iterator[Estimates]:
         """Yield ⟨Jᵀw, JᵀBw⟩ of every layer, weight and sample, for each probe w."""
         for group, new in self._rows.groups(indices):
             w = self._rows.output_probes(probes, self.outputs, group)
-            yield from self._rows.one_a_probe(self._quadratic(w, keep=group[-1] != indices[-1]), new)
+            yield from self._rows.split_by_probe(self._quadratic(w, keep=group[-1] != indices[-1]), new)
 
     def _quadratic(self, w: list[Tensor], *, keep: bool) -> Estimates:
         """Return ⟨Jᵀw, JᵀBw⟩ by row, for one probe a row."""
@@ -103,7 +103,7 @@ class _GaussNewton:
         u = curvature_times(loss, run.output, self._target, w)
         balance = _norm(u) / _norm(w)  # w and u of equal length lose the least when two large norms are subtracted
         if balance == 0:
-            return norms.nothing()
+            return norms.make_zeros()
         plus = norms.backward(outputs, run.roots, [v * balance + h for v, h in zip(w, u, strict=True)], keep=True)
         minus = norms.backward(outputs, run.roots, [v * balance - h for v, h in zip(w, u, strict=True)], keep=keep)
         return (plus - minus) * (0.25 / balance)

@@ -19,7 +19,7 @@ from hessrank.analysis.estimators.base import (
     Estimates,
     Work,
     differentiable_outputs,
-    target_of,
+    find_target,
     zeros,
 )
 from hessrank.analysis.estimators.batch_copies import BatchCopies
@@ -50,17 +50,17 @@ class Hutchinson:
             for probe in zip(*columns, strict=True):
                 yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))
             return
-        apart = self._in_copies(work)
+        by_probe = self._estimate_in_copies(work)
         if not work.weights:
-            yield from (Estimates(layers, zeros(0, work.batch)) for layers in apart)
+            yield from (Estimates(layers, zeros(0, work.batch)) for layers in by_probe)
             return
-        for layers, one in zip(apart, self(replace(work, layers=[], copies=1)), strict=True):
+        for layers, one in zip(by_probe, self(replace(work, layers=[], copies=1)), strict=True):
             yield Estimates(layers, one.weights)
 
-    def _in_copies(self, work: Work) -> Iterator[Tensor]:
+    def _estimate_in_copies(self, work: Work) -> Iterator[Tensor]:
         """Yield vᵀHv of every layer and sample for each probe, in copies of the samples."""
         rows = BatchCopies(work.batch, work.copies)
-        variables, slopes = _first_derivatives(replace(work, batch=rows.batch, weights=[]))
+        variables, slopes = _differentiate_loss(replace(work, batch=rows.batch, weights=[]))
         real = real_positions(rows.batch)
         for group, new in rows.groups(work.indices):
             forms = zeros(len(work.layers), rows.batch)
@@ -70,7 +70,7 @@ class Hutchinson:
                 axis = work.axes[work.layers[row]]
                 v = rows.draw(work.probes, variable.numel() // len(rows), group, row, variable.detach())
                 counted = without_padding(axis.from_rows(v, variable), axis, real)
-                product = _product(slope, variable, counted)
+                product = _multiply_by_hessian(slope, variable, counted)
                 if product is not None:
                     v = axis.rows(counted, len(rows))
                     forms[row] = (axis.rows(product, len(rows)) * v).sum(1, dtype=torch.float64).cpu()
@@ -78,11 +78,11 @@ class Hutchinson:
             yield from (by_sample[:, copy].T for copy in range(new))
 
     def _one_sample(self, work: Work, one: Batch) -> list[Estimates]:
-        with _learnable(work.weights):
-            variables, slopes = _first_derivatives(replace(work, batch=one))
-            return [self._one_probe(work, one, probe, variables, slopes) for probe in work.indices]
+        with _enable_gradients(work.weights):
+            variables, slopes = _differentiate_loss(replace(work, batch=one))
+            return [self._estimate_probe(work, one, probe, variables, slopes) for probe in work.indices]
 
-    def _one_probe(
+    def _estimate_probe(
         self, work: Work, one: Batch, probe: int, variables: list[Tensor | None], slopes: list[Tensor | None]
     ) -> Estimates:
         forms, real = [], real_positions(one)
@@ -94,13 +94,13 @@ class Hutchinson:
             v = v.reshape(variable.shape).to(variable)
             if stream < len(work.layers):
                 v = without_padding(v, work.axes[work.layers[stream]], real)
-            product = _product(slope, variable, v)
+            product = _multiply_by_hessian(slope, variable, v)
             forms.append(0.0 if product is None else float((product * v).sum(dtype=torch.float64)))
         values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)
         return Estimates(values[: len(work.layers)], values[len(work.layers) :])
 
 
-def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:
+def _differentiate_loss(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """Return the wanted activations and weights, and their recorded gradients."""
     activations: dict[str, Tensor] = {}
 
@@ -110,14 +110,14 @@ def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | N
     with twice_differentiable(), torch.enable_grad():
         run = work.network.run(work.batch, tap, differentiable=True)
         differentiable_outputs(work.loss, work.batch, run.output)
-        loss = work.loss.per_sample(run.output, target_of(work.loss, work.batch, run.output)).sum()
+        loss = work.loss.per_sample(run.output, find_target(work.loss, work.batch, run.output)).sum()
         variables = [activations.get(name) for name in work.layers] + [w.parameter for w in work.weights]
         present = [v for v in variables if v is not None]
         found = iter(torch.autograd.grad(loss, present, create_graph=True, allow_unused=True))
         return variables, [None if v is None else next(found) for v in variables]
 
 
-def _product(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
+def _multiply_by_hessian(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
     """Return Hv, H the derivative of ``slope`` by ``variable``; None where it is 0."""
     try:
         return torch.autograd.grad(slope, variable, v, retain_graph=True, allow_unused=True)[0]
@@ -130,7 +130,7 @@ def _product(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
 
 
 @contextmanager
-def _learnable(weights: Sequence[Weight]) -> Iterator[None]:
+def _enable_gradients(weights: Sequence[Weight]) -> Iterator[None]:
     for weight in weights:
         weight.parameter.requires_grad_(True)
     try:

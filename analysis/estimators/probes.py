@@ -80,10 +80,10 @@ def output_probes(probes: Probes, outputs: Sequence[Tensor], samples: Sequence[i
         one tensor an output, of its shape, type and device.
     """
     numel = sum(output[0].numel() for output in outputs)
-    return shaped_like(outputs, torch.stack([probes.draw(numel, sample=sample, probe=probe) for sample in samples]))
+    return reshape_like(outputs, torch.stack([probes.draw(numel, sample=sample, probe=probe) for sample in samples]))
 
 
-def shaped_like(outputs: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+def reshape_like(outputs: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     """Split ``rows``, a sample's outputs concatenated, into tensors like ``outputs``."""
     sizes = [output[0].numel() for output in outputs]
     return [part.reshape(o.shape).to(o) for part, o in zip(torch.split(rows, sizes, dim=1), outputs, strict=True)]

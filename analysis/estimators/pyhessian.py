@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
+from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, find_target, zeros
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import OptionError
 from hessrank.network.double_backward import twice_differentiable
@@ -39,13 +39,13 @@ class PyHessian:
         values = torch.empty(len(work.indices), len(work.layers), len(work.batch), dtype=torch.float64)
         for column, one in enumerate(single_samples(work.batch)):
             for row, name in enumerate(work.layers):
-                values[:, row, column] = torch.tensor(_traces(work, one, name), dtype=torch.float64)
+                values[:, row, column] = torch.tensor(_estimate_traces(work, one, name), dtype=torch.float64)
         weights = zeros(len(work.weights), work.batch) * float("nan")
         for layers in values:
             yield Estimates(layers, weights)
 
 
-def _traces(work: Work, one: Batch, layer: str) -> list[float]:
+def _estimate_traces(work: Work, one: Batch, layer: str) -> list[float]:
     """Return PyHessian's vᵀHv of one layer for each probe."""
     try:
         import pyhessian  # noqa: PLC0415 - an extra
@@ -54,7 +54,7 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
     perturbed = _Perturbed(work.network, one, layer, work.axes[layer])
 
     def criterion(output: Any, _: Any) -> Tensor:
-        return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
+        return work.loss.per_sample(output, find_target(work.loss, one, output)).sum()
 
     with twice_differentiable(), torch.enable_grad():
         spectrum = pyhessian.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)

@@ -38,7 +38,7 @@ class CrossEntropy:
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the mean cross-entropy over each sample's positions, shape (batch,)."""
-        logits, labels, counted, dim = _matched(output, target, self.ignore_index)
+        logits, labels, counted, dim = _match_labels(output, target, self.ignore_index)
         labels = labels.movedim(dim, 1) if labels.is_floating_point() else labels  # probabilities have classes too
         index = self.ignore_index
         losses = F.cross_entropy(logits.movedim(dim, 1), labels, reduction="none", ignore_index=index)
@@ -46,22 +46,22 @@ class CrossEntropy:
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return S w = √p∘w − p⟨√p, w⟩ at each position, times √(1/positions)."""
-        logits, _, counted, dim = _matched(output, target, self.ignore_index)
+        logits, _, counted, dim = _match_labels(output, target, self.ignore_index)
         return [
             softmax_factor(z, v, counted, dim) if z is logits else torch.zeros_like(v)
             for z, v in zip(output_tensors(output), w, strict=True)
         ]
 
 
-def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor, int]:
+def _match_labels(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return logits, labels, each position's weight, and the dimension of the classes.
 
     A position's weight is its part in the mean over its sample.
     """
     target, real = (target.values, target.real) if isinstance(target, Padded) else (target, None)
-    logits = _logits(output)
-    labels = _labels(target, logits)
-    dim = _class_dim(logits, labels, named=isinstance(output, Mapping))
+    logits = _find_logits(output)
+    labels = _read_labels(target, logits)
+    dim = _find_class_dim(logits, labels, named=isinstance(output, Mapping))
     if not labels.is_floating_point():
         _check_labels(labels, logits, dim, ignored)
     counted = torch.ones_like(logits.select(dim, 0)) if labels.is_floating_point() else (labels != ignored).to(logits)
@@ -71,7 +71,7 @@ def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Te
     return logits, labels, counted / positions.reshape(-1, *[1] * (counted.ndim - 1)), dim
 
 
-def _class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
+def _find_class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
     """Return the dimension of the classes, by the shape of the labels.
 
     In doubt it is the last one if the output has names, else dimension 1.
@@ -86,7 +86,7 @@ def _class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
     return fits[0] if len(fits) == 1 else 2 if named else 1
 
 
-def _logits(output: Any) -> Tensor:
+def _find_logits(output: Any) -> Tensor:
     if isinstance(output, Mapping) and "logits" in output:
         logits: Tensor = output["logits"]
         return logits
@@ -99,7 +99,7 @@ def _logits(output: Any) -> Tensor:
     return tensors[0]
 
 
-def _labels(target: Any, logits: Tensor) -> Tensor:
+def _read_labels(target: Any, logits: Tensor) -> Tensor:
     """Return class indices as int64, or class probabilities unchanged."""
     if not isinstance(target, Tensor):
         raise LossError(f"loss 'cross-entropy': the target is a {type(target).__name__}, it should be labels")

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
-from hessrank.analysis.losses.position_weights import divergence, position_shares, shapes_text, shares, softmax_factor
+from hessrank.analysis.losses.position_weights import (
+    divergence,
+    element_weights,
+    position_weights,
+    shapes_text,
+    softmax_factor,
+)
 from hessrank.network.outputs import class_dim, may_be_logits, named_outputs
 
 
@@ -38,7 +44,9 @@ class Self:
         """Return the distance of ``output`` from the model's float output, shape (batch,)."""
         pairs, real = pair_tensors(self.name, output, target)
         parts = [
-            divergence(z, t, real) if self._is_logits(name, z) else sum_by_sample((z - t).square() * shares(z, real))
+            divergence(z, t, real)
+            if self._is_logits(name, z)
+            else sum_by_sample((z - t).square() * element_weights(z, real))
             for (name, _), (z, t) in zip(named_outputs(output), pairs, strict=True)
         ]
         return torch.stack(parts).sum(0)
@@ -47,9 +55,9 @@ class Self:
         """Return S w: √p∘w − p⟨√p, w⟩ for logits, √(2/m) w otherwise."""
         real = split_padded(target)[1]
         return [
-            softmax_factor(z, v, position_shares(z, real))
+            softmax_factor(z, v, position_weights(z, real))
             if self._is_logits(name, z)
-            else v * (2 * shares(z, real)).sqrt()
+            else v * (2 * element_weights(z, real)).sqrt()
             for (name, z), v in zip(named_outputs(output), w, strict=True)
         ]
 

@@ -92,11 +92,11 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What a reader should know."""
-        told = []
+        notes = []
         for which, names in (("first", self.only_a), ("second", self.only_b)):
             if names:
-                told.append(f"only the {which} ranking has {listed(names)}")
-        return told
+                notes.append(f"only the {which} ranking has {listed(names)}")
+        return notes
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table, in the order of the first ranking."""
@@ -208,22 +208,22 @@ def compare(a: Ranking, b: Ranking, by: str = "trace") -> Comparison:
             f"the rankings have no layer in common ({first.index[0]!r} and {second.index[0]!r} lead them)"
         )
     only = [n for n in first.index if n not in second.index], [n for n in second.index if n not in first.index]
-    sides = {x: _side(f.loc[both], by) for x, f in (("a", first), ("b", second))}
+    sides = {x: _order_side(f.loc[both], by) for x, f in (("a", first), ("b", second))}
     frame = pd.DataFrame({f"{column}_{x}": side[column] for x, side in sides.items() for column in side.columns})
     frame = frame.sort_values("rank_a").reset_index(names="layer")
     frame["ratio"] = frame["value_a"] / frame["value_b"].where(frame["value_b"] != 0)
     error = (frame["sem_a"] ** 2 + frame["sem_b"] ** 2) ** 0.5
     frame["sigmas"] = (frame["value_a"] - frame["value_b"]) / error.where(error > 0)
-    apart = (frame["rank_low_a"] > frame["rank_high_b"]) | (frame["rank_low_b"] > frame["rank_high_a"])
-    frame["verdict"] = np.where(apart, "moved", np.where(frame["sigmas"].abs() > _SIGMAS, "other size", ""))
-    return Comparison(frame[list(COLUMNS)], by, only, _swapped(frame))
+    moved = (frame["rank_low_a"] > frame["rank_high_b"]) | (frame["rank_low_b"] > frame["rank_high_a"])
+    frame["verdict"] = np.where(moved, "moved", np.where(frame["sigmas"].abs() > _SIGMAS, "other size", ""))
+    return Comparison(frame[list(COLUMNS)], by, only, _find_swapped(frame))
 
 
-def _side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+def _order_side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """Return ranks among the common layers, rank intervals, values and errors."""
     scale = np.ones(len(frame)) if by == "trace" else 1 / frame["numel"].to_numpy()
     value, sem = frame["trace"].to_numpy() * scale, frame["sem"].fillna(0).to_numpy() * scale
-    above = _certainly_above(value, sem)
+    above = _is_certainly_above(value, sem)
     low, high = 1 + above.sum(0), len(value) - above.sum(1)
     order = np.empty(len(value), dtype=np.int64)
     order[np.argsort(-value, kind="stable")] = np.arange(1, len(value) + 1)
@@ -231,7 +231,7 @@ def _side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame({**columns, "value": value, "sem": sem}, index=frame.index)
 
 
-def _certainly_above(value: Array, sem: Array) -> Array:
+def _is_certainly_above(value: Array, sem: Array) -> Array:
     """Return whether row i is certainly above row j, shape (rows, rows).
 
     The errors count as independent.
@@ -241,10 +241,10 @@ def _certainly_above(value: Array, sem: Array) -> Array:
     return np.asarray(difference > np.maximum(bound, 1e-9 * np.abs(value[:, None])))
 
 
-def _swapped(frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _find_swapped(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the pairs whose order is certain in both rankings, and not the same."""
     in_a, in_b = (
-        _certainly_above(frame[f"value_{x}"].to_numpy(), frame[f"sem_{x}"].to_numpy()).astype(bool) for x in "ab"
+        _is_certainly_above(frame[f"value_{x}"].to_numpy(), frame[f"sem_{x}"].to_numpy()).astype(bool) for x in "ab"
     )
     names = frame["layer"].tolist()
     return [(names[i], names[j]) for i, j in zip(*np.nonzero(in_a & in_b.T), strict=True)]

@@ -26,7 +26,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begin
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 
 
-def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
+def note_network(network: Network, weights: Sequence[Weight]) -> list[str]:
     """Return which parts of the network were not ranked, or not as usual."""
     notes = []
     if network.why_hooks:
@@ -56,7 +56,7 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
     return notes
 
 
-def of_choices(traces: TraceSamples) -> list[str]:
+def note_estimators(traces: TraceSamples) -> list[str]:
     """Return which layers had a special estimator, and how many traces are 0."""
     notes = []
     if zero := int((traces.trace_replicates().mean(1) == 0).sum()):
@@ -69,7 +69,7 @@ def of_choices(traces: TraceSamples) -> list[str]:
     return notes
 
 
-def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
+def note_resources(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
     """Return where memory ran out, and whether processes had no samples.
 
     Args:
@@ -95,7 +95,7 @@ def of_machines(feed: Feed, traces: TraceSamples, runner: ProbeRunner, copies: i
     return notes
 
 
-def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[str]:
+def note_order(traces: TraceSamples, order: RankOrder, options: Options) -> list[str]:
     """Return which pairs are not in a certain order, and how many traces are negative.
 
     Args:
@@ -110,7 +110,7 @@ def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[st
             f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum"
         )
     per_sample = traces.traces_per_sample()
-    if unequal(per_sample):
+    if are_samples_unequal(per_sample):
         notes.append(
             f"the {per_sample.shape[1]} samples are very unequal, a few carry most of a trace: the intervals are "
             "likely too narrow below; use more of them (--num-samples)"
@@ -125,7 +125,7 @@ def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[st
     return notes
 
 
-def about_labels(loss: Loss, one: Batch) -> list[str]:
+def note_labels(loss: Loss, one: Batch) -> list[str]:
     """Return a note if the labels are the tokens themselves.
 
     Such labels are for a model that shifts them when it computes its own loss.
@@ -146,7 +146,7 @@ def about_labels(loss: Loss, one: Batch) -> list[str]:
     ]
 
 
-def unequal(traces: Array) -> bool:
+def are_samples_unequal(traces: Array) -> bool:
     """Return whether the samples are too few and too different for a 95 % interval.
 
     Measured on a trained classifier (docs/figures.md): with a spread larger than the mean, fewer than about 64
@@ -156,5 +156,5 @@ def unequal(traces: Array) -> bool:
     if not 2 <= count < 64:
         return False
     mean = np.abs(traces.mean(1))
-    spread = traces.std(1, ddof=1)[mean > 0] / mean[mean > 0]
-    return bool(np.median(spread) > 1)
+    deviation = traces.std(1, ddof=1)[mean > 0] / mean[mean > 0]
+    return bool(np.median(deviation) > 1)

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hessrank.analysis.result.tables import place_text
+from hessrank.analysis.result.tables import format_rank
 from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.drawing.labels import Extent, add_labels, below, draw_extents
 from hessrank.drawing.layer_families import FAMILY_COLORS, layer_family
@@ -63,13 +63,13 @@ class Bars:
 def ranking_bars(ranking: RankedLayers, top: int | None = None) -> Bars:
     """Compute the bars of the first ``top`` layers (None: all)."""
     frame = ranking.to_frame().head(top or len(ranking))
-    values, low, high = _ranked_values(frame, ranking.by)
+    values, low, high = _read_intervals(frame, ranking.by)
     positive = values[values > 0]
     start = float(positive.min()) / 3 if positive.size else 1e-12
     kinds = [str(kind) for kind in frame["kind"]]
     return Bars(
         labels=[str(name) for name in frame["layer"]],
-        ranks=[place_text(row) for _, row in frame.iterrows()],
+        ranks=[format_rank(row) for _, row in frame.iterrows()],
         values=values,
         below=np.maximum(values - np.clip(low, np.minimum(start, values), None), 0),
         above=np.maximum(high - values, 0),
@@ -79,7 +79,7 @@ def ranking_bars(ranking: RankedLayers, top: int | None = None) -> Bars:
     )
 
 
-def _ranked_values(
+def _read_intervals(
     frame: pd.DataFrame, by: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the column that a ranking is ordered by, and its 95 % intervals.
@@ -217,8 +217,8 @@ def depth_profile(ranking: RankedLayers, peaks: int = 6) -> Profile:
     kinds = dict(zip(frame["layer"], frame["kind"], strict=True))
     return Profile(
         frame["execution_index"].to_numpy(dtype=np.int64),
-        *_ranked_values(frame, ranking.by),
-        _summits(frame, ranking.by, peaks),
+        *_read_intervals(frame, ranking.by),
+        _find_peaks(frame, ranking.by, peaks),
         tuple(
             (part.name or "the network", int(place[part.layers[0]]), int(place[part.layers[-1]]))
             for part in recorded_sub_networks(ranking.info.get("graph"), kinds)
@@ -226,7 +226,7 @@ def depth_profile(ranking: RankedLayers, peaks: int = 6) -> Profile:
     )
 
 
-def _summits(frame: pd.DataFrame, by: str, most: int) -> list[tuple[int, float, str]]:
+def _find_peaks(frame: pd.DataFrame, by: str, most: int) -> list[tuple[int, float, str]]:
     """Return up to ``most`` peaks as (index, value, label).
 
     A peak is the highest of its neighborhood, so that labels do not overlap.

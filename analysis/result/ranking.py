@@ -13,13 +13,13 @@ import pandas as pd
 
 from hessrank.analysis.result.ranking_record import (
     TABLE_SHA256,
+    add_checksum,
     check_against,
     read_record,
     read_text,
     refuse_foreign,
-    with_checksum,
 )
-from hessrank.analysis.result.ranking_table import numbers_of, read_table
+from hessrank.analysis.result.ranking_table import list_number_columns, read_table
 from hessrank.analysis.result.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole
@@ -98,7 +98,7 @@ class Ranking:
         Raises:
             UnknownNameError: there is no such column of numbers.
         """
-        numbers = numbers_of(self._frame)
+        numbers = list_number_columns(self._frame)
         if by not in numbers:
             raise unknown_name("column to rank by", by, numbers)
         frame = self._frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
@@ -126,7 +126,7 @@ class Ranking:
         refuse_foreign(record_of(path))
         with written_whole(path) as table, written_whole(record_of(path)) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
-            text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(add_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
             record.write_text(_HALF.sub(lambda half: rf"\\u{ord(half[0]):04x}", text), encoding="utf-8")
 
     @property
@@ -157,9 +157,9 @@ class Ranking:
             return cls(frame, {})
         info, record = found
         if record.table_sha256 not in (None, checksum):
-            raise OutputError(_apart(path))
+            raise OutputError(_explain_mismatch(path))
         in_order = frame.sort_values("execution_index")["layer"].tolist()
-        check_against(record, in_order, numbers_of(frame), record_of(path))
+        check_against(record, in_order, list_number_columns(frame), record_of(path))
         return cls(frame, {key: value for key, value in info.items() if key != TABLE_SHA256})
 
     def plot(self, ax: Axes | None = None, *, top: int | None = 40) -> Axes:
@@ -175,7 +175,7 @@ class Ranking:
         return plot_depth(self, ax)
 
 
-def _apart(path: Path) -> str:
+def _explain_mismatch(path: Path) -> str:
     """Return the message that a table and its record do not belong together."""
     record = record_of(path)
     problem = f"{path} and {record} do not belong together: the table's checksum is not the one in the record"

@@ -302,6 +302,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def with_checksum(info: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+def add_checksum(info: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     """Return a record with the checksum of its table."""
     return {**{key: value for key, value in info.items() if key != TABLE_SHA256}, TABLE_SHA256: sha256}

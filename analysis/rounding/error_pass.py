@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.result.tables import listed
-from hessrank.analysis.rounding.quantize import activation_errors
+from hessrank.analysis.rounding.quantize import measure_activation_errors
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
@@ -42,7 +42,7 @@ class RoundingErrors:
 
     def measure(self, batch: Batch) -> None:
         """Measure the rounding error of every layer, whose range must be known by now."""
-        errors, wiped = activation_errors(self._network, batch, self._facts, self._bits)
+        errors, wiped = measure_activation_errors(self._network, batch, self._facts, self._bits)
         self.errors[:, :, list(batch.samples)] = errors.numpy()
         self.wiped[:, :, list(batch.samples)] = wiped.numpy()
 

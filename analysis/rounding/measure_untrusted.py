@@ -72,19 +72,20 @@ def measure_increases(
     count, passes = predicted.shape[2], PASSES * draws
     ordered = sorted(doubts, key=lambda doubt: (doubt.what.bits not in _FIRST, -doubt.size, doubt.row, doubt.column))
     order = np.argsort(-np.nansum(np.abs(predicted), (0, 1)), kind="stable")
-    some = min(CHECKED, count)
-    telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large and small
+    num_checked = min(CHECKED, count)
+    places = range(1, 2 * num_checked, 2)  # from large to small, evenly
+    telling = [int(order[place * count // (2 * num_checked)]) for place in places]
     checked = ordered[: passes // len(telling)]
-    found = _measured(inputs, journal, "checked", checked, telling)
-    apart = [
+    found = _measure_on_samples(inputs, journal, "checked", checked, telling)
+    disagreeing = [
         doubt
         for doubt, values in zip(checked, found, strict=True)
         if not _holds(predicted[doubt.row, doubt.column, telling], values)
     ]
-    spread = range(0, count, math.ceil(count / SAMPLES))
-    chosen = apart[: passes // len(spread)]
-    means = _measured(inputs, journal, "measured", chosen, spread).mean(1)
-    left = [*apart[len(chosen) :], *ordered[len(checked) :]]
+    spaced = range(0, count, math.ceil(count / SAMPLES))
+    chosen = disagreeing[: passes // len(spaced)]
+    means = _measure_on_samples(inputs, journal, "measured", chosen, spaced).mean(1)
+    left = [*disagreeing[len(chosen) :], *ordered[len(checked) :]]
     means = np.where(np.isnan(means), np.inf, means)  # what such a rounding breaks, no policy should take
     return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
 
@@ -95,11 +96,11 @@ def _holds(predicted: Array, measured: Array) -> bool:
     return together and all(agree(p, m, AGREE_EACH) for p, m in zip(predicted, measured, strict=True))
 
 
-def _measured(
+def _measure_on_samples(
     inputs: RankingInputs, journal: Journal, stage: str, doubts: Sequence[Doubt], samples: Sequence[int]
 ) -> Array:
     """Measure the increase of each doubt on samples, shape (doubts, samples)."""
-    found = _Measured(len(doubts), len(samples))
+    found = _MeasuredTable(len(doubts), len(samples))
     if not doubts:
         return found.values
     feed = inputs.feed.some(samples)
@@ -121,7 +122,7 @@ def _measured(
     return found.values
 
 
-class _Measured:
+class _MeasuredTable:
     """Measured increases by tensor and sample.
 
     It is a :class:`hessrank.analysis.sampling.resumable_pass.Table`.
@@ -140,7 +141,7 @@ class _Measured:
         self.values = state["values"]
 
 
-def falling_with_bits(increases: Array, measured: NDArray[np.bool_]) -> Array:
+def make_monotonic(increases: Array, measured: NDArray[np.bool_]) -> Array:
     """Return increases whose size never rises with the bit-width.
 
     What was measured stays, but where more bits were measured to hurt more; a prediction is kept between what was
@@ -150,12 +151,12 @@ def falling_with_bits(increases: Array, measured: NDArray[np.bool_]) -> Array:
         increases: tensors × bit-widths, the widths ascending; NaN where nothing is known.
         measured: where they were measured, of the same shape.
     """
-    anchors = _most_of_wider(np.where(measured, np.abs(increases), -np.inf))
+    anchors = _accumulate_from_wider(np.where(measured, np.abs(increases), -np.inf))
     ceilings = np.minimum.accumulate(np.where(measured, anchors, np.inf), axis=1)
     sizes = np.clip(np.abs(increases), np.maximum(anchors, 0.0), ceilings)
-    return np.asarray(np.copysign(_most_of_wider(sizes), increases))
+    return np.asarray(np.copysign(_accumulate_from_wider(sizes), increases))
 
 
-def _most_of_wider(values: Array) -> Array:
+def _accumulate_from_wider(values: Array) -> Array:
     """Return the largest value of each width and all wider ones."""
     return np.maximum.accumulate(values[:, ::-1], axis=1)[:, ::-1]

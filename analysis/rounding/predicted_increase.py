@@ -18,20 +18,20 @@ import torch
 from numpy.typing import NDArray
 
 from hessrank.analysis.estimators import Weight
-from hessrank.analysis.estimators.base import target_of
-from hessrank.analysis.estimators.choose import curved_ones, where_exact
+from hessrank.analysis.estimators.base import find_target
+from hessrank.analysis.estimators.choose import find_exact_parts, name_curved_layers
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.rounding.error_pass import RoundingErrors
-from hessrank.analysis.rounding.measure_untrusted import NOISY, WIPED_OUT, Doubt, falling_with_bits, measure_increases
+from hessrank.analysis.rounding.measure_untrusted import NOISY, WIPED_OUT, Doubt, make_monotonic, measure_increases
 from hessrank.analysis.rounding.measured_increase import QuantizedTensor
-from hessrank.analysis.rounding.quadratic_form_sampler import RoundingDraws, spread_draws
-from hessrank.analysis.rounding.quantize import weight_errors
+from hessrank.analysis.rounding.quadratic_form_sampler import RoundingDraws, distribute_draws
+from hessrank.analysis.rounding.quantize import measure_weight_errors
 from hessrank.analysis.sampling.probe_runner import ProbeRunner
 from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.sampling.trace_samples import TraceSamples
-from hessrank.analysis.statistics import Array, in_groups
+from hessrank.analysis.statistics import Array, average_groups
 from hessrank.network.outputs import output_tensors
 from hessrank.network.weights import module_of
 
@@ -84,14 +84,14 @@ class Increases:
         draws = self.draws
         if draws is None:
             return None
-        rows = _rows(traces.layer_names, draws, self.weights)[: len(draws.layers)]
+        rows = _find_rows(traces.layer_names, draws, self.weights)[: len(draws.layers)]
         drawn, formula = draws.replicates(width), traces.key_replicates()
         others = [row for row in range(len(formula)) if row not in set(rows)]
         tables = {tuple(rows): drawn} | ({tuple(others): formula[others]} if others else {})
         count = min((table.shape[1] for table in tables.values() if table.shape[1] > 1), default=1)  # 1: exact
         keys, share = np.zeros((len(formula), count)), traces.probe_share()
         for places, table in tables.items():
-            keys[list(places)] = in_groups(table, count)
+            keys[list(places)] = average_groups(table, count)
         share[rows] = draws.noise_share(width)
         means, wanted = keys.mean(1), self.of_layers()[0][:, self.bits.index(width)]
         keys *= np.where(means != 0, wanted / np.where(means != 0, means, 1), 1)[:, None]
@@ -163,28 +163,30 @@ def predict_increases(
         options: ``increase_probes`` random probes in all, spread over the samples; 0 draws and measures nothing.
     """
     weights, bits, draws = traces.weights, options.bits, options.increase_probes
-    of_weights = [weight_errors(module_of(inputs.network, weight), weight.parameter, bits) for weight in weights]
+    of_weights = [
+        measure_weight_errors(module_of(inputs.network, weight), weight.parameter, bits) for weight in weights
+    ]
     moved, wiped = np.array(of_weights).reshape(-1, 2, len(bits)).swapaxes(0, 1)
-    by_sample = _from_traces(traces, errors.errors, moved)
-    drawn, why = _drawn(inputs, traces, errors, options)
+    by_sample = _predict_from_traces(traces, errors.errors, moved)
+    drawn, why = _plan_draws(inputs, traces, errors, options)
     noise = np.zeros(by_sample.shape[:2])
     if drawn is not None:
         drawn.run(inputs, runner, journal)
-        rows = _rows(traces.layer_names, drawn, weights)
+        rows = _find_rows(traces.layer_names, drawn, weights)
         by_sample[rows], noise[rows] = drawn.per_sample(), drawn.noise()
     values = by_sample.mean(2)
     found: dict[tuple[int, int], float] = {}
     wiped = np.concatenate([errors.wiped.mean(2), wiped])
-    doubts = _doubts(traces, bits, wiped, values, noise) if draws else []
+    doubts = _find_doubts(traces, bits, wiped, values, noise) if draws else []
     if doubts:
         found, doubts = measure_increases(inputs, journal, doubts, by_sample, draws)
     measured = np.zeros(values.shape, dtype=np.bool_)
     for place, increase in found.items():
         values[place], measured[place] = increase, True
-    return Increases(tuple(bits), falling_with_bits(values, measured), measured, weights, tuple(doubts), drawn, why)
+    return Increases(tuple(bits), make_monotonic(values, measured), measured, weights, tuple(doubts), drawn, why)
 
 
-def _from_traces(traces: TraceSamples, of_layers: Array, of_weights: Array) -> Array:
+def _predict_from_traces(traces: TraceSamples, of_layers: Array, of_weights: Array) -> Array:
     """Return ½ · trace/n · ‖e‖², shape (layers + weights, bits, samples).
 
     Args:
@@ -197,7 +199,7 @@ def _from_traces(traces: TraceSamples, of_layers: Array, of_weights: Array) -> A
     return np.concatenate([layers, weights])
 
 
-def _drawn(
+def _plan_draws(
     inputs: RankingInputs, traces: TraceSamples, errors: RoundingErrors, options: Options
 ) -> tuple[RoundingDraws | None, str]:
     """Return the draws to take, and why the rest is predicted from the traces."""
@@ -205,32 +207,32 @@ def _drawn(
         return None, "no probes were asked for"
     network, loss = inputs.network, inputs.loss
     zeros = [torch.zeros_like(tensor) for tensor in output_tensors(inputs.output)]
-    if loss.factor(inputs.output, target_of(loss, inputs.first_sample, inputs.output), zeros) is None:
+    if loss.factor(inputs.output, find_target(loss, inputs.first_sample, inputs.output), zeros) is None:
         return None, f"loss {loss.name!r} knows no factor of its curvature"
     known = ~np.isnan(traces.weight_traces_per_sample().mean(1))  # an estimator may leave weights out
     with_trace = [weight for weight, has_trace in zip(traces.weights, known, strict=True) if has_trace]
-    layers, weights = where_exact(network, loss, with_trace)
+    layers, weights = find_exact_parts(network, loss, with_trace)
     why = (
         ""
         if len(layers) == len(network.layers)
-        else (f"the Gauss-Newton matrix is not the Hessian before {curved_ones(network)}")
+        else (f"the Gauss-Newton matrix is not the Hessian before {name_curved_layers(network)}")
     )
     if not layers:
         return None, why
-    counts = spread_draws(options.increase_probes, _shares(traces, errors.errors))
+    counts = distribute_draws(options.increase_probes, _sample_shares(traces, errors.errors))
     exact = len(counts) * inputs.outputs <= sum(counts) or any(part.deterministic for part in traces.parts)
     counts = [inputs.outputs] * len(counts) if exact else counts
     return RoundingDraws(layers, weights, options.bits, counts, exact=exact), why
 
 
-def _rows(layer_names: Sequence[str], drawn: RoundingDraws, weights: Sequence[Weight]) -> list[int]:
+def _find_rows(layer_names: Sequence[str], drawn: RoundingDraws, weights: Sequence[Weight]) -> list[int]:
     """Return which rows of the table were drawn."""
     row = {name: place for place, name in enumerate(layer_names)}
     place = {weight: len(row) + i for i, weight in enumerate(weights)}
     return [*(row[name] for name in drawn.layers), *(place[weight] for weight in drawn.weights)]
 
 
-def _doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Array, noise: Array) -> list[Doubt]:
+def _find_doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Array, noise: Array) -> list[Doubt]:
     """Return the predictions that are not trusted.
 
     They are those where most of a tensor rounds to 0, and those whose draws are too noisy.
@@ -249,7 +251,7 @@ def _doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Arr
     ]
 
 
-def _shares(traces: TraceSamples, errors: Array) -> Array:
+def _sample_shares(traces: TraceSamples, errors: Array) -> Array:
     """Return each sample's share of the increase that the traces predict.
 
     It is the mean over layers and bit-widths.

@@ -23,10 +23,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, gathered, send_back
-from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
+from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, send_back, stack_results
+from hessrank.analysis.estimators.base import Work, differentiable_outputs, find_target
 from hessrank.analysis.estimators.batch_copies import BatchCopies
-from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
+from hessrank.analysis.rounding.quantize import quantize_weight_widths, rounding_error
 from hessrank.network.layer_names import Layer
 from hessrank.network.masked_scores import without_masked
 from hessrank.network.padding import real_positions, without_padding
@@ -35,7 +35,7 @@ from hessrank.network.weights import weight_gradients
 _ROOM = 2**26  # rounding errors that are kept of the activations, and as many of the weights: 256 MiB each
 
 
-class KeptErrors:
+class ErrorCache:
     """A cache of rounding errors that several draws use, as far as there is room."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Grids:
     bits: Sequence[int]
     ranges: Mapping[str, tuple[float, float]]
     axes: Sequence[int]
-    kept: KeptErrors = field(default_factory=KeptErrors)
+    kept: ErrorCache = field(default_factory=ErrorCache)
 
 
 def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Iterator[Tensor]:
@@ -95,7 +95,7 @@ def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Itera
     products = _Products(replace(work, batch=rows.batch), grids)
     run = work.network.run(rows.batch, products.hooks, differentiable=True)
     outputs = differentiable_outputs(work.loss, rows.batch, run.output)
-    target = target_of(work.loss, rows.batch, run.output)
+    target = find_target(work.loss, rows.batch, run.output)
     indices = range(sum(output[0].numel() for output in outputs)) if exact else work.indices
     for group, new in rows.groups(indices):
         w = rows.output_probes(work.probes, outputs, group)
@@ -103,7 +103,7 @@ def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Itera
             seeds = work.loss.factor(run.output, target, w)
         assert seeds is not None
         send_back(outputs, run.roots, seeds, keep=group[-1] != indices[-1])
-        found = rows.by_sample(products.taken().square().movedim(-1, 0) / 2)  # samples × copies × …
+        found = rows.by_sample(products.take().square().movedim(-1, 0) / 2)  # samples × copies × …
         yield from (found[:, copy].movedim(0, -1) for copy in range(new))
 
 
@@ -119,15 +119,15 @@ class _Products:
         self._work, self._grids, self._real = work, grids, real_positions(work.batch)
         self.hooks = ActivationHooks(work, self._layer_hook, self._weight_hook)
         self._found: dict[int, Tensor] = {}  # bits × batch each, on the device until the pass is over
-        self._kept = KeptErrors()
+        self._kept = ErrorCache()
 
-    def taken(self) -> Tensor:
+    def take(self) -> Tensor:
         """Return the products of the last pass, shape (rows, bits, batch), and clear them.
 
         They are 0 where no gradient arrived.
         """
         rows = len(self._work.layers) + len(self._work.weights)
-        result = gathered(self._found, (rows, len(self._grids.bits), len(self._work.batch)))
+        result = stack_results(self._found, (rows, len(self._grids.bits), len(self._work.batch)))
         self._found.clear()
         return result
 
@@ -156,7 +156,7 @@ class _Products:
         used = weight if rows is None else weight[rows]
 
         def round_off() -> Iterator[Tensor]:
-            yield quantized_weights(used, channels, self._grids.bits).sub_(used).flatten(1)
+            yield quantize_weight_widths(used, channels, self._grids.bits).sub_(used).flatten(1)
 
         def hook(slope: Tensor) -> None:
             slope = slope.movedim(axis.dim, 0)

@@ -13,7 +13,7 @@ from hessrank.analysis.estimators import Weight
 from hessrank.analysis.estimators.probes import UnitVectors
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.rounding.quadratic_form import Grids, rounding_increase
-from hessrank.analysis.sampling.probe_runner import ProbeRunner, in_chunks
+from hessrank.analysis.sampling.probe_runner import ProbeRunner, split_into_chunks
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.statistics import Array, Replicates
 from hessrank.data.batch import Batch, single_samples
@@ -64,7 +64,7 @@ class RoundingDraws:
                 self._found.add(samples, draw.reshape(-1, 1).numpy())
 
         most = range(max(self.counts))
-        chunks = [most] if self.exact else in_chunks(most)
+        chunks = [most] if self.exact else split_into_chunks(most)
         stage = journal.open("increases", inputs.feed, {"draws": self._found})
         runner.copies = stage.facts.get("copies", runner.copies)
         stage.run(
@@ -108,7 +108,7 @@ class RoundingDraws:
         return np.asarray(share[: len(self.layers), self.bits.index(width)])
 
 
-def spread_draws(draws: int, shares: Array) -> list[int]:
+def distribute_draws(draws: int, shares: Array) -> list[int]:
     """Return how many draws each sample gets.
 
     One each, and the rest in proportion to the sample's share of the increases.

@@ -60,10 +60,10 @@ def quantize_weight(weight: Tensor, axis: int, bits: int) -> Tensor:
 
     To the bit what ``torch.fake_quantize_per_channel_affine`` returns.
     """
-    return quantized_weights(weight, axis, [bits])[0]
+    return quantize_weight_widths(weight, axis, [bits])[0]
 
 
-def quantized_weights(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
+def quantize_weight_widths(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
     """Return ``weight`` rounded to several bit-widths, shape (bits, *weight).
 
     Each is what :func:`quantize_weight` returns.
@@ -84,7 +84,7 @@ def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
     return quantize(value, low, high, bits).sub_(value)
 
 
-def activation_errors(
+def measure_activation_errors(
     network: Network, batch: Batch, facts: Mapping[str, Facts], bits: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Return every layer's rounding error, and the share that rounds to 0.
@@ -117,13 +117,13 @@ def activation_errors(
             errors[layer.execution_index, column] = (norms.square() / numel).cpu()
         rows = fact.axis.rows(value, len(batch))
         steps = [affine_parameters(fact.low, fact.high, width)[0] for width in bits]
-        wiped[layer.execution_index] = wiped_out(rows, steps)
+        wiped[layer.execution_index] = measure_wiped_share(rows, steps)
 
     network.run(batch, tap)
     return errors, wiped
 
 
-def wiped_out(rows: Tensor, steps: Sequence[float]) -> Tensor:
+def measure_wiped_share(rows: Tensor, steps: Sequence[float]) -> Tensor:
     """Return the share of the nonzero elements that round to 0.
 
     They are those below half a step.
@@ -146,10 +146,10 @@ def wiped_out(rows: Tensor, steps: Sequence[float]) -> Tensor:
     return found
 
 
-def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> tuple[list[float], list[float]]:
+def measure_weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> tuple[list[float], list[float]]:
     """Return a weight's rounding error, and the share that rounds to 0.
 
-    It does for a weight what :func:`activation_errors` does for activations.
+    It does for a weight what :func:`measure_activation_errors` does for activations.
 
     Args:
         module: the module that multiplies with it.

@@ -186,16 +186,16 @@ class Checkpoint:
             raise OutputError(f"{self.path}: was written by another version of hessrank: remove it")
         if facts["key"] != self._key:
             raise OptionError(
-                f"{self.path}: is of another ranking ({difference(facts['key'], self._key)}): "
+                f"{self.path}: is of another ranking ({find_difference(facts['key'], self._key)}): "
                 "give what it was begun with, or remove the file"
             )
-        for name, told in facts["sections"].items():
+        for name, kept in facts["sections"].items():
             own = {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
-            self._sections[name] = Section(own, told)
+            self._sections[name] = Section(own, kept)
         self.saved = True
 
 
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def find_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the first difference, in the order of ``now``, in a few words."""
     for name in now:
         if before.get(name) != now[name]:

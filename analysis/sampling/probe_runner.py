@@ -82,7 +82,7 @@ class ProbeRunner:
                 work = replace(work, copies=self.copies)
 
 
-def in_chunks(indices: range) -> list[range]:
+def split_into_chunks(indices: range) -> list[range]:
     """Split ``indices`` into chunks of as many probes as one forward pass serves."""
     return [
         range(i, min(i + PROBES_A_FORWARD, indices.stop))

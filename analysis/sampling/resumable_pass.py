@@ -110,7 +110,7 @@ class ResumablePass:
     def _check(self, section: Section, checkpoint: Checkpoint) -> None:
         """Refuse a section whose arrays or place do not fit this stage."""
         own = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
-        shapes, found = ({key: (a.shape, a.dtype) for key, a in some.items()} for some in (own, section.arrays))
+        shapes, found = ({key: (a.shape, a.dtype) for key, a in held.items()} for held in (own, section.arrays))
         place = [section.facts.get(name) for name in ("step", "sample", "batch_size")]
         counts = all(type(value) is int and value >= 0 for value in place)
         if shapes != found or not counts or not place[2] or type(section.facts.get("halved")) is not bool:

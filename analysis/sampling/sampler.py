@@ -15,7 +15,7 @@ import numpy as np
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimator
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.sampling.probe_runner import ProbeRunner, in_chunks
+from hessrank.analysis.sampling.probe_runner import ProbeRunner, split_into_chunks
 from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.sampling.trace_samples import EstimatedPart, TraceSamples
@@ -121,7 +121,7 @@ def sample_traces(
             order = RankOrder.certain(traces.key_replicates())
         else:
             order = RankOrder.judge(traces.key_replicates(), traces.probe_share(), options.tolerance)
-        reason = _reason_to_stop(traces, order, all_spent=done >= options.max_probes)
+        reason = _find_reason_to_stop(traces, order, all_spent=done >= options.max_probes)
         if reason := inputs.feed.team.agreed(reason):
             return traces, replace(order, stopped_by=reason)
 
@@ -130,7 +130,7 @@ def _tell(journal: Journal, probes: range, total: int, share: float) -> None:
     journal.progress("probes", probes.start + int(share * len(probes)), total)
 
 
-def _reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:
+def _find_reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:
     """Return why sampling ends, as :attr:`RankOrder.stopped_by`; empty if it goes on."""
     if traces.exact:
         return "exact"
@@ -177,7 +177,7 @@ class _Sampling:
         return [
             partial(self._add, part, chunk)
             for part in self._parts
-            for chunk in in_chunks(range(part.taken, part.until))
+            for chunk in split_into_chunks(range(part.taken, part.until))
         ]
 
     def _add(self, part: SamplingPart, chunk: range, batch: Batch) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessrank.analysis.estimators import Choice
-from hessrank.analysis.statistics import Array, Replicates, in_groups
+from hessrank.analysis.statistics import Array, Replicates, average_groups
 from hessrank.network.weights import Weight
 
 
@@ -88,5 +88,5 @@ class TraceSamples:
         row = {name: place for place, name in enumerate(self.layer_names)}
         result = np.zeros((len(row), width))
         for part, table in zip(self.parts, tables, strict=True):
-            result[[row[name] for name in part.choice.layers]] = in_groups(table, width)
+            result[[row[name] for name in part.choice.layers]] = average_groups(table, width)
         return result

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hessrank.analysis.statistics import critical
+from hessrank.analysis.statistics import critical_value
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Agreement:
     off: int
 
 
-def agreement_of(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
+def measure_agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
     """Measure how well the increases of some tensors are predicted.
 
     Args:
@@ -58,5 +58,5 @@ def _interval(order: float, count: int) -> tuple[float, float]:
     """
     if count <= 3 or math.isnan(order) or abs(order) >= 1:
         return order, order
-    reach = critical(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))
+    reach = critical_value(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))
     return math.tanh(math.atanh(order) - reach), math.tanh(math.atanh(order) + reach)

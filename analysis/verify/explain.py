@@ -55,7 +55,7 @@ class Parts:
     clipping: float
 
 
-def take_apart(meter: IncreaseMeter, what: QuantizedTensor) -> Parts:
+def separate_orders(meter: IncreaseMeter, what: QuantizedTensor) -> Parts:
     """Measure the increase at ±e and ±e/2 and separate the orders."""
     plus, minus, half, half_minus = (float(meter.increase(what, t).mean()) for t in (1.0, -1.0, 0.5, -0.5))
     first = (8 * (half - half_minus) - (plus - minus)) / 6
@@ -63,7 +63,7 @@ def take_apart(meter: IncreaseMeter, what: QuantizedTensor) -> Parts:
     return Parts(first, second, plus - first - second, meter.clipping(what))
 
 
-def reason(prediction: Prediction, parts: Parts) -> str:
+def find_reason(prediction: Prediction, parts: Parts) -> str:
     """Return the main reason for the difference."""
     missed = parts.second_order - prediction.value
     largest = max((parts.first_order, parts.higher_order, missed), key=abs)

@@ -45,7 +45,7 @@ def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: A
         ax.scatter(
             part["measured"], part["predicted"], s=22, marker=marker, facecolors=face, edgecolors=color, label=label
         )
-    _diagonal(ax, drawn)
+    _draw_diagonal(ax, drawn)
     left = len(frame) - len(drawn)
     ax.set(
         xscale="log", yscale="log", xlabel="measured increase of the loss", ylabel="predicted increase of the loss"
@@ -66,7 +66,7 @@ def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: A
     return ax
 
 
-def _diagonal(ax: Axes, drawn: pd.DataFrame) -> None:
+def _draw_diagonal(ax: Axes, drawn: pd.DataFrame) -> None:
     if drawn.empty:
         return
     both = drawn[["predicted", "measured"]].to_numpy()

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from hessrank.analysis.result.tables import plain_table, printed, write_csv
-from hessrank.analysis.verify.agreement import Agreement, agreement_of
+from hessrank.analysis.verify.agreement import Agreement, measure_agreement
 from hessrank.terminal import plain_text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Verification:
         """How well the order is predicted, for activations and weights and each bit-width."""
         frame = self._frame
         kinds = sorted(set(zip(frame["tensor"], frame["bits"], strict=True)))
-        return [agreement_of(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
+        return [measure_agreement(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
 
     def disagreeing(self) -> pd.DataFrame:
         """Return the rows that are off, the farthest first."""

@@ -17,7 +17,7 @@ from hessrank.analysis.losses import Loss, is_registered, make_loss
 from hessrank.analysis.options import Progress
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor, agree
-from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
+from hessrank.analysis.verify.explain import FACTOR, Prediction, find_reason, separate_orders
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.data.batch import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
@@ -69,7 +69,7 @@ def verify(
         HessrankError: the ranking is of another network, has no record, or does not predict for these bits; or model,
             data or loss do not work.
     """
-    model, widths = unwrap(model), _widths(ranking, bits)
+    model, widths = unwrap(model), _choose_widths(ranking, bits)
     made = make_loss(recorded_loss(ranking) if loss is None else loss)
     count = int(ranking.to_frame()["num_samples"].max()) if num_samples is None else num_samples
     with untouched(model), memory_errors_explained():
@@ -79,7 +79,7 @@ def verify(
         same_data = contents.sha256 == ranking.info.get("data", {}).get("sha256")
         one = feed.batch(0)
         network = Network(model, one)
-        names = _names(network, ranking, layers)
+        names = _choose_layers(network, ranking, layers)
         if len(set(contents.shapes)) > 1 or len(feed) == 1:
             feed.batch_size = 1
         if feed.batch_size > 1 and find_sample_axes(network, one, feed.batch(0, 1), first_look(network, one)):
@@ -89,16 +89,18 @@ def verify(
         masked = {name: graph[name]["masked"] for name in names if "masked" in graph[name]}
         meter = IncreaseMeter(network, feed, made, ranges, masked)
         held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
-        tensors = _tensors(ranking, names, held, widths)
+        tensors = _list_tensors(ranking, names, held, widths)
         rows = []
         for done, what in enumerate(tensors):
-            rows.append(_row(meter, what, _prediction(ranking, what, same_data=same_data), ranking))
+            rows.append(_measure_row(meter, what, _read_prediction(ranking, what, same_data=same_data), ranking))
             (progress or (lambda *_: None))("verify", done + 1, len(tensors))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Verification(frame, _notes(ranking, made, same_data=same_data))
+    return Verification(frame, _write_notes(ranking, made, same_data=same_data))
 
 
-def _row(meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ranking: Ranking) -> dict[str, Any]:
+def _measure_row(
+    meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ranking: Ranking
+) -> dict[str, Any]:
     increase = meter.increase(what)
     measured = float(increase.mean())
     sem = float(increase.std(ddof=1) / math.sqrt(len(increase))) if len(increase) > 1 else math.nan
@@ -118,11 +120,11 @@ def _row(meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ra
         return row
     if max(abs(measured), abs(prediction.value)) <= rounding:
         return {**row, "reason": "below rounding"}
-    parts = take_apart(meter, what)
-    return {**row, **vars(parts), "reason": reason(prediction, parts)}
+    parts = separate_orders(meter, what)
+    return {**row, **vars(parts), "reason": find_reason(prediction, parts)}
 
 
-def _prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> Prediction:
+def _read_prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> Prediction:
     kind = "act" if what.weight is None else "weight"
     row, record = ranking[what.layer], ranking.info.get("increases", {})
     listed = record.get("from_trace", {}).get("layers" if what.weight is None else "weights", [])
@@ -135,7 +137,7 @@ def _prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> 
     return Prediction(float(row[f"{kind}_increase_b{what.bits}"]), noise, from_trace, same_data)
 
 
-def _tensors(
+def _list_tensors(
     ranking: Ranking, names: Sequence[str], weights: dict[str, Weight], bits: Sequence[int]
 ) -> list[QuantizedTensor]:
     """Return the tensors to measure: activations, then weights with a prediction."""
@@ -150,7 +152,7 @@ def _tensors(
     return activations + with_weight
 
 
-def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
+def _choose_layers(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
     """Return the layers to measure, in the ranking's order.
 
     They must be in the network and in the ranking.
@@ -168,7 +170,7 @@ def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> 
     return [name for name in ranking if wanted is None or name in set(wanted)]
 
 
-def _widths(ranking: Ranking, bits: int | Iterable[int] | None) -> tuple[int, ...]:
+def _choose_widths(ranking: Ranking, bits: int | Iterable[int] | None) -> tuple[int, ...]:
     """Return the bit-widths to measure at, all of which the ranking predicts for."""
     if "graph" not in ranking.info:
         raise OptionError(
@@ -210,7 +212,7 @@ def recorded_loss(ranking: Ranking, record: str | Path = "the ranking's record")
     return name
 
 
-def _notes(ranking: Ranking, loss: Loss, *, same_data: bool) -> list[str]:
+def _write_notes(ranking: Ranking, loss: Loss, *, same_data: bool) -> list[str]:
     notes = []
     if not same_data:
         notes.append("not the data that were ranked: what differs between them counts as an error of the prediction")

@@ -79,23 +79,27 @@ def find_regions(layers: Collection[int], inputs: Wiring, curved: Collection[int
         curved: the layers that are no piecewise linear function of what they read.
         ends: the layers that something outside the part reads.
     """
-    return _find(set(layers), None, inputs, curved, set(ends))
+    return _build_region(set(layers), None, inputs, curved, set(ends))
 
 
-def _find(
+def _build_region(
     layers: set[int], exit_layer: int | None, inputs: Wiring, curved: Collection[int], ends: set[int]
 ) -> Region:
     members = layers if exit_layer is None else layers | {exit_layer}
     level = _Level(
         {layer: [s for s in inputs[layer] if s in layers] for layer in members}, members & set(curved), ends
     )
-    while (found := _next_region(level)) is not None:
+    while (found := _find_next_region(level)) is not None:
         level.close(*found)
-    inner = tuple(_find(hidden, behind, inputs, curved, {behind}) for behind, hidden in sorted(level.hidden.items()))
-    return Region(tuple(sorted(level.inputs.keys() - {exit_layer})), exit_layer, frozenset(_coupled(level)), inner)
+    inner = tuple(
+        _build_region(hidden, behind, inputs, curved, {behind}) for behind, hidden in sorted(level.hidden.items())
+    )
+    return Region(
+        tuple(sorted(level.inputs.keys() - {exit_layer})), exit_layer, frozenset(_find_coupled(level)), inner
+    )
 
 
-def _coupled(level: _Level) -> list[int]:
+def _find_coupled(level: _Level) -> list[int]:
     """Return the curved layers whose inputs are coupled.
 
     Two inputs are coupled if they depend on a common layer, or one on the other.
@@ -114,12 +118,12 @@ def _coupled(level: _Level) -> list[int]:
     return found
 
 
-def _next_region(level: _Level) -> tuple[set[int], int] | None:
+def _find_next_region(level: _Level) -> tuple[set[int], int] | None:
     """Return the inside and the exit of a region that uncouples a layer's inputs.
 
     Return None if no region does.
     """
-    coupled = _coupled(level)
+    coupled = _find_coupled(level)
     if not coupled:
         return None
     graph = level.graph()

@@ -21,9 +21,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
-from hessrank.analysis.estimators.batch_copies import BatchCopies, flattened, unflattened
-from hessrank.analysis.estimators.curvature_propagation.layer_functions import Pair, filled
+from hessrank.analysis.estimators.base import Work, differentiable_outputs, find_target
+from hessrank.analysis.estimators.batch_copies import BatchCopies, flatten, unflatten
+from hessrank.analysis.estimators.curvature_propagation.layer_functions import Pair, fill_missing
 from hessrank.analysis.estimators.curvature_propagation.layer_recording import Recording
 from hessrank.analysis.estimators.probes import UnitVectors
 from hessrank.network.layer_facts import SampleAxis
@@ -87,7 +87,7 @@ class Cut:
         """Return the loss of all rows together, with its graph."""
         output, batch = self.recording.output, self.rows.batch
         differentiable_outputs(self.work.loss, batch, output)
-        return self.work.loss.per_sample(output, target_of(self.work.loss, batch, output)).sum()
+        return self.work.loss.per_sample(output, find_target(self.work.loss, batch, output)).sum()
 
     def slopes(self, *, recorded: bool) -> list[Tensor]:
         """Return the loss's gradient at each leaf."""
@@ -95,7 +95,7 @@ class Cut:
             found = torch.autograd.grad(
                 self.loss(), self.leaves, create_graph=recorded, retain_graph=True, allow_unused=True
             )
-        return filled(found, self.leaves)
+        return fill_missing(found, self.leaves)
 
 
 class FactorSource:
@@ -119,32 +119,32 @@ class FactorSource:
         w = [torch.zeros_like(z) for z in output_tensors(output)]
         straight = not cut.recording.tail_curved
         with torch.no_grad():
-            return straight and loss.factor(output, target_of(loss, batch, output), w) is not None
+            return straight and loss.factor(output, find_target(loss, batch, output), w) is not None
 
     def fixed(self) -> Iterator[tuple[list[Pair], int]]:
         """Yield all columns of S, if they are asked for; else nothing."""
         rows = self._cut.rows
         for group, new in rows.groups(range(0 if self.numel else self._count)):
-            yield self._pairs(rows.draw(UnitVectors(), self._count, group, 0, self._outputs[0])), new
+            yield self._make_pairs(rows.draw(UnitVectors(), self._count, group, 0, self._outputs[0])), new
 
     def random(self, draws: Tensor) -> list[Pair]:
         """Return S w at each end, twice; zeros where all columns of S are sent."""
         if not self.numel:
             return [(torch.zeros_like(x), torch.zeros_like(x)) for x in self._cut.leaves]
-        return self._pairs(draws)
+        return self._make_pairs(draws)
 
-    def _pairs(self, w: Tensor) -> list[Pair]:
+    def _make_pairs(self, w: Tensor) -> list[Pair]:
         """Return S w at each end for each row of ``w``, rows × outputs."""
         cut, output = self._cut, self._cut.recording.output
         parts = torch.split(w, [z[0].numel() for z in self._outputs], dim=1)
         shaped = [part.reshape(z.shape).to(z) for part, z in zip(parts, self._outputs, strict=True)]
         with torch.no_grad():
-            s = cut.work.loss.factor(output, target_of(cut.work.loss, cut.rows.batch, output), shaped)
+            s = cut.work.loss.factor(output, find_target(cut.work.loss, cut.rows.batch, output), shaped)
         assert s is not None
         starts = [(z, part) for z, part in zip(self._outputs, s, strict=True) if z.requires_grad]
         outputs, seeds = zip(*starts, strict=True)
         found = torch.autograd.grad(outputs, cut.leaves, seeds, retain_graph=True, allow_unused=True)
-        return [(x, x) for x in filled(found, cut.leaves)]
+        return [(x, x) for x in fill_missing(found, cut.leaves)]
 
 
 class HessianSource:
@@ -160,7 +160,7 @@ class HessianSource:
         if rank:
             self._basis = torch.linalg.qr(self._columns(rank, None))[0]
             self._image = self._columns(self._basis.shape[2], self._basis)
-        self._weight = self._balanced()
+        self._weight = self._balance()
 
     def fixed(self) -> Iterator[tuple[list[Pair], int]]:
         """Yield pairs whose products add up to H − P H P, without noise.
@@ -174,23 +174,23 @@ class HessianSource:
         partners = 2 * self._image - self._basis @ inner
         for group, new in self._cut.rows.groups(range(self._basis.shape[2])):
             ones, others = (self._as_rows(columns[:, :, group]) for columns in (self._basis, partners))
-            yield list(zip(self._unflattened(ones), self._unflattened(others), strict=True)), new
+            yield list(zip(self._unflatten(ones), self._unflatten(others), strict=True)), new
 
     def random(self, draws: Tensor) -> list[Pair]:
         """Return P(α∘w) and P H P(w/α) at each end."""
-        one = self._rest(draws * self._weight)
-        other = self._rest(self._times(self._rest(draws / self._weight)))
-        return list(zip(self._unflattened(one), self._unflattened(other), strict=True))
+        one = self._project(draws * self._weight)
+        other = self._project(self._multiply(self._project(draws / self._weight)))
+        return list(zip(self._unflatten(one), self._unflatten(other), strict=True))
 
-    def _times(self, rows: Tensor) -> Tensor:
+    def _multiply(self, rows: Tensor) -> Tensor:
         """Return H times each row."""
-        known = [(g, v) for g, v in zip(self.slopes, self._unflattened(rows), strict=True) if g.requires_grad]
+        known = [(g, v) for g, v in zip(self.slopes, self._unflatten(rows), strict=True) if g.requires_grad]
         if not known:
             return torch.zeros_like(rows)
         slopes, vectors = zip(*known, strict=True)
         leaves = self._cut.leaves
         found = torch.autograd.grad(slopes, leaves, vectors, retain_graph=True, allow_unused=True)
-        return flattened(filled(found, leaves), self._cut.axes, len(rows))
+        return flatten(fill_missing(found, leaves), self._cut.axes, len(rows))
 
     def _columns(self, count: int, columns: Tensor | None) -> Tensor:
         """Return H times ``count`` columns, shape (samples, numel, count).
@@ -205,14 +205,14 @@ class HessianSource:
                 if columns is None
                 else self._as_rows(columns[:, :, group])
             )
-            parts.append(cut.rows.by_sample(self._times(rows))[:, :new])
+            parts.append(cut.rows.by_sample(self._multiply(rows))[:, :new])
         return torch.cat(parts, dim=1).mT
 
     def _as_rows(self, columns: Tensor) -> Tensor:
         """Return columns, samples × numel × copies, as rows."""
         return columns.mT.reshape(-1, self.numel)
 
-    def _rest(self, rows: Tensor) -> Tensor:
+    def _project(self, rows: Tensor) -> Tensor:
         """Return P times each row."""
         if self._basis is None:
             return rows
@@ -220,20 +220,20 @@ class HessianSource:
         vectors = self._cut.rows.by_sample(rows).mT  # samples × numel × copies
         return self._as_rows(vectors - basis @ (basis.mT @ vectors))
 
-    def _balanced(self) -> Tensor:
+    def _balance(self) -> Tensor:
         """Return α, rows × numel."""
         cut = self._cut
 
         def images(group: list[int]) -> list[Tensor]:
             draws = cut.rows.draw(cut.work.probes, self.numel, group, cut.stream + BALANCE, cut.leaves[0])
-            return [self._rest(self._times(self._rest(draws)))]
+            return [self._project(self._multiply(self._project(draws)))]
 
         squares = cut.rows.for_all_copies(cut.rows.mean_square(BALANCE_PROBES, images)[0])
         known = [g.detach() for g in self.slopes], [leaf.detach() for leaf in cut.leaves]
-        return balance(squares, *(flattened(tensors, cut.axes, len(cut.rows)) for tensors in known))
+        return balance(squares, *(flatten(tensors, cut.axes, len(cut.rows)) for tensors in known))
 
-    def _unflattened(self, rows: Tensor) -> list[Tensor]:
-        return unflattened(rows, self._cut.leaves, self._cut.axes)
+    def _unflatten(self, rows: Tensor) -> list[Tensor]:
+        return unflatten(rows, self._cut.leaves, self._cut.axes)
 
 
 def balance(mean_square: Tensor, slopes: Tensor, values: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class Propagation:
         self._cut = Cut(work, self.rows, recording, _STREAMS * (segment.last + 1))
         self.at_output = False
         if self._ends:
-            self._source: CutSource = _source(self._cut, segment)
+            self._source: CutSource = _choose_source(self._cut, segment)
             slopes = (slope.detach() for slope in self._source.slopes)
             self._recorded_layers.differentiate(dict(zip(self._ends, slopes, strict=True)))
             self.at_output = isinstance(self._source, FactorSource)
@@ -103,13 +103,13 @@ class Propagation:
         """Yield the estimates of each probe of the work."""
         work = self._work
         if not self._ends:  # the output does not depend on any of the layers
-            yield from (self._empty() for _ in work.indices)
+            yield from (self._make_zeros() for _ in work.indices)
             return
-        fixed = self._fixed()
+        fixed = self._sum_fixed()
         for group, new in self.rows.groups(work.indices):
             found = self._products()
             self.send(group, found)
-            yield from (fixed + one for one in self.rows.one_a_probe(Estimates(found.layers, found.weights), new))
+            yield from (fixed + one for one in self.rows.split_by_probe(Estimates(found.layers, found.weights), new))
 
     def send(self, group: Sequence[int], visit: Visitor) -> None:
         """Send one probe of ``group`` back in each copy; ``visit`` sees the vectors."""
@@ -125,8 +125,8 @@ class Propagation:
             self._recorded_layers.send_back(dict(zip(self._ends, pairs, strict=True)), None, visit)
             yield new
 
-    def _fixed(self) -> Estimates:
-        total = self._empty()
+    def _sum_fixed(self) -> Estimates:
+        total = self._make_zeros()
         found = self._products()
         for new in self.send_fixed(found):
             parts = (self.rows.by_sample(values.T)[:, :new].sum(1).T for values in (found.layers, found.weights))
@@ -137,7 +137,7 @@ class Propagation:
     def _products(self) -> Products:
         return Products(self._work, self.rows, self._row, self._weight_row)
 
-    def _empty(self) -> Estimates:
+    def _make_zeros(self) -> Estimates:
         work = self._work
         return Estimates(zeros(len(work.layers), work.batch), zeros(len(work.weights), work.batch))
 
@@ -159,7 +159,7 @@ class Injections:
         self.numel = sum(self._sizes)
         self._weights: dict[int, list[Tensor]] = {}
         if self._steps:
-            self._weights = self._balanced(cut)
+            self._weights = self._balance(cut)
 
     def of(self, draws: Tensor) -> Injection:
         """Return what adds the pairs made of random signs, rows × ``numel``."""
@@ -183,7 +183,7 @@ class Injections:
             for step in self._steps
         }
 
-    def _balanced(self, cut: Cut) -> dict[int, list[Tensor]]:
+    def _balance(self, cut: Cut) -> dict[int, list[Tensor]]:
         def images(group: list[int]) -> list[Tensor]:
             like = self._steps[0].leaves[0]
             drawn = self._split(cut.rows.draw(cut.work.probes, self.numel, group, cut.stream + BALANCE + 1, like))
@@ -237,7 +237,7 @@ class Products:
             self.weights[self._weight_row[name]] = found.double().cpu()
 
 
-def _source(cut: Cut, segment: Segment) -> CutSource:
+def _choose_source(cut: Cut, segment: Segment) -> CutSource:
     """Choose the start with the least noise.
 
     It is the output if the way there is piecewise linear and the loss knows a factor S.

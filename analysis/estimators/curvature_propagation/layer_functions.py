@@ -49,16 +49,16 @@ class LayerFunction:
     def back(self, vector: Tensor) -> list[Tensor]:
         """Return Jᵀ ``vector`` for each input."""
         found = torch.autograd.grad(self.out, self.leaves, vector, retain_graph=True, allow_unused=True)
-        return filled(found, self.leaves)
+        return fill_missing(found, self.leaves)
 
     def hessian_times(self, w: Sequence[Tensor]) -> list[Tensor | None]:
         """Return the Hessian of ⟨g, out⟩ times ``w`` for each input; None where it is 0."""
         if not self.coupled:
             return [
-                _derivative([slope], [leaf], [v])[0]
+                _multiply_by_hessian([slope], [leaf], [v])[0]
                 for slope, leaf, v in zip(self.slopes, self.leaves, w, strict=True)
             ]
-        return _derivative(self.slopes, self.leaves, w)
+        return _multiply_by_hessian(self.slopes, self.leaves, w)
 
     def differentiate(self, slope: Tensor) -> list[Tensor]:
         """Return the loss's gradient at each input, given that at ``out``.
@@ -70,15 +70,15 @@ class LayerFunction:
         )
         self.slopes = tuple(part if part is not None and part.requires_grad else None for part in found)
         self.curved = any(part is not None for part in self.slopes)
-        return [part.detach() for part in filled(found, self.leaves)]
+        return [part.detach() for part in fill_missing(found, self.leaves)]
 
 
-def filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+def fill_missing(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
     """Replace None by zeros of the shape of ``like`` in what autograd returned."""
     return [torch.zeros_like(x) if part is None else part for part, x in zip(found, like, strict=True)]
 
 
-def _derivative(
+def _multiply_by_hessian(
     slopes: Sequence[Tensor | None], variables: Sequence[Tensor], w: Sequence[Tensor]
 ) -> list[Tensor | None]:
     known = [(slope, v) for slope, v in zip(slopes, w, strict=True) if slope is not None]
@@ -118,7 +118,7 @@ class RecordedLayers:
             if layer in self.inner:
                 self.inner[layer].differentiate({layer: slope})
             if step.inputs:
-                _add(waiting, step.inputs, step.differentiate(slope))
+                _add_parts(waiting, step.inputs, step.differentiate(slope))
 
     def send_back(
         self, seeds: Mapping[int, Pair], inject: Injection | None, visit: Callable[[LayerFunction, Pair], None]
@@ -146,14 +146,14 @@ class RecordedLayers:
                     for i, more in enumerate(inject(step)):
                         if more is not None:
                             ones[i], others[i] = ones[i] + more[0], others[i] + more[1]
-                _add(first, step.inputs, ones)
-                _add(second, step.inputs, others)
+                _add_parts(first, step.inputs, ones)
+                _add_parts(second, step.inputs, others)
 
     def all_steps(self) -> list[LayerFunction]:
         """Return the steps of this region and of all regions inside it."""
         return [*self.steps.values(), *(step for recorded in self.inner.values() for step in recorded.all_steps())]
 
 
-def _add(sums: dict[int, Tensor], places: Sequence[int], parts: Sequence[Tensor]) -> None:
+def _add_parts(sums: dict[int, Tensor], places: Sequence[int], parts: Sequence[Tensor]) -> None:
     for place, part in zip(places, parts, strict=True):
         sums[place] = sums[place] + part if place in sums else part

@@ -64,13 +64,13 @@ def record(network: Network, batch: Batch, region: Region, first: int) -> Record
     for depth, regions in by_depth.items():
         leaves |= {layer for one in regions for layer in one.layers}
         last = None if depth == 0 else max(int(one.exit or 0) for one in regions)
-        steps, returned = _run(network, batch, leaves, first, last)
+        steps, returned = _record_steps(network, batch, leaves, first, last)
         places = {id(step.leaf): layer for layer, step in steps.items()}
         if depth == 0:
-            output, (read, tail_curved) = returned, _read(returned, places)
+            output, (read, tail_curved) = returned, _find_sources(returned, places)
             ends = tuple(read)
         for one in regions:
-            recorded[id(one)] = _recorded_layers(one, steps, places)
+            recorded[id(one)] = _collect_layers(one, steps, places)
     for _, one in region.nested():
         recorded[id(one)].inner = {i.exit: recorded[id(i)] for i in one.inner if i.exit is not None}
     return Recording(recorded[id(region)], output, ends, tail_curved)
@@ -101,20 +101,20 @@ class Layout:
 
     def region(self, first: int, last: int) -> Region:
         """Return the layers ``first`` to ``last``, with regions where inputs are coupled."""
-        return find_regions(range(first, last + 1), self.inputs, self.curved, self.open_at(last))
+        return find_regions(range(first, last + 1), self.inputs, self.curved, self.find_ends(last))
 
-    def open_at(self, last: int) -> list[int]:
+    def find_ends(self, last: int) -> list[int]:
         """Return the layers up to ``last`` that something behind it reads."""
         read = {source for layer, sources in self.inputs.items() if layer > last for source in sources}
         return sorted(layer for layer in read.union(self.outputs) if layer <= last)
 
 
-def _recorded_layers(region: Region, steps: Mapping[int, LayerFunction], places: Mapping[int, int]) -> RecordedLayers:
+def _collect_layers(region: Region, steps: Mapping[int, LayerFunction], places: Mapping[int, int]) -> RecordedLayers:
     members = set(region.layers)
     held = {}
     for layer in (*region.layers, *([] if region.exit is None else [region.exit])):
         step = steps[layer]
-        inputs, step.curved = _read(step.out, places)
+        inputs, step.curved = _find_sources(step.out, places)
         step.inputs = tuple(i for i in inputs if i in members)
         step.leaves = tuple(steps[i].leaf for i in step.inputs)
         step.coupled = layer in region.coupled
@@ -122,14 +122,14 @@ def _recorded_layers(region: Region, steps: Mapping[int, LayerFunction], places:
     return RecordedLayers(held, region.exit)
 
 
-class _Enough(BaseException):
+class _StopRun(BaseException):
     """Stops a run of a network of which only the beginning is needed.
 
     It is no Exception, so that code that handles errors of the network lets it pass.
     """
 
 
-def _run(
+def _record_steps(
     network: Network, batch: Batch, leaves: Collection[int], first: int, last: int | None
 ) -> tuple[dict[int, LayerFunction], Any]:
     """Return the steps of all ``leaves``, and the output.
@@ -147,18 +147,18 @@ def _run(
         step = LayerFunction(place, value, value.detach().requires_grad_(), call)
         steps[place] = step
         if place == last:
-            raise _Enough
+            raise _StopRun
         return step.leaf
 
     with twice_differentiable():
         try:
             output = network.run(batch, tap, differentiable=True).output
-        except _Enough:
+        except _StopRun:
             output = None
     return steps, output
 
 
-def _read(values: Any, places: Mapping[int, int]) -> tuple[list[int], bool]:
+def _find_sources(values: Any, places: Mapping[int, int]) -> tuple[list[int], bool]:
     """Return the layers that ``values`` depend on, and whether it is nonlinearly."""
     tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
     found, curved = set(), False

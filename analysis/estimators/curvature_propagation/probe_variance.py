@@ -36,20 +36,20 @@ class ProbeVariance:
         """Send the probes of ``work``, copies of one sample, back and measure variances."""
         count = len(work.network.layers)
         self.variance, self.hutchinson, self.doubt = (np.full(count, np.nan) for _ in range(3))
-        fixed = _Kept(work)
+        fixed = _VectorStore(work)
         for new in propagation.send_fixed(fixed):
             fixed.keep(new)
-        kept = _Kept(work)
+        drawn = _VectorStore(work)
         for group, new in propagation.rows.groups(work.indices):
-            propagation.send(group, kept)
-            kept.keep(new)
-        for layer in kept.rows:
-            self.variance[layer], self.hutchinson[layer], self.doubt[layer] = _variances(
-                kept.of(layer), fixed.of(layer)
+            propagation.send(group, drawn)
+            drawn.keep(new)
+        for layer in drawn.rows:
+            self.variance[layer], self.hutchinson[layer], self.doubt[layer] = _estimate_variances(
+                drawn.of(layer), fixed.of(layer)
             )
 
 
-class _Kept:
+class _VectorStore:
     """Stores the vectors of one sample that arrive at each layer."""
 
     def __init__(self, work: Work) -> None:
@@ -79,7 +79,7 @@ class _Kept:
         return torch.cat(ones), torch.cat(others)
 
 
-def _variances(
+def _estimate_variances(
     found: tuple[Tensor, Tensor] | None, fixed: tuple[Tensor, Tensor] | None
 ) -> tuple[float, float, float]:
     """Return the variance of ⟨u, s⟩, Hutchinson's variance, and the error of that.
@@ -92,11 +92,11 @@ def _variances(
     known = len(first) - len(u)
     gram = first.double() @ second.double().mT
     diagonal = first.double() * second.double()
-    off_diagonal, error = _of_independent(gram * gram.mT - diagonal @ diagonal.mT, known)
+    off_diagonal, error = _estimate_product(gram * gram.mT - diagonal @ diagonal.mT, known)
     return float(gram.diagonal()[known:].var()), max(2 * off_diagonal, 0.0), 2 * error
 
 
-def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
+def _estimate_product(products: Tensor, known: int) -> tuple[float, float]:
     """Return the expected product of two independent draws, and its jackknife error.
 
     Args:
@@ -111,7 +111,7 @@ def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
     return float(mean), float(parts.std() / count**0.5)
 
 
-def best_of(spreads: Sequence[ProbeVariance]) -> tuple[Array, Array]:
+def estimate_hutchinson_variance(measured: Sequence[ProbeVariance]) -> tuple[Array, Array]:
     """Return Hutchinson's variance at each layer, and a cautious lower estimate.
 
     The cut whose probes have the least variance at a layer decides.
@@ -120,9 +120,9 @@ def best_of(spreads: Sequence[ProbeVariance]) -> tuple[Array, Array]:
     the lower estimate is the smaller one of two cuts, less half a standard error each, and never below 0.
     """
     variance, hutchinson, doubt = (
-        np.array([getattr(spread, name) for spread in spreads]) for name in ("variance", "hutchinson", "doubt")
+        np.array([getattr(one, name) for one in measured]) for name in ("variance", "hutchinson", "doubt")
     )
     nearest = np.where(np.isnan(variance), np.inf, variance).argsort(0)[:2]
     columns = np.arange(variance.shape[1])
-    careful = np.nanmin((hutchinson - 0.5 * doubt)[nearest, columns], axis=0)
-    return hutchinson[nearest[0], columns], np.maximum(careful, 0)
+    cautious = np.nanmin((hutchinson - 0.5 * doubt)[nearest, columns], axis=0)
+    return hutchinson[nearest[0], columns], np.maximum(cautious, 0)

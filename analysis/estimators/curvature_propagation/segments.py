@@ -97,7 +97,7 @@ class PlannedSegment:
     sample: int = 0
 
 
-def best_segments(
+def choose_segments(
     wanted: Sequence[int], measured: Sequence[MeasuredSegment], hutchinson: tuple[Array, Array], costs: SegmentCosts
 ) -> list[PlannedSegment]:
     """Choose the cheapest segments that match the error of Hutchinson's estimator.
@@ -119,7 +119,7 @@ def best_segments(
                 (cost + sum(alone[layer] for layer in layers), [*plan, PlannedSegment(None, tuple(layers))])
             )
             for one in (m for m in measured if m.segment.last == end):
-                for more, planned in _of_segment(begin + 1, one, layers, hutchinson, costs, alone):
+                for more, planned in _plan_segment(begin + 1, one, layers, hutchinson, costs, alone):
                     options.append((cost + more, [*plan, *planned]))
         best[end] = min(options, key=lambda option: option[0])
     plan = best[ends[-1]][1]
@@ -130,7 +130,7 @@ def best_segments(
     )
 
 
-def _of_segment(
+def _plan_segment(
     first: int,
     one: MeasuredSegment,
     layers: Sequence[int],
@@ -144,9 +144,9 @@ def _of_segment(
     """
     if not layers or np.isnan(one.variance[list(layers)]).any():
         return
-    segment, (likely, careful) = Segment(first, one.segment.last, one.segment.rank), hutchinson
+    segment, (likely, cautious) = Segment(first, one.segment.last, one.segment.rank), hutchinson
     for rate in RATES:
-        done = [layer for layer in layers if one.variance[layer] <= rate * careful[layer]]
+        done = [layer for layer in layers if one.variance[layer] <= rate * cautious[layer]]
         if not done:
             continue
         left = tuple(layer for layer in layers if layer not in set(done))
