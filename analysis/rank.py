@@ -17,7 +17,14 @@ from hessrank.analysis.options import DEFAULT_BITS, Options, Progress
 from hessrank.analysis.pilot_pass import PilotPass
 from hessrank.analysis.ranking_inputs import RankingInputs, check_loss
 from hessrank.analysis.result.assemble import assemble, describe_graph, describe_model, describe_run
-from hessrank.analysis.result.notes import note_estimators, note_labels, note_network, note_order, note_resources
+from hessrank.analysis.result.notes import (
+    note_estimators,
+    note_labels,
+    note_masked_scores,
+    note_network,
+    note_order,
+    note_resources,
+)
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.resume import check_same_ranking, ranking_key
 from hessrank.analysis.rounding.error_pass import RoundingErrors, measure_rounding_errors
@@ -157,7 +164,7 @@ def _rank_layers(
     if options.by_bits:
         order = increases.order(traces, options.by_bits, options.tolerance) or order
 
-    notes = [*notes, *errors.notes(), *pilot.notes, *note_network(inputs.network, inputs.weights)]
+    notes = [*notes, *note_masked_scores(inputs), *pilot.notes, *note_network(inputs.network, inputs.weights)]
     notes += [*note_labels(loss, inputs.first_sample), *note_estimators(traces)]
     notes += [*note_resources(feed, traces, runner, copies), *note_order(traces, order, options), *increases.notes()]
     record = describe_run(inputs, traces, order, options, notes)

@@ -97,8 +97,7 @@ class RankingInputs:
         """
         feed = self.feed
         try:
-            other = feed.batch(0, 1) if len(feed) > 1 else self.first_sample.map(_and_mirrored)
-            pair = replace(other, samples=(0, min(1, len(feed) - 1)))
+            pair = feed.batch(0, 1) if len(feed) > 1 else _add_mirrored(self.first_sample)
             name = find_sample_axes(self.network, self.first_sample, pair, self.facts)
         except HessrankError as error:
             return f"two samples at once do not work ({error})"
@@ -147,6 +146,10 @@ def check_loss(inputs: RankingInputs) -> None:
     check_curvature(Work(inputs.network, inputs.loss, batch, Rademacher(0), range(1), names, [], inputs.axes))
 
 
-def _and_mirrored(tensor: Tensor) -> Tensor:
-    """Return a batch of one and, as a second sample, the same backwards."""
-    return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)
+def _add_mirrored(one: Batch) -> Batch:
+    """Return a batch of one sample and, as a second one, the same backwards."""
+
+    def add(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)
+
+    return replace(one.map(add), samples=(0, 0))

@@ -100,10 +100,10 @@ def choose_estimators(
     Raises:
         UnknownNameError: there is no estimator of that name.
     """
-    everything = tuple(layer.name for layer in network.layers)
     if name != "auto":
         ESTIMATORS.resolve_or_import(name)
-        return _as_asked(name, everything, weights, _explain_request(name, network, loss))
+        return _choose_requested(name, network, loss, weights)
+    everything = tuple(layer.name for layer in network.layers)
     first_order = "exact" if outputs_per_sample <= FEW_OUTPUTS else "gauss-newton"
     how = (
         f"one backward pass for each of {outputs_per_sample} outputs, no probe noise"
@@ -124,7 +124,14 @@ def choose_estimators(
     return [choice for choice in choices if choice.layers or choice.weights]
 
 
-def _as_asked(name: str, layers: tuple[str, ...], weights: Sequence[Weight], why: str) -> list[Choice]:
+def _choose_requested(name: str, network: Network, loss: Loss, weights: Sequence[Weight]) -> list[Choice]:
+    """Return the estimator ``name`` for all layers, and one for weights left out."""
+    layers, why = tuple(layer.name for layer in network.layers), "asked for"
+    if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
+        why += (
+            f"; for the {len(network.curved)} layers before {name_curved_layers(network)} this is the trace "
+            "of the Gauss-Newton matrix, which is not the Hessian's"
+        )
     if name != "curvature-propagation":
         return [Choice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
     once, often = _split_by_calls(weights)
@@ -152,12 +159,14 @@ def _choose_where_curved(
         if part.segment is None:
             continue
         within = {names[i] for i in range(part.segment.first, part.segment.last + 1)}
+        fixed = f", {part.fixed} directions apart" if part.fixed else ""
+        rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
         choices.append(
             Choice(
                 "curvature-propagation",
                 tuple(names[i] for i in part.layers),
                 tuple(w for w in _split_by_calls(weights)[0] if w.calls[0] in within),
-                f"{reason}; a pilot found it cheapest: {_told(part)}",
+                f"{reason}; a pilot found it cheapest: probed at {part.probed_at}{fixed}{rate}",
                 part.probed_at,
                 {"segment": part.segment, "region": part.region},
                 part.rate,
@@ -174,23 +183,7 @@ def _choose_where_curved(
     return [*choices, Choice("hutchinson", left, left_weights, why if left or not choices else _USED_TWICE)]
 
 
-def _told(part: PlannedSegment) -> str:
-    assert part.segment is not None
-    apart = f", {part.fixed} directions apart" if part.fixed else ""
-    rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
-    return f"probed at {part.probed_at}{apart}{rate}"
-
-
 def name_curved_layers(network: Network) -> str:
     """Return what is curved in a network, in a few words."""
     names = sorted(set(network.curved.values()))
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "weights that are used twice"
-
-
-def _explain_request(name: str, network: Network, loss: Loss) -> str:
-    if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
-        return (
-            f"asked for; for the {len(network.curved)} layers before {name_curved_layers(network)} this is the trace "
-            "of the Gauss-Newton matrix, which is not the Hessian's"
-        )
-    return "asked for"

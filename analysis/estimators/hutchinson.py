@@ -46,7 +46,7 @@ class Hutchinson:
         The Hessian of a weight mixes the samples of a batch: for weights they go one by one.
         """
         if work.copies == 1 or not work.layers:
-            columns = [self._one_sample(work, one) for one in single_samples(work.batch)]
+            columns = [self._estimate_sample(work, one) for one in single_samples(work.batch)]
             for probe in zip(*columns, strict=True):
                 yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))
             return
@@ -77,27 +77,30 @@ class Hutchinson:
             by_sample = rows.by_sample(forms.T)
             yield from (by_sample[:, copy].T for copy in range(new))
 
-    def _one_sample(self, work: Work, one: Batch) -> list[Estimates]:
+    def _estimate_sample(self, work: Work, one: Batch) -> list[Estimates]:
+        """Return vᵀHv of every layer and weight on one sample, for each probe."""
         with _enable_gradients(work.weights):
-            variables, slopes = _differentiate_loss(replace(work, batch=one))
-            return [self._estimate_probe(work, one, probe, variables, slopes) for probe in work.indices]
+            derivatives = list(zip(*_differentiate_loss(replace(work, batch=one)), strict=True))
+            forms = [
+                [self._quadratic_form(work, one, probe, stream, *pair) for stream, pair in enumerate(derivatives)]
+                for probe in work.indices
+            ]
+        values = torch.tensor(forms, dtype=torch.float64).reshape(len(forms), len(derivatives), 1)
+        count = len(work.layers)
+        return [Estimates(column[:count], column[count:]) for column in values]
 
-    def _estimate_probe(
-        self, work: Work, one: Batch, probe: int, variables: list[Tensor | None], slopes: list[Tensor | None]
-    ) -> Estimates:
-        forms, real = [], real_positions(one)
-        for stream, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
-            if variable is None or slope is None or not slope.requires_grad:
-                forms.append(0.0)  # the loss does not depend on it, or depends on it linearly
-                continue
-            v = work.probes.draw(variable.numel(), sample=one.samples[0], probe=probe, stream=stream)
-            v = v.reshape(variable.shape).to(variable)
-            if stream < len(work.layers):
-                v = without_padding(v, work.axes[work.layers[stream]], real)
-            product = _multiply_by_hessian(slope, variable, v)
-            forms.append(0.0 if product is None else float((product * v).sum(dtype=torch.float64)))
-        values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)
-        return Estimates(values[: len(work.layers)], values[len(work.layers) :])
+    def _quadratic_form(
+        self, work: Work, one: Batch, probe: int, stream: int, variable: Tensor | None, slope: Tensor | None
+    ) -> float:
+        """Return vᵀHv of one layer or weight; ``stream`` is its place among them all."""
+        if variable is None or slope is None or not slope.requires_grad:
+            return 0.0  # the loss does not depend on it, or depends on it linearly
+        v = work.probes.draw(variable.numel(), sample=one.samples[0], probe=probe, stream=stream)
+        v = v.reshape(variable.shape).to(variable)
+        if stream < len(work.layers):
+            v = without_padding(v, work.axes[work.layers[stream]], real_positions(one))
+        product = _multiply_by_hessian(slope, variable, v)
+        return 0.0 if product is None else float((product * v).sum(dtype=torch.float64))
 
 
 def _differentiate_loss(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:

@@ -11,6 +11,7 @@ from hessrank.analysis.estimators.choose import FIRST_ORDER
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.losses.cross_entropy import IGNORED
 from hessrank.analysis.options import Options
+from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.result.tables import listed
 from hessrank.analysis.sampling.probe_runner import ProbeRunner
 from hessrank.analysis.sampling.rank_order import RankOrder
@@ -54,6 +55,12 @@ def note_network(network: Network, weights: Sequence[Weight]) -> list[str]:
         uncounted.setdefault(computed.get(path, known), []).append(path)
     notes.extend(f"no weight trace for {listed(paths)}: {why}" for why, paths in uncounted.items())
     return notes
+
+
+def note_masked_scores(inputs: RankingInputs) -> list[str]:
+    """Return which layers hold masked scores."""
+    masked = [name for name in inputs.layer_names if inputs.facts[name].axis.masked is not None]
+    return [f"masked scores in {listed(masked)}: no part of their ranges, and never quantized"] if masked else []
 
 
 def note_estimators(traces: TraceSamples) -> list[str]:

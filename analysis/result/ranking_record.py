@@ -241,19 +241,19 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
         return None
     text = read_text(path)
     try:
-        told = json.loads(text, object_pairs_hook=_each_once)
-        json.dumps(told, ensure_ascii=False).encode()  # half a character pair is no text
+        info = json.loads(text, object_pairs_hook=_each_once)
+        json.dumps(info, ensure_ascii=False).encode()  # half a character pair is no text
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path}: not the record of a ranking ({one_line(error)}); {_REMEDY}") from error
-    if not isinstance(told, dict):
-        raise OutputError(f"{path}: not the record of a ranking, but a {type(told).__name__}; {_REMEDY}")
-    version = told.get("schema_version")
+    if not isinstance(info, dict):
+        raise OutputError(f"{path}: not the record of a ranking, but a {type(info).__name__}; {_REMEDY}")
+    version = info.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise OutputError(
             f"{path}: written by a newer hessrank (schema {brief(version)}, this one reads {SCHEMA_VERSION}); "
             "upgrade hessrank"
         )
-    return told, checked(Record, told, source=str(path), error=OutputError, remedy=_REMEDY)
+    return info, checked(Record, info, source=str(path), error=OutputError, remedy=_REMEDY)
 
 
 def check_against(record: Record, layers: list[str], numbers: list[str], path: Path) -> None:
@@ -274,9 +274,11 @@ def check_against(record: Record, layers: list[str], numbers: list[str], path: P
         raise OutputError(f"{path}: options.by: the table has no numbers in a column {brief(record.options.by)}")
     if record.graph is None:
         return
-    told = list(record.graph.layers)
-    if told != layers:
-        first = next((pair for pair in zip(told, layers, strict=False) if pair[0] != pair[1]), (told[-1], layers[-1]))
+    recorded = list(record.graph.layers)
+    if recorded != layers:
+        first = next(
+            (pair for pair in zip(recorded, layers, strict=False) if pair[0] != pair[1]), (recorded[-1], layers[-1])
+        )
         raise OutputError(
             f"{path}: graph.layers: {brief(first[0])} stands where the table has {brief(first[1])}; {_REMEDY}"
         )

@@ -130,6 +130,11 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
     """Refuse rows that contradict each other, or themselves."""
+    known = {found[2] for name in frame.columns if (found := INCREASE.fullmatch(str(name)))}
+
+    def is_known(widths: str) -> bool:
+        return known.issuperset(widths.split())
+
     rules = [
         ("rank", "is not the next one: ranks run 1, 2, 3 from row to row", frame["rank"] == frame.index + 1),
         ("layer", "is there twice", ~frame["layer"].duplicated()),
@@ -143,7 +148,7 @@ def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
         ("rank", "does not lie between rank_low and rank_high", _is_between(frame, "rank_low", "rank", "rank_high")),
         ("rank_high", f"is more than {len(frame)}, the number of rows", ~(frame["rank_high"] > len(frame))),
         *(
-            (f"{kind}_measured", "has no column of increases", _has_columns(frame, kind))
+            (f"{kind}_measured", "has no column of increases", frame[f"{kind}_measured"].map(is_known))
             for kind in ("act", "weight")
         ),
     ]
@@ -158,14 +163,6 @@ def _is_between(frame: pd.DataFrame, low: str, middle: str, high: str) -> pd.Ser
     """Return where three columns are in order, or both ends are unknown."""
     ends = frame[[low, high]]
     return ((ends[low] <= frame[middle]) & (frame[middle] <= ends[high])) | ends.isna().all(axis=1)
-
-
-def _has_columns(frame: pd.DataFrame, kind: str) -> pd.Series[bool]:
-    """Return where the measured bit-widths are columns of the table."""
-    known = {str(name) for name in frame.columns}
-    return pd.Series(
-        [known.issuperset(f"{kind}_increase_b{b}" for b in cell.split()) for cell in frame[f"{kind}_measured"]]
-    )
 
 
 def _read_column(name: str, cells: Sequence[str], places: Sequence[int], path: Path) -> list[Any]:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.result.tables import listed
 from hessrank.analysis.rounding.quantize import measure_activation_errors
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.data.batch import Batch
@@ -59,13 +58,6 @@ class RoundingErrors:
             }
         )
 
-    def notes(self) -> list[str]:
-        """Return what a reader should know."""
-        masked = [name for name in self._names() if self._facts[name].axis.masked is not None]
-        if not masked:
-            return []
-        return [f"masked scores in {listed(masked)}: no part of their ranges, and never quantized"]
-
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all that is known."""
         facts = [self._facts[name] for name in self._names()]
@@ -98,8 +90,8 @@ def measure_rounding_errors(inputs: RankingInputs, journal: Journal, bits: Seque
         journal: keeps what is found, as the stage ``ranges``.
         bits: the bit-widths.
     """
-    feed, total = inputs.feed, 2 * len(inputs.feed)
+    feed = inputs.feed
     found = RoundingErrors(inputs.network, inputs.facts, bits, len(feed))
     stage = journal.open("ranges", feed, {"errors": found})
-    stage.run([found.look, found.measure], lambda share: journal.progress("ranges", int(share * total), total))
+    stage.run([found.look, found.measure], journal.report_on("ranges", 2 * len(feed)))
     return found

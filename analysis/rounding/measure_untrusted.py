@@ -77,23 +77,18 @@ def measure_increases(
     telling = [int(order[place * count // (2 * num_checked)]) for place in places]
     checked = ordered[: passes // len(telling)]
     found = _measure_on_samples(inputs, journal, "checked", checked, telling)
-    disagreeing = [
-        doubt
-        for doubt, values in zip(checked, found, strict=True)
-        if not _holds(predicted[doubt.row, doubt.column, telling], values)
-    ]
+    disagreeing = []
+    for doubt, measured in zip(checked, found, strict=True):
+        values = predicted[doubt.row, doubt.column, telling]
+        together = agree(float(values.mean()), float(measured.mean()), AGREE)
+        if not (together and all(agree(p, m, AGREE_EACH) for p, m in zip(values, measured, strict=True))):
+            disagreeing.append(doubt)
     spaced = range(0, count, math.ceil(count / SAMPLES))
     chosen = disagreeing[: passes // len(spaced)]
     means = _measure_on_samples(inputs, journal, "measured", chosen, spaced).mean(1)
     left = [*disagreeing[len(chosen) :], *ordered[len(checked) :]]
     means = np.where(np.isnan(means), np.inf, means)  # what such a rounding breaks, no policy should take
     return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
-
-
-def _holds(predicted: Array, measured: Array) -> bool:
-    """Return whether predictions agree with the increases measured on the samples."""
-    together = agree(float(predicted.mean()), float(measured.mean()), AGREE)
-    return together and all(agree(p, m, AGREE_EACH) for p, m in zip(predicted, measured, strict=True))
 
 
 def _measure_on_samples(
@@ -114,10 +109,9 @@ def _measure_on_samples(
             increase = (increase + meter.increase_on(batch, what, -1.0)) / 2
         found.values[number, list(batch.samples)] = increase
 
-    total = len(doubts) * len(feed)
     journal.open(stage, feed, {"values": found}).run(
         [partial(measure, doubt.what, number) for number, doubt in enumerate(doubts)],
-        lambda share: journal.progress(stage, int(share * total), total),
+        journal.report_on(stage, len(doubts) * len(feed)),
     )
     return found.values
 

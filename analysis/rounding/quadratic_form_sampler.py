@@ -52,7 +52,6 @@ class RoundingDraws:
         channels = [channel_axis(module_of(inputs.network, weight)) for weight in self.weights]
         estimate = partial(rounding_increase, grids=Grids(self.bits, ranges, channels), exact=self.exact)
         probes = UnitVectors() if self.exact else None
-        total = sum(self.counts)
 
         def add(chunk: range, batch: Batch) -> None:
             drawn: list[tuple[tuple[int, ...], Tensor]] = []
@@ -69,7 +68,7 @@ class RoundingDraws:
         runner.copies = stage.facts.get("copies", runner.copies)
         stage.run(
             [partial(add, chunk) for chunk in chunks],
-            lambda share: journal.progress("increases", int(share * total), total),
+            journal.report_on("increases", sum(self.counts)),
             lambda: {"copies": runner.copies},
         )
 

@@ -132,3 +132,14 @@ class Journal:
     def open(self, name: str, feed: Feed, tables: Mapping[str, Table]) -> ResumablePass:
         """Begin a pass over the samples of ``feed``, or go on with one of this name."""
         return ResumablePass(name, feed, tables, self.checkpoint)
+
+    def report_on(self, stage: str, total: int, part: range | None = None) -> Callable[[float], None]:
+        """Return a function that reports a stage's progress, given the share that is done.
+
+        Args:
+            stage: its name.
+            total: how much there is to do.
+            part: the part of ``range(total)`` that the share is of; None for all.
+        """
+        part = range(total) if part is None else part
+        return lambda share: self.progress(stage, part.start + int(share * len(part)), total)

@@ -114,8 +114,9 @@ def sample_traces(
         if not resumed:
             sampling.look_ahead(goal)
         resumed = {}
-        tell = partial(_tell, journal, range(done, goal), goal if traces.exact else options.max_probes)
-        stage.run(sampling.steps(), tell, partial(sampling.facts, done, goal))
+        total = goal if traces.exact else options.max_probes
+        report = journal.report_on("probes", total, range(done, goal))
+        stage.run(sampling.steps(), report, partial(sampling.facts, done, goal))
         done, goal = goal, min(2 * goal, options.max_probes)
         if traces.exact and len(inputs.feed) == 1:
             order = RankOrder.certain(traces.key_replicates())
@@ -124,10 +125,6 @@ def sample_traces(
         reason = _find_reason_to_stop(traces, order, all_spent=done >= options.max_probes)
         if reason := inputs.feed.team.agreed(reason):
             return traces, replace(order, stopped_by=reason)
-
-
-def _tell(journal: Journal, probes: range, total: int, share: float) -> None:
-    journal.progress("probes", probes.start + int(share * len(probes)), total)
 
 
 def _find_reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:

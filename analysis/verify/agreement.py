@@ -46,12 +46,12 @@ def measure_agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
     """
     count = len(part)
     order = float(spearmanr(part["predicted"], part["measured"]).statistic) if count > 2 else math.nan
-    low, high = _interval(order, count)
+    low, high = _spearman_interval(order, count)
     ratio = part["ratio"][part["ratio"] > 0].median()
     return Agreement(tensor, bits, count, order, low, high, float(ratio), int((part["reason"] != "").sum()))
 
 
-def _interval(order: float, count: int) -> tuple[float, float]:
+def _spearman_interval(order: float, count: int) -> tuple[float, float]:
     """Return the 95 % interval of a rank correlation, by Fisher's z.
 
     The variance of z is (1 + ρ²/2)/(n − 3).

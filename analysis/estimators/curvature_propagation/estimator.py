@@ -163,14 +163,14 @@ class Injections:
 
     def of(self, draws: Tensor) -> Injection:
         """Return what adds the pairs made of random signs, rows × ``numel``."""
-        w = self._split(draws)
-        return lambda step: self._pairs(step, w[id(step)])
+        split = self._split(draws)
 
-    def _pairs(self, step: LayerFunction, w: Sequence[Tensor]) -> list[Pair | None]:
-        """Return the pair for each input of ``step``."""
-        weights = self._weights[id(step)]
-        images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
-        return [None if h is None else (a * v, h) for v, a, h in zip(w, weights, images, strict=True)]
+        def make_pairs(step: LayerFunction) -> list[Pair | None]:
+            w, weights = split[id(step)], self._weights[id(step)]
+            images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
+            return [None if h is None else (a * v, h) for v, a, h in zip(w, weights, images, strict=True)]
+
+        return make_pairs
 
     def _split(self, draws: Tensor) -> dict[int, list[Tensor]]:
         """Return rows as tensors of the shapes of each step's inputs."""

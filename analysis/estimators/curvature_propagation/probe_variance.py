@@ -29,13 +29,13 @@ class ProbeVariance:
     Attributes:
         variance: of one probe of curvature propagation.
         hutchinson: of one probe of Hutchinson's estimator, as far as these probes can tell; never below 0.
-        doubt: the standard error of ``hutchinson``.
+        hutchinson_error: the standard error of ``hutchinson``.
     """
 
     def __init__(self, work: Work, propagation: Propagation) -> None:
         """Send the probes of ``work``, copies of one sample, back and measure variances."""
         count = len(work.network.layers)
-        self.variance, self.hutchinson, self.doubt = (np.full(count, np.nan) for _ in range(3))
+        self.variance, self.hutchinson, self.hutchinson_error = (np.full(count, np.nan) for _ in range(3))
         fixed = _VectorStore(work)
         for new in propagation.send_fixed(fixed):
             fixed.keep(new)
@@ -44,7 +44,7 @@ class ProbeVariance:
             propagation.send(group, drawn)
             drawn.keep(new)
         for layer in drawn.rows:
-            self.variance[layer], self.hutchinson[layer], self.doubt[layer] = _estimate_variances(
+            self.variance[layer], self.hutchinson[layer], self.hutchinson_error[layer] = _estimate_variances(
                 drawn.of(layer), fixed.of(layer)
             )
 
@@ -119,10 +119,10 @@ def estimate_hutchinson_variance(measured: Sequence[ProbeVariance]) -> tuple[Arr
     One outlier may make it seem large, and then Hutchinson's estimator would not get a layer that it does best. So
     the lower estimate is the smaller one of two cuts, less half a standard error each, and never below 0.
     """
-    variance, hutchinson, doubt = (
-        np.array([getattr(one, name) for one in measured]) for name in ("variance", "hutchinson", "doubt")
+    variance, hutchinson, error = (
+        np.array([getattr(one, name) for one in measured]) for name in ("variance", "hutchinson", "hutchinson_error")
     )
     nearest = np.where(np.isnan(variance), np.inf, variance).argsort(0)[:2]
     columns = np.arange(variance.shape[1])
-    cautious = np.nanmin((hutchinson - 0.5 * doubt)[nearest, columns], axis=0)
+    cautious = np.nanmin((hutchinson - 0.5 * error)[nearest, columns], axis=0)
     return hutchinson[nearest[0], columns], np.maximum(cautious, 0)
