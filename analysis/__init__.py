@@ -1,1 +1,1 @@
-"""Stage 1: the trace of the loss Hessian at every activation, with error bars, and the ranking."""
+"""Stage 1: estimate the Hessian's trace at every activation, and rank layers."""

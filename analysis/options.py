@@ -10,7 +10,7 @@ from hessrank.errors import OptionError, unknown_name
 from hessrank.network.precision import read_precision
 
 Progress = Callable[[str, int, int], None]
-"""RecordPart what is going on, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
+"""Called with a stage, how much of it is done, and of how much: ``progress("probes", 8, 64)``."""
 DEFAULT_BITS = tuple(range(4, 17))
 
 

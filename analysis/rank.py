@@ -1,4 +1,4 @@
-"""The main job: from a model and data to a :class:`Ranking`."""
+"""Ranks the layers of a model on data: :func:`rank`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators import plan
+from hessrank.analysis.estimators import choose_estimators
 from hessrank.analysis.losses import Loss, make_loss
 from hessrank.analysis.options import DEFAULT_BITS, Options, Progress
 from hessrank.analysis.pilot_pass import PilotPass
 from hessrank.analysis.ranking_inputs import RankingInputs, check_loss
 from hessrank.analysis.result.assemble import assemble, describe_graph, describe_model, describe_run
-from hessrank.analysis.result.notes import about_labels, of_choices, of_machines, of_network, verdict
+from hessrank.analysis.result.notes import (
+    note_estimators,
+    note_labels,
+    note_masked_scores,
+    note_network,
+    note_order,
+    note_resources,
+)
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.resume import check_same_ranking, ranking_key
 from hessrank.analysis.rounding.error_pass import RoundingErrors, measure_rounding_errors
@@ -62,7 +69,9 @@ def rank(
     checkpoint: Checkpoint | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Ranking:
-    """Rank the layers of ``model`` by the trace of the loss Hessian with respect to their activations.
+    """Rank the layers of ``model`` by the trace of the loss Hessian.
+
+    The Hessian is that with respect to a layer's activation.
 
     Args:
         model: any network; left exactly as it was, whatever happens. Half precision is computed in float32,
@@ -112,7 +121,7 @@ def rank(
     options = Options(by, batch_size, max_probes, tolerance, seed, widths, weights, increase_probes, precision)
     made = make_loss(loss)
     samples, team = as_samples(data, DEFAULT_SAMPLES if num_samples is None else num_samples), Team(group)
-    wrappers, (model, notes) = wrappers_of(model), _in_full_precision(unwrap(model))
+    wrappers, (model, notes) = wrappers_of(model), _convert_to_float32(unwrap(model))
     notes += [f"took the network out of {name}" for name in wrappers]
     with freeze(model), explain_memory_errors():
         with team.raise_together():
@@ -132,7 +141,7 @@ def rank(
 def _rank_layers(
     inputs: RankingInputs, options: Options, estimator: str, journal: Journal, notes: list[str]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Rank the layers: look at the samples, choose estimators, sample traces, predict increases, assemble.
+    """Rank the layers of ``inputs``.
 
     Returns:
         the ranking's table, and its record without what model and data were.
@@ -142,11 +151,11 @@ def _rank_layers(
     check_loss(inputs)
 
     pilot, weights = PilotPass(inputs, journal, options.seed), inputs.weights if options.weights else []
-    choices = plan(estimator, inputs.network, loss, weights, inputs.outputs, pilot)
+    choices = choose_estimators(estimator, inputs.network, loss, weights, inputs.outputs, pilot)
 
     copies = inputs.copies(batches.batch_size, _COPIES)
     runner = ProbeRunner(inputs, options.seed, copies, read_precision(options.precision))
-    factors = _factors(inputs, errors, options)
+    factors = _compute_factors(inputs, errors, options)
     traces, order = sample_traces(inputs, runner, journal, choices, factors, options)
     if not np.any(traces.trace_replicates()):
         raise ModelError("every trace is zero: no activation has an influence on the loss; is the output constant?")
@@ -155,17 +164,21 @@ def _rank_layers(
     if options.by_bits:
         order = increases.order(traces, options.by_bits, options.tolerance) or order
 
-    notes = [*notes, *errors.notes(), *pilot.notes, *of_network(inputs.network, inputs.weights)]
-    notes += [*about_labels(loss, inputs.first_sample), *of_choices(traces)]
-    notes += [*of_machines(batches, traces, runner, copies), *verdict(traces, order, options), *increases.notes()]
+    notes = [*notes, *note_masked_scores(inputs), *pilot.notes, *note_network(inputs.network, inputs.weights)]
+    notes += [*note_labels(loss, inputs.first_sample), *note_estimators(traces)]
+    notes += [
+        *note_resources(batches, traces, runner, copies),
+        *note_order(traces, order, options),
+        *increases.notes(),
+    ]
     record = describe_run(inputs, traces, order, options, notes)
     record["increases"] = increases.record(traces.layer_names)
     record["graph"] = describe_graph(inputs.network, inputs.facts, inputs.weights)
     return assemble(inputs, traces, order, increases, options.by), record
 
 
-def _factors(inputs: RankingInputs, errors: RoundingErrors, options: Options) -> Array:
-    """Return what to multiply each layer's trace by to get what is ranked, shape (layers, samples)."""
+def _compute_factors(inputs: RankingInputs, errors: RoundingErrors, options: Options) -> Array:
+    """Return the factors from traces to what is ranked, shape (layers, samples)."""
     numel = np.array([inputs.facts[name].numel for name in inputs.layer_names], dtype=np.float64)
     if options.by == "trace":
         return np.ones((len(numel), len(inputs.batches)))
@@ -174,7 +187,7 @@ def _factors(inputs: RankingInputs, errors: RoundingErrors, options: Options) ->
     return np.asarray(errors.errors[:, options.bits.index(options.by_bits)] / 2)
 
 
-def _in_full_precision(model: nn.Module) -> tuple[nn.Module, list[str]]:
+def _convert_to_float32(model: nn.Module) -> tuple[nn.Module, list[str]]:
     """Return a float32 copy of a model in half precision, or the model itself."""
     if any(nn.parameter.is_lazy(p) for p in model.parameters()):
         raise ModelError("the model has lazy layers without weights yet: run it once on data before ranking it")

@@ -1,4 +1,4 @@
-"""What is ranked on what: a network seen layer by layer, a loss, samples, and how these go into batches."""
+"""What a ranking is made from: a network seen layer by layer, a loss and samples."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _ELEMENTS = 2**23  # of activations, that a batch of copies may have
 
 @dataclass(frozen=True)
 class RankingInputs:
-    """A network, a loss and samples, looked at once.
+    """A network, a loss and samples, and what is known about them.
 
     Attributes:
         network: the network, frozen.
         loss: the loss.
         batches: the samples.
-        facts: what is known of each layer, by name; ranges and axes are filled in while the samples are looked at.
+        facts: what is known of each layer, by name; ranges and axes are filled in while the samples are examined.
         weights: the weights that its calls multiply with.
         outputs: most elements that the network returns for a sample.
         data_sha256: checksum of the samples' content.
@@ -52,7 +52,7 @@ class RankingInputs:
 
     @classmethod
     def of(cls, model: nn.Module, batches: SampleBatches, loss: Loss) -> RankingInputs:
-        """Look at a model and at samples for it.
+        """Examine a model and the samples for it.
 
         Args:
             model: the network, frozen by :func:`hessrank.network.frozen_model.untouched`.
@@ -91,11 +91,13 @@ class RankingInputs:
 
     @cached_property
     def why_one_by_one(self) -> str:
-        """Why samples cannot share a batch; empty if they can. Notes in ``facts`` where layers keep them."""
+        """Why samples cannot share a batch; empty if they can.
+
+        Writes the sample axes of the layers into ``facts``.
+        """
         batches = self.batches
         try:
-            other = batches.batch(0, 1) if len(batches) > 1 else self.first_sample.map(_and_mirrored)
-            pair = replace(other, samples=(0, min(1, len(batches) - 1)))
+            pair = batches.batch(0, 1) if len(batches) > 1 else _add_mirrored(self.first_sample)
             name = find_sample_axes(self.network, self.first_sample, pair, self.facts)
         except HessrankError as error:
             return f"two samples at once do not work ({error})"
@@ -106,7 +108,7 @@ class RankingInputs:
         return name and f"layer {name!r} does not keep the samples of a batch apart"
 
     def settle_batches(self) -> list[str]:
-        """Let the samples go one by one where they do not stay apart inside a batch; return notes of that."""
+        """Set the batch size to 1 where a batch would mix the samples; return notes."""
         if self.batches.batch_size == 1 or len(self.batches) == 1:
             self.batches.batch_size = 1
             return []
@@ -117,7 +119,10 @@ class RankingInputs:
         return [f"{reason}: they went one by one"]
 
     def copies(self, batch_size: int, most: int) -> int:
-        """Return how often a sample may stand in one batch: by its size, so that every run decides the same."""
+        """Return how many copies of a sample a batch may hold.
+
+        The number of elements decides, not the free memory, so that every run decides the same.
+        """
         elements = sum(fact.numel for fact in self.facts.values()) * batch_size
         return 1 if self.why_one_by_one else max(1, min(most, int(_ELEMENTS / max(1, elements))))
 
@@ -132,7 +137,7 @@ class RankingInputs:
 
 
 def check_loss(inputs: RankingInputs) -> None:
-    """Refuse a loss whose curvature takes random probes to zero, or to NaN, on the first sample.
+    """Refuse a loss without finite curvature on the first sample.
 
     Raises:
         LossError: saying why, and what to use instead.
@@ -141,6 +146,10 @@ def check_loss(inputs: RankingInputs) -> None:
     check_curvature(Work(inputs.network, inputs.loss, batch, Rademacher(0), range(1), names, [], inputs.axes))
 
 
-def _and_mirrored(tensor: Tensor) -> Tensor:
-    """Return a batch of one and, as a second sample, the same backwards."""
-    return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)
+def _add_mirrored(one: Batch) -> Batch:
+    """Return a batch of one sample and, as a second one, the same backwards."""
+
+    def add(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor.flip(-1)]) if tensor.ndim > 1 else tensor.repeat(2)
+
+    return replace(one.map(add), samples=(0, 0))

@@ -1,4 +1,4 @@
-"""Whether an interrupted ranking, or another process's, is the same as this one."""
+"""Checks that an interrupted ranking, or another process's, is the same as this."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.result.assemble import versions
-from hessrank.analysis.sampling.checkpoint import Checkpoint, difference
+from hessrank.analysis.result.assemble import read_versions
+from hessrank.analysis.sampling.checkpoint import Checkpoint, find_difference
 from hessrank.errors import OptionError
 from hessrank.network.outputs import output_tensors
 
@@ -35,12 +35,12 @@ def ranking_key(inputs: RankingInputs, model: Mapping[str, Any], options: Option
         **asdict(options),
         "layers": " ".join(inputs.layer_names),
         "size of the first output": f"{size:.3g}",
-        **versions(),
+        **read_versions(),
     }
 
 
 def check_same_ranking(inputs: RankingInputs, key: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:
-    """Refuse to share a ranking with processes that do another one, or to go on with another one's checkpoint.
+    """Refuse processes that do another ranking, and another ranking's checkpoint.
 
     Raises:
         OptionError: naming what differs.
@@ -49,7 +49,7 @@ def check_same_ranking(inputs: RankingInputs, key: Mapping[str, Any], checkpoint
     for place, others in enumerate(team.gather_values(key)):
         if others != key:
             raise OptionError(
-                f"process {place} does another ranking than process {team.place}: {difference(key, others)}"
+                f"process {place} does another ranking than process {team.place}: {find_difference(key, others)}"
             )
     if checkpoint is not None:
         checkpoint.open(key, team)

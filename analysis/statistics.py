@@ -1,4 +1,4 @@
-"""From estimates to a trace with an error bar, and to an order with the places that are open.
+"""Turns estimates into traces with error bars, and into an order.
 
 The unit of replication is the sample: two probes of one sample are not two independent draws of the data
 (cluster-robust errors; Cameron & Miller 2015). With a single sample, blocks of probes take its place, and the
@@ -81,7 +81,10 @@ class Replicates:
         return np.asarray(self._sums.sum(2) / np.maximum(self.num_probes, 1))
 
     def values(self) -> Array:
-        """Return independent replicates of each row, shape (rows, replicates): samples, or blocks of probes."""
+        """Return independent replicates of each row, shape (rows, replicates).
+
+        A replicate is a sample or, of a single sample, a block of probes.
+        """
         if self._blocks == 1:
             return self.per_sample()
         counts = np.clip(int(self.num_probes[0]) - self._width * np.arange(self._blocks), 0, self._width)
@@ -91,7 +94,7 @@ class Replicates:
         return np.asarray(self._sums[:, 0, full] / counts[full])
 
     def variances(self, sample: int) -> Array:
-        """Return the variance of one probe at each row on one sample; NaN before the second."""
+        """Return each row's variance of one probe on a sample; NaN before the second."""
         count = int(self.num_probes[sample])
         if count < 2:
             return np.full(len(self._sums), np.nan)
@@ -99,7 +102,10 @@ class Replicates:
         return np.asarray(np.maximum(self._squares[:, sample] - count * mean**2, 0) / (count - 1))
 
     def probe_share(self) -> Array:
-        """Return the part of each row's squared standard error that more probes would remove, 0 to 1."""
+        """Return the share of the squared standard error that more probes would remove.
+
+        It has one entry a row, 0 to 1.
+        """
         if self.deterministic:
             return np.zeros(len(self._sums))
         if self.per_sample().shape[1] == 1:
@@ -110,8 +116,11 @@ class Replicates:
         return np.asarray(np.clip(within.mean(1) / np.where(between > 0, between, 1), 0, 1))
 
 
-def in_groups(values: Array, count: int) -> Array:
-    """Return ``count`` replicates: means of groups of them, or one exact value repeated."""
+def average_groups(values: Array, count: int) -> Array:
+    """Return ``count`` replicates, means of groups of them.
+
+    A single, exact value is repeated.
+    """
     if values.shape[1] == 1:
         return np.repeat(values, count, axis=1)
     return np.stack([group.mean(1) for group in np.array_split(values, count, axis=1)], axis=1)
@@ -123,7 +132,7 @@ class Summary:
 
     Attributes:
         mean: mean over the replicates.
-        sem: its standard error; NaN if a single replicate tells nothing about it.
+        sem: its standard error; NaN if it is unknown, with a single replicate.
         low: lower end of the 95 % interval (Student's t; Hall's correction for skewness from 32 samples on).
         high: upper end.
     """
@@ -148,19 +157,19 @@ def summarize(values: Array, *, deterministic: bool = False, of_samples: bool = 
         sem = values.std(1, ddof=1) / np.sqrt(count)
     else:
         sem = np.where(np.isnan(mean), np.nan, 0.0) if deterministic else np.full_like(mean, np.nan)
-    below, above = _reach(values, of_samples=of_samples)
+    below, above = _interval_reach(values, of_samples=of_samples)
     return Summary(mean, sem, mean - below * sem, mean + above * sem)
 
 
-def _reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
-    """Return how many standard errors the interval reaches below and above each row's mean.
+def _interval_reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
+    """Return how many standard errors the interval spans below and above the mean.
 
     Student's t misses the mean of very unequal samples: a few large ones are often not among them, and the mean
     and its error are both too small then. Hall's transformation ("On the removal of skewness by transformation",
-    1992) corrects that; it needs some samples to see the skewness by.
+    1992) corrects that; it needs enough samples to estimate the skewness.
     """
     count = values.shape[1]
-    t = np.full(len(values), critical(count))
+    t = np.full(len(values), critical_value(count))
     if count < _ENOUGH_TO_SEE_SKEWNESS or not of_samples:
         return t, t
     skewness = _skewness(values) / np.sqrt(count)
@@ -172,21 +181,26 @@ def _reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:
 
 
 def _skewness(values: Array) -> Array:
-    """Return each row's sample skewness; a hair above 0 where there is none, so that it can be divided by."""
+    """Return each row's sample skewness, or 10⁻³ where it is nearly 0: a divisor."""
     mean, spread = values.mean(1), values.std(1)
     visible = spread > 1e-9 * np.abs(mean)
     cubes = ((values - mean[:, None]) / np.where(visible, spread, 1)[:, None]) ** 3
     return np.where(visible & (np.abs(cubes.mean(1)) > 1e-3), cubes.mean(1), 1e-3)
 
 
-def critical(replicates: int, comparisons: int = 1) -> float:
-    """Return the two-sided 95 % quantile of Student's t, Bonferroni-corrected for ``comparisons``."""
+def critical_value(replicates: int, comparisons: int = 1) -> float:
+    """Return the two-sided 95 % quantile of Student's t for ``comparisons``.
+
+    It has Bonferroni's correction.
+    """
     tail = (1 - CONFIDENCE) / max(1, comparisons) / 2
     return float(stats.t.isf(tail, max(1, replicates - 1)))
 
 
 def rank_intervals(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the lowest and the highest rank (1 is the largest mean) that each row may have, at 95 %.
+    """Return the lowest and the highest rank that each row may have, at 95 %.
+
+    Rank 1 is the largest mean.
 
     A row is above another for certain when their paired difference is farther from zero than its error times
     t, corrected for comparing it with all others (Mogstad et al. 2024, "Inference for ranks").
@@ -200,26 +214,28 @@ def rank_intervals(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     for start in range(0, rows, 512):  # never rows × rows at once
         part = slice(start, start + 512)
         difference = values[part].mean(1)[:, None] - values.mean(1)[None]
-        bound = critical(count, rows - 1) * difference_errors(values[part], values)
+        bound = critical_value(count, rows - 1) * difference_errors(values[part], values)
         low[part] += (difference < -bound).sum(1)
         high[part] -= (difference > bound).sum(1)
     return low, high
 
 
-def difference_errors(some: Array, others: Array) -> Array:
-    """Return the standard error of the difference of every row of ``some`` to every row of ``others``."""
-    count = some.shape[1]
+def difference_errors(rows: Array, others: Array) -> Array:
+    """Return the standard errors of the differences of all pairs of rows."""
+    count = rows.shape[1]
     if count == 1:
-        scale = np.maximum(np.abs(some), np.abs(others.T))
+        scale = np.maximum(np.abs(rows), np.abs(others.T))
         return np.asarray(1e-9 * scale)  # exact values: apart unless equal to rounding
-    a, b = (x - x.mean(1, keepdims=True) for x in (some, others))
+    a, b = (x - x.mean(1, keepdims=True) for x in (rows, others))
     variance = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     return np.asarray(np.sqrt(np.maximum(variance, 0) / (count - 1) / count))
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """The differences between neighbors in an order, entry i between places i and i + 1.
+    """The differences between neighbors in an order.
+
+    Entry i is that between places i and i + 1.
 
     Attributes:
         size: difference of the means, not negative.
@@ -233,19 +249,22 @@ class Gaps:
 
     @classmethod
     def between(cls, values: Array, order: NDArray[np.int64]) -> Gaps:
-        """Return the gaps in ``order`` (row indices, the largest mean first) of replicates (rows, replicates)."""
+        """Return the gaps between neighboring rows of replicates.
+
+        ``values`` has the shape (rows, replicates); ``order`` holds row indices, the largest mean first.
+        """
         ordered = values[order]
         means, count = ordered.mean(1), values.shape[1]
         steps = ordered[:-1] - ordered[1:]
         error = steps.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(len(steps), np.inf)
         return cls(
             np.abs(means[:-1] - means[1:]),
-            critical(count, len(steps)) * error,
+            critical_value(count, len(steps)) * error,
             np.maximum(np.abs(means[:-1]), np.abs(means[1:])),
         )
 
     def open(self, tolerance: float, noise: float | Array = 1.0) -> NDArray[np.bool_]:
-        """Return which neighbors are neither certainly ordered nor certainly closer than ``tolerance`` allows.
+        """Return which neighbors are neither certainly ordered nor certainly close.
 
         Args:
             tolerance: difference, relative to the larger mean, that does not matter.

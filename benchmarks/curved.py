@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from benchmarks.common import Row, parsed, parser, report, seconds
 from benchmarks.transformer import trained_transformer
-from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, plan
+from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.probes import Rademacher, UnitVectors
 from hessrank.analysis.losses import make_loss
@@ -72,7 +72,7 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
             work = dataclasses.replace(everything, layers=layers, indices=range(PROBES), copies=PROBES)
             return run_pilot(work, facts, logits.shape[1])
 
-        planning = seconds(lambda: found.extend(plan("auto", network, loss, [], logits.shape[1], pilot)))  # type: ignore[arg-type]
+        planning = seconds(lambda: found.extend(choose_estimators("auto", network, loss, [], logits.shape[1], pilot)))  # type: ignore[arg-type]
         loop = dataclasses.replace(everything, layers=[n for n in names if n in network.curved])
         side_by_side = dataclasses.replace(loop, copies=COPIES)
         loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK

@@ -26,7 +26,7 @@ from benchmarks.transformer import Block
 from hessrank.analysis.options import DEFAULT_BITS
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
+from hessrank.analysis.rounding.quantize import quantize_weight_widths, rounding_error
 from hessrank.analysis.sampling.probe_runner import PROBES_A_FORWARD
 
 SHIPPED = Path("examples/lowlight/model.pth")
@@ -78,7 +78,9 @@ def rounding_an_element(activation: int, weight: int) -> tuple[float, float]:
 
     def of_weight() -> float:
         return seconds(
-            lambda: [quantized_weights(matrix, 0, DEFAULT_BITS).sub_(matrix).flatten(1) @ gradient for _ in range(20)]
+            lambda: [
+                quantize_weight_widths(matrix, 0, DEFAULT_BITS).sub_(matrix).flatten(1) @ gradient for _ in range(20)
+            ]
         )
 
     taken = interleaved({"activation": of_activation, "weight": of_weight}, 5)

@@ -1,4 +1,4 @@
-"""Hooks on activations, and on the calls of weights, that see the gradients of one backward pass go by."""
+"""Hooks that see the gradients of one backward pass at activations and weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hessrank.network.walks.call import Call
 from hessrank.text import first_line
 
 Hook = Callable[[Tensor], None]
-"""Given the gradient at an activation; nothing of it is kept but what the hook takes."""
+"""Takes the gradient at an activation; the gradient itself is not kept."""
 
 
 class ActivationHooks:
-    """A tap that hangs a hook on every activation, and one on the output of every call of a weight."""
+    """A tap that adds gradient hooks to activations and to the calls of weights."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class ActivationHooks:
             value.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def gathered(found: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
-    """Return what hooks have left, float64 on the CPU; 0 where no gradient came by.
+def stack_results(found: Mapping[int, Tensor], shape: Sequence[int]) -> Tensor:
+    """Return what the hooks have stored, float64 on the CPU; 0 without a gradient.
 
     Args:
-        found: what each has left, by its place along dimension 0.
+        found: what each has stored, by its place along dimension 0.
         shape: of the result.
     """
     result = torch.zeros(*shape, dtype=torch.float64)

@@ -71,7 +71,7 @@ class Estimates:
     def __sub__(self, other: Estimates) -> Estimates:
         return self + other * -1
 
-    def finite(self) -> bool:
+    def is_finite(self) -> bool:
         """Return whether all of them are."""
         return bool(self.layers.isfinite().all() and self.weights.isfinite().all())
 
@@ -83,7 +83,10 @@ class Estimator(Protocol):
     """Whether one round gives the exact trace of a sample, so that more probes would change nothing."""
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Yield the estimates of each probe in ``work.indices`` (of one in all, if deterministic)."""
+        """Yield the estimates of each probe in ``work.indices``.
+
+        A deterministic estimator yields once.
+        """
         ...
 
 
@@ -95,15 +98,19 @@ _PROBES_TO_BE_SURE = 32
 ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 
-def target_of(loss: Loss, batch: Batch, output: Any) -> Any:
-    """Return what ``output`` is compared with: the data's target, or the output itself; and which positions count."""
+def find_target(loss: Loss, batch: Batch, output: Any) -> Any:
+    """Return what the loss compares ``output`` with.
+
+    It is the data's target or, for a loss without one, the output itself. Where the batch has padding and the loss
+    leaves it out, it also says which positions count.
+    """
     target = batch.target if loss.needs_target else detach(output)
     real = real_positions(batch) if getattr(loss, "leaves_out_padding", False) else None
     return target if real is None else Padded(target, real)
 
 
 def differentiable_outputs(loss: Loss, batch: Batch, output: Any) -> list[Tensor]:
-    """Return the output tensors, checked to hold one sample an entry.
+    """Return the output tensors; check that their first dimension is the samples'.
 
     Raises:
         LossError: an output keeps its samples elsewhere than along dimension 0.
@@ -130,7 +137,7 @@ def check_curvature(work: Work) -> None:
     """
     output = work.network.run(work.batch, lambda *_: None, differentiable=True).output
     tensors = differentiable_outputs(work.loss, work.batch, output)
-    target = target_of(work.loss, work.batch, output)
+    target = find_target(work.loss, work.batch, output)
     if not bool(work.loss.per_sample(output, target).isfinite().all()):
         raise LossError(f"loss {work.loss.name!r} is NaN or infinite on sample {work.batch.samples[0]}")
     for probe in range(_PROBES_TO_BE_SURE):

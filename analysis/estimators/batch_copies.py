@@ -1,4 +1,7 @@
-"""Vectors with one row a sample and copy, and how they meet activations, which keep their samples where they like."""
+"""Batches with several copies of each sample, and vectors with one row a copy.
+
+An activation may have its samples along any dimension; vectors have one row for each sample and copy.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import Estimates
-from hessrank.analysis.estimators.probes import Probes, shaped_like
+from hessrank.analysis.estimators.probes import Probes, reshape_like
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
 
 
 class BatchCopies:
-    """A batch in which every sample stands ``copies`` times, side by side: row ``sample · copies + copy``.
+    """A batch that holds every sample ``copies`` times.
+
+    The copies of a sample follow each other: row ``sample · copies + copy``.
 
     Attributes:
         batch: the batch with the copies in it.
@@ -34,13 +39,19 @@ class BatchCopies:
         return len(self.batch)
 
     def groups(self, indices: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-        """Yield ``indices`` in groups of one a copy, and how many of a group are new: the last may be filled up."""
+        """Yield ``indices`` in groups of ``copies``, and how many of each group count.
+
+        The last group is filled up with repetitions, which do not count.
+        """
         for start in range(0, len(indices), self.copies):
             group = list(indices[start : start + self.copies])
             yield group + [group[-1]] * (self.copies - len(group)), len(group)
 
     def draw(self, probes: Probes, numel: int, group: Sequence[int], stream: int, like: Tensor) -> Tensor:
-        """Return a probe vector for each row, rows × ``numel``: copy c of a sample has probe ``group[c]``."""
+        """Return a probe vector for each row, shape (rows, ``numel``).
+
+        Copy c of a sample has probe ``group[c]``.
+        """
         rows = [
             probes.draw(numel, sample=sample, probe=probe, stream=stream)
             for sample in self._samples
@@ -49,7 +60,7 @@ class BatchCopies:
         return torch.stack(rows).to(like)
 
     def output_probes(self, probes: Probes, outputs: Sequence[Tensor], group: Sequence[int]) -> list[Tensor]:
-        """Return a probe of the shape of the network's outputs, one tensor each, with a row for each row.
+        """Return probes shaped like the network's outputs, a different one for each row.
 
         Args:
             probes: where the vectors come from.
@@ -57,14 +68,14 @@ class BatchCopies:
             group: the probe of each copy.
         """
         numel = sum(output[0].numel() for output in outputs)
-        return shaped_like(outputs, self.draw(probes, numel, group, 0, torch.empty(())))
+        return reshape_like(outputs, self.draw(probes, numel, group, 0, torch.empty(())))
 
     def by_sample(self, rows: Tensor) -> Tensor:
         """Return rows × … as samples × copies × …."""
         return rows.reshape(len(self._samples), self.copies, *rows.shape[1:])
 
-    def one_a_probe(self, found: Estimates, new: int) -> Iterator[Estimates]:
-        """Yield what was found by row as the estimates of each probe, for the first ``new`` copies of a group."""
+    def split_by_probe(self, found: Estimates, new: int) -> Iterator[Estimates]:
+        """Yield estimates by row as the estimates of each of a group's first probes."""
         layers, weights = (self.by_sample(values.T) for values in (found.layers, found.weights))
         yield from (Estimates(layers[:, copy].T, weights[:, copy].T) for copy in range(new))
 
@@ -73,7 +84,7 @@ class BatchCopies:
         return per_sample.repeat_interleave(self.copies, dim=0)
 
     def mean_square(self, count: int, vectors: Callable[[list[int]], Sequence[Tensor]]) -> list[Tensor]:
-        """Return the mean square of ``vectors(group)`` over probes 0 to ``count`` − 1, a row a sample.
+        """Return the mean square of ``vectors(group)`` over ``count`` probes, by sample.
 
         Args:
             count: how many probes.
@@ -86,13 +97,13 @@ class BatchCopies:
         return [total / count for total in sums]
 
 
-def flattened(tensors: Sequence[Tensor], axes: Sequence[SampleAxis], count: int) -> Tensor:
-    """Return tensors side by side as ``count`` rows."""
+def flatten(tensors: Sequence[Tensor], axes: Sequence[SampleAxis], count: int) -> Tensor:
+    """Return tensors, concatenated, as ``count`` rows."""
     return torch.cat([axis.rows(t, count) for t, axis in zip(tensors, axes, strict=True)], dim=1)
 
 
-def unflattened(rows: Tensor, like: Sequence[Tensor], axes: Sequence[SampleAxis]) -> list[Tensor]:
-    """Return what :func:`flattened` took: one tensor of the shape of each of ``like``."""
+def unflatten(rows: Tensor, like: Sequence[Tensor], axes: Sequence[SampleAxis]) -> list[Tensor]:
+    """Return what :func:`flatten` took: one tensor of the shape of each of ``like``."""
     sizes = [t.numel() // len(rows) for t in like]
     parts = torch.split(rows, sizes, dim=1)
     return [axis.from_rows(part, t) for part, t, axis in zip(parts, like, axes, strict=True)]

@@ -1,4 +1,7 @@
-"""Chooses, for each layer, the cheapest estimator that is exact for this loss and this network."""
+"""Chooses the cheapest unbiased estimator for each layer.
+
+Which one is unbiased for the Hessian's trace depends on the loss and on what follows the layer.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FIRST_ORDER = ("gauss-newton", "exact")  # one plain backward pass a probe
 _USED_TWICE = "several calls share them: they multiply with themselves"
 
 Pilot = Callable[[tuple[str, ...]], list[PlannedSegment]]
-"""Finds out how to estimate the full Hessian's traces of some layers; an empty list if it cannot."""
+"""Plans how to estimate the full Hessian's traces of some layers; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Choice:
         probed_at: where the random vectors are drawn: ``output``, or names of layers; empty if at each layer itself.
         settings: what the estimator is made with.
         rate: how many probes it takes where others take one.
-        at_least: how many probes it takes at a time, because a start is dear.
+        at_least: how many probes it takes at a time, because a start is expensive.
         hutchinson: the variance of one of Hutchinson's probes at each layer on ``sample``, where a pilot has seen it:
             what the estimator should match by its rate.
-        sample: see there.
+        sample: the sample of ``hutchinson``.
     """
 
     estimator: str
@@ -53,12 +56,15 @@ class Choice:
     sample: int = 0
 
     def probes(self, count: int, rate: float | None = None) -> int:
-        """Return how many probes it takes in all while others take ``count``, at its own or at another ``rate``."""
+        """Return how many probes it takes in all while others take ``count``.
+
+        It takes them at its own rate, or at ``rate``.
+        """
         wanted = math.ceil(count * (self.rate if rate is None else rate))
         return math.ceil(wanted / self.at_least) * self.at_least
 
 
-def where_exact(
+def find_exact_parts(
     network: Network, loss: Loss, weights: Sequence[Weight]
 ) -> tuple[tuple[str, ...], tuple[Weight, ...]]:
     """Return the layers and weights for which the Gauss-Newton matrix is the Hessian.
@@ -73,7 +79,7 @@ def where_exact(
     return flat, tuple(w for w in weights if len(w.calls) == 1 and w.calls[0] in flat)
 
 
-def plan(
+def choose_estimators(
     name: str,
     network: Network,
     loss: Loss,
@@ -94,10 +100,10 @@ def plan(
     Raises:
         UnknownNameError: there is no estimator of that name.
     """
-    everything = tuple(layer.name for layer in network.layers)
     if name != "auto":
         ESTIMATORS.resolve_or_import(name)
-        return _as_asked(name, everything, weights, _caution(name, network, loss))
+        return _choose_requested(name, network, loss, weights)
+    everything = tuple(layer.name for layer in network.layers)
     first_order = "exact" if outputs_per_sample <= FEW_OUTPUTS else "gauss-newton"
     how = (
         f"one backward pass for each of {outputs_per_sample} outputs, no probe noise"
@@ -107,35 +113,45 @@ def plan(
     if isinstance(loss, Self):
         why = f"at the model's own output the Hessian is the Gauss-Newton matrix; {how}"
         return [Choice(first_order, everything, tuple(weights), why, OUTPUT)]
-    flat, flat_weights = where_exact(network, loss, weights)
+    flat, flat_weights = find_exact_parts(network, loss, weights)
     curved = tuple(layer for layer in everything if layer in network.curved)
     curved_weights = tuple(w for w in weights if w not in flat_weights)
     why = f"all that follows is piecewise linear; {how}"
     choices = [
         Choice(first_order, flat, flat_weights, why, OUTPUT),
-        *_where_curved(network, curved, curved_weights, pilot),
+        *_choose_where_curved(network, curved, curved_weights, pilot),
     ]
     return [choice for choice in choices if choice.layers or choice.weights]
 
 
-def _as_asked(name: str, layers: tuple[str, ...], weights: Sequence[Weight], why: str) -> list[Choice]:
+def _choose_requested(name: str, network: Network, loss: Loss, weights: Sequence[Weight]) -> list[Choice]:
+    """Return the estimator ``name`` for all layers, and one for weights left out."""
+    layers, why = tuple(layer.name for layer in network.layers), "asked for"
+    if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
+        why += (
+            f"; for the {len(network.curved)} layers before {name_curved_layers(network)} this is the trace "
+            "of the Gauss-Newton matrix, which is not the Hessian's"
+        )
     if name != "curvature-propagation":
         return [Choice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
-    once, often = _by_calls(weights)
+    once, often = _split_by_calls(weights)
     main = Choice(name, layers, once, why, OUTPUT)
     return [main, Choice("hutchinson", (), often, _USED_TWICE)] if often else [main]
 
 
-def _by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
+def _split_by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
     """Return the weights that one call multiplies with, and those that several share."""
     return tuple(w for w in weights if len(w.calls) == 1), tuple(w for w in weights if len(w.calls) > 1)
 
 
-def _where_curved(
+def _choose_where_curved(
     network: Network, layers: tuple[str, ...], weights: tuple[Weight, ...], pilot: Pilot | None
 ) -> list[Choice]:
-    """Return what estimates the full Hessian's traces: what the pilot found cheapest, or Hutchinson's estimator."""
-    reason = f"{curved_ones(network)} follow: the full Hessian is needed"
+    """Choose the estimators of the full Hessian's traces.
+
+    They are what the pilot found cheapest, and Hutchinson's estimator for the rest.
+    """
+    reason = f"{name_curved_layers(network)} follow: the full Hessian is needed"
     planned = pilot(layers) if pilot is not None and len(layers) >= FEW_LAYERS else []
     names = [layer.name for layer in network.layers]
     choices = []
@@ -143,12 +159,14 @@ def _where_curved(
         if part.segment is None:
             continue
         within = {names[i] for i in range(part.segment.first, part.segment.last + 1)}
+        fixed = f", {part.fixed} directions apart" if part.fixed else ""
+        rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
         choices.append(
             Choice(
                 "curvature-propagation",
                 tuple(names[i] for i in part.layers),
-                tuple(w for w in _by_calls(weights)[0] if w.calls[0] in within),
-                f"{reason}; a pilot found it cheapest: {_told(part)}",
+                tuple(w for w in _split_by_calls(weights)[0] if w.calls[0] in within),
+                f"{reason}; a pilot found it cheapest: probed at {part.probed_at}{fixed}{rate}",
                 part.probed_at,
                 {"segment": part.segment, "region": part.region},
                 part.rate,
@@ -165,23 +183,7 @@ def _where_curved(
     return [*choices, Choice("hutchinson", left, left_weights, why if left or not choices else _USED_TWICE)]
 
 
-def _told(part: PlannedSegment) -> str:
-    assert part.segment is not None
-    apart = f", {part.fixed} directions apart" if part.fixed else ""
-    rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
-    return f"probed at {part.probed_at}{apart}{rate}"
-
-
-def curved_ones(network: Network) -> str:
+def name_curved_layers(network: Network) -> str:
     """Return what is curved in a network, in a few words."""
     names = sorted(set(network.curved.values()))
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "weights that are used twice"
-
-
-def _caution(name: str, network: Network, loss: Loss) -> str:
-    if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
-        return (
-            f"asked for; for the {len(network.curved)} layers before {curved_ones(network)} this is the trace "
-            "of the Gauss-Newton matrix, which is not the Hessian's"
-        )
-    return "asked for"

@@ -25,7 +25,7 @@ from hessrank.analysis.estimators.base import (
     Estimates,
     Work,
     differentiable_outputs,
-    target_of,
+    find_target,
 )
 from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.gradient_norms import GradientNorms
@@ -36,7 +36,7 @@ from hessrank.errors import OptionError
 
 @ESTIMATORS.register("gauss-newton")
 class GaussNewton:
-    """tr(JᵀBJ) of every layer and weight, by random probes on the output.
+    """Estimates tr(JᵀBJ) of every layer and weight by random probes on the output.
 
     It is the trace of the Hessian itself for the `self` losses, and wherever all that follows the layer is
     piecewise linear.
@@ -45,19 +45,25 @@ class GaussNewton:
     deterministic = False
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the batch and its copies forward once, then backward once for one probe a copy (twice without an S)."""
+        """Run the batch's copies forward once, then backward once for one probe a copy.
+
+        Without a factor S it takes two backward passes.
+        """
         yield from _GaussNewton(work).quadratics(work.probes, work.indices)
 
 
 @ESTIMATORS.register("exact")
 class Exact:
-    """tr(JᵀBJ) without noise: the unit vectors instead of random probes, one backward pass for each output."""
+    """Computes tr(JᵀBJ) without noise, by one backward pass for each output.
+
+    The probes are the unit vectors.
+    """
 
     deterministic = True
     most_outputs = 4096
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the batch forward once, then backward for each element of one sample's output, one a copy."""
+        """Run the batch forward once, then backward for each element of a sample's output."""
         passes = _GaussNewton(work)
         count = sum(output[0].numel() for output in passes.outputs)
         if count > self.most_outputs:
@@ -69,7 +75,7 @@ class Exact:
 
 
 class _GaussNewton:
-    """One batch with its copies, run forward; each backward pass from here takes one probe a copy."""
+    """One batch with its copies, run forward; a backward pass takes one probe a copy."""
 
     def __init__(self, work: Work) -> None:
         self._rows = BatchCopies(work.batch, work.copies)
@@ -79,16 +85,16 @@ class _GaussNewton:
             self._work.batch, self._norms.hooks, differentiable=True, precision=work.precision
         )
         self.outputs = differentiable_outputs(work.loss, self._work.batch, self._run.output)
-        self._target = target_of(work.loss, self._work.batch, self._run.output)
+        self._target = find_target(work.loss, self._work.batch, self._run.output)
 
     def quadratics(self, probes: Probes, indices: Sequence[int]) -> Iterator[Estimates]:
         """Yield ⟨Jᵀw, JᵀBw⟩ of every layer, weight and sample, for each probe w."""
         for group, new in self._rows.groups(indices):
             w = self._rows.output_probes(probes, self.outputs, group)
-            yield from self._rows.one_a_probe(self._quadratic(w, keep=group[-1] != indices[-1]), new)
+            yield from self._rows.split_by_probe(self._quadratic(w, keep=group[-1] != indices[-1]), new)
 
     def _quadratic(self, w: list[Tensor], *, keep: bool) -> Estimates:
-        """Return it by row, for one probe a row."""
+        """Return ⟨Jᵀw, JᵀBw⟩ by row, for one probe a row."""
         loss, norms, outputs, run = self._work.loss, self._norms, self.outputs, self._run
         with torch.no_grad():
             s = loss.factor(run.output, self._target, w)
@@ -97,7 +103,7 @@ class _GaussNewton:
         u = curvature_times(loss, run.output, self._target, w)
         balance = _norm(u) / _norm(w)  # w and u of equal length lose the least when two large norms are subtracted
         if balance == 0:
-            return norms.nothing()
+            return norms.make_zeros()
         plus = norms.backward(outputs, run.roots, [v * balance + h for v, h in zip(w, u, strict=True)], keep=True)
         minus = norms.backward(outputs, run.roots, [v * balance - h for v, h in zip(w, u, strict=True)], keep=keep)
         return (plus - minus) * (0.25 / balance)

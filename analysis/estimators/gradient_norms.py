@@ -1,4 +1,4 @@
-"""Squared norms of every layer's gradient, one number a sample, while one backward pass goes by.
+"""Takes the squared norm of every layer's gradient by sample in a backward pass.
 
 Nothing is kept: a gradient hook takes the norm and the gradient is gone.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, gathered, send_back
+from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, send_back, stack_results
 from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.network.layer_facts import sample_norms
 from hessrank.network.layer_names import Layer
@@ -35,15 +35,18 @@ class GradientNorms:
     def backward(
         self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
     ) -> Estimates:
-        """Send ``seeds`` back from ``outputs`` (as :func:`send_back` does); return the squared norms passing by."""
+        """Send ``seeds`` back from ``outputs``; return the gradients' squared norms.
+
+        The arguments are those of :func:`send_back`.
+        """
 
         def send(scaled: list[Tensor], keeping: bool) -> Estimates:
-            return self._sent(outputs, roots, scaled, keep=keeping)
+            return self._send(outputs, roots, scaled, keep=keeping)
 
-        found, factor = run_backward(send, seeds, self._work.precision, Estimates.finite, keep=keep)
+        found, factor = run_backward(send, seeds, self._work.precision, Estimates.is_finite, keep=keep)
         return found * factor**-2
 
-    def _sent(
+    def _send(
         self, outputs: list[Tensor], roots: tuple[Tensor, ...], seeds: list[Tensor], *, keep: bool
     ) -> Estimates:
         self._layer_norms.clear()
@@ -53,10 +56,10 @@ class GradientNorms:
             self._weight_norms[row] = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square()
         self._shared.clear()
         count = len(self._work.batch)
-        norms = gathered(self._layer_norms, (len(self._work.layers), count))
-        return Estimates(norms.square(), gathered(self._weight_norms, (len(self._work.weights), count)))
+        norms = stack_results(self._layer_norms, (len(self._work.layers), count))
+        return Estimates(norms.square(), stack_results(self._weight_norms, (len(self._work.weights), count)))
 
-    def nothing(self) -> Estimates:
+    def make_zeros(self) -> Estimates:
         """Return zeros in the shape of the results."""
         work = self._work
         return Estimates(zeros(len(work.layers), work.batch), zeros(len(work.weights), work.batch))

@@ -1,4 +1,4 @@
-"""Hutchinson's estimator as it is defined: vᵀHv by double backward, layer by layer.
+"""Hutchinson's estimator by its definition: vᵀHv by double backward at each layer.
 
 Unbiased for the Hessian of any twice differentiable loss, through any network, at one double-backward pass
 a layer and probe. Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989; for
@@ -19,7 +19,7 @@ from hessrank.analysis.estimators.base import (
     Estimates,
     Work,
     differentiable_outputs,
-    target_of,
+    find_target,
     zeros,
 )
 from hessrank.analysis.estimators.batch_copies import BatchCopies
@@ -35,31 +35,33 @@ from hessrank.text import first_line
 
 @ESTIMATORS.register("hutchinson")
 class Hutchinson:
-    """tr H of every layer and weight by one double-backward pass each and a probe. The reference, and slow."""
+    """Estimates tr H by a double-backward pass a layer and probe: the slow reference."""
 
     deterministic = False
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the samples forward, then through a double backward a layer and probe; in copies where they stay apart.
+        """Run the samples forward, then backward twice for each layer and probe.
+
+        The samples run in copies where a batch does not mix them.
 
         The Hessian of a weight mixes the samples of a batch: for weights they go one by one.
         """
         if work.copies == 1 or not work.layers:
-            columns = [self._one_sample(work, one) for one in single_samples(work.batch)]
+            columns = [self._estimate_sample(work, one) for one in single_samples(work.batch)]
             for probe in zip(*columns, strict=True):
                 yield Estimates(torch.cat([e.layers for e in probe], 1), torch.cat([e.weights for e in probe], 1))
             return
-        apart = self._in_copies(work)
+        by_probe = self._estimate_in_copies(work)
         if not work.weights:
-            yield from (Estimates(layers, zeros(0, work.batch)) for layers in apart)
+            yield from (Estimates(layers, zeros(0, work.batch)) for layers in by_probe)
             return
-        for layers, one in zip(apart, self(replace(work, layers=[], copies=1)), strict=True):
+        for layers, one in zip(by_probe, self(replace(work, layers=[], copies=1)), strict=True):
             yield Estimates(layers, one.weights)
 
-    def _in_copies(self, work: Work) -> Iterator[Tensor]:
-        """Yield vᵀHv of every layer and sample, for each probe."""
+    def _estimate_in_copies(self, work: Work) -> Iterator[Tensor]:
+        """Yield vᵀHv of every layer and sample for each probe, in copies of the samples."""
         rows = BatchCopies(work.batch, work.copies)
-        variables, slopes = _first_derivatives(replace(work, batch=rows.batch, weights=[]))
+        variables, slopes = _differentiate_loss(replace(work, batch=rows.batch, weights=[]))
         real = real_positions(rows.batch)
         for group, new in rows.groups(work.indices):
             forms = zeros(len(work.layers), rows.batch)
@@ -69,38 +71,41 @@ class Hutchinson:
                 axis = work.axes[work.layers[row]]
                 v = rows.draw(work.probes, variable.numel() // len(rows), group, row, variable.detach())
                 counted = without_padding(axis.from_rows(v, variable), axis, real)
-                product = _product(slope, variable, counted)
+                product = _multiply_by_hessian(slope, variable, counted)
                 if product is not None:
                     v = axis.rows(counted, len(rows))
                     forms[row] = (axis.rows(product, len(rows)) * v).sum(1, dtype=torch.float64).cpu()
             by_sample = rows.by_sample(forms.T)
             yield from (by_sample[:, copy].T for copy in range(new))
 
-    def _one_sample(self, work: Work, one: Batch) -> list[Estimates]:
-        with _learnable(work.weights):
-            variables, slopes = _first_derivatives(replace(work, batch=one))
-            return [self._one_probe(work, one, probe, variables, slopes) for probe in work.indices]
+    def _estimate_sample(self, work: Work, one: Batch) -> list[Estimates]:
+        """Return vᵀHv of every layer and weight on one sample, for each probe."""
+        with _enable_gradients(work.weights):
+            derivatives = list(zip(*_differentiate_loss(replace(work, batch=one)), strict=True))
+            forms = [
+                [self._quadratic_form(work, one, probe, stream, *pair) for stream, pair in enumerate(derivatives)]
+                for probe in work.indices
+            ]
+        values = torch.tensor(forms, dtype=torch.float64).reshape(len(forms), len(derivatives), 1)
+        count = len(work.layers)
+        return [Estimates(column[:count], column[count:]) for column in values]
 
-    def _one_probe(
-        self, work: Work, one: Batch, probe: int, variables: list[Tensor | None], slopes: list[Tensor | None]
-    ) -> Estimates:
-        forms, real = [], real_positions(one)
-        for stream, (variable, slope) in enumerate(zip(variables, slopes, strict=True)):
-            if variable is None or slope is None or not slope.requires_grad:
-                forms.append(0.0)  # the loss does not depend on it, or depends on it linearly
-                continue
-            v = work.probes.draw(variable.numel(), sample=one.samples[0], probe=probe, stream=stream)
-            v = v.reshape(variable.shape).to(variable)
-            if stream < len(work.layers):
-                v = without_padding(v, work.axes[work.layers[stream]], real)
-            product = _product(slope, variable, v)
-            forms.append(0.0 if product is None else float((product * v).sum(dtype=torch.float64)))
-        values = torch.tensor(forms, dtype=torch.float64).reshape(-1, 1)
-        return Estimates(values[: len(work.layers)], values[len(work.layers) :])
+    def _quadratic_form(
+        self, work: Work, one: Batch, probe: int, stream: int, variable: Tensor | None, slope: Tensor | None
+    ) -> float:
+        """Return vᵀHv of one layer or weight; ``stream`` is its place among them all."""
+        if variable is None or slope is None or not slope.requires_grad:
+            return 0.0  # the loss does not depend on it, or depends on it linearly
+        v = work.probes.draw(variable.numel(), sample=one.samples[0], probe=probe, stream=stream)
+        v = v.reshape(variable.shape).to(variable)
+        if stream < len(work.layers):
+            v = without_padding(v, work.axes[work.layers[stream]], real_positions(one))
+        product = _multiply_by_hessian(slope, variable, v)
+        return 0.0 if product is None else float((product * v).sum(dtype=torch.float64))
 
 
-def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Return the activations and weights wanted, and the loss's gradients with respect to them, recorded."""
+def _differentiate_loss(work: Work) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Return the wanted activations and weights, and their recorded gradients."""
     activations: dict[str, Tensor] = {}
 
     def tap(layer: Layer, call: Call, value: Tensor) -> None:
@@ -109,15 +114,15 @@ def _first_derivatives(work: Work) -> tuple[list[Tensor | None], list[Tensor | N
     with allow_double_backward(), torch.enable_grad():
         run = work.network.run(work.batch, tap, differentiable=True)
         differentiable_outputs(work.loss, work.batch, run.output)
-        loss = work.loss.per_sample(run.output, target_of(work.loss, work.batch, run.output)).sum()
+        loss = work.loss.per_sample(run.output, find_target(work.loss, work.batch, run.output)).sum()
         variables = [activations.get(name) for name in work.layers] + [w.parameter for w in work.weights]
         present = [v for v in variables if v is not None]
         found = iter(torch.autograd.grad(loss, present, create_graph=True, allow_unused=True))
         return variables, [None if v is None else next(found) for v in variables]
 
 
-def _product(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
-    """Return Hv, H the derivative of ``slope`` with respect to ``variable``; None where it is 0."""
+def _multiply_by_hessian(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
+    """Return Hv, H the derivative of ``slope`` by ``variable``; None where it is 0."""
     try:
         return torch.autograd.grad(slope, variable, v, retain_graph=True, allow_unused=True)[0]
     except RuntimeError as error:
@@ -129,7 +134,7 @@ def _product(slope: Tensor, variable: Tensor, v: Tensor) -> Tensor | None:
 
 
 @contextmanager
-def _learnable(weights: Sequence[Weight]) -> Iterator[None]:
+def _enable_gradients(weights: Sequence[Weight]) -> Iterator[None]:
     for weight in weights:
         weight.parameter.requires_grad_(True)
     try:

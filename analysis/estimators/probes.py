@@ -1,4 +1,4 @@
-"""Probe vectors: random signs from one generator per (seed, sample, probe), and two complete bases.
+"""Probe vectors: random signs by seed, sample and probe, and two complete bases.
 
 An estimator that averages vᵀHv over probes with E[v vᵀ] = I is unbiased for tr H (Hutchinson 1989). With the
 rows of a Hadamard matrix, or with the unit vectors, the average over all of them is exact.
@@ -18,26 +18,26 @@ class Probes(Protocol):
     """A source of probe vectors that depend on nothing but their indices."""
 
     def draw(self, numel: int, *, sample: int, probe: int, stream: int = 0) -> Tensor:
-        """Return probe number ``probe`` of ``sample``: ``numel`` float32 values on the CPU.
+        """Return probe ``probe`` of ``sample``: ``numel`` float32 values on the CPU.
 
         Args:
             numel: its length.
             sample: index of the sample in the data set.
             probe: index of the probe.
-            stream: tells apart vectors that one sample and probe need several of (one a layer).
+            stream: separates the vectors of one sample and probe where several are needed (one a layer).
         """
         ...
 
 
 class Rademacher:
-    """Independent random signs: of all unbiased probes those of least variance (Hutchinson 1989)."""
+    """Independent random signs: of unbiased probes those of least variance."""
 
     def __init__(self, seed: int) -> None:
-        """All randomness follows from ``seed``."""
+        """Take the seed that all random numbers follow from."""
         self.seed = seed
 
     def draw(self, numel: int, *, sample: int, probe: int, stream: int = 0) -> Tensor:
-        """Return ``numel`` random signs; the same indices give the same signs on every machine."""
+        """Return ``numel`` random signs, the same ones on every machine."""
         key = np.random.SeedSequence([self.seed, sample, probe, stream]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(key))
         packed = torch.empty((numel + 7) // 8, dtype=torch.uint8).random_(0, 256, generator=generator)
@@ -46,7 +46,7 @@ class Rademacher:
 
 
 class Hadamard:
-    """Rows of Sylvester's Hadamard matrix: after as many probes as it has rows the trace is exact."""
+    """Rows of Sylvester's Hadamard matrix; the mean over all of them is exact."""
 
     def draw(self, numel: int, *, sample: int, probe: int, stream: int = 0) -> Tensor:
         """Return the first ``numel`` entries of row ``probe``."""
@@ -55,12 +55,12 @@ class Hadamard:
 
     @staticmethod
     def rows(numel: int) -> int:
-        """Return how many rows make it exact for vectors of ``numel`` entries: the next power of two."""
+        """Return how many rows make it exact for ``numel`` entries: a power of two."""
         return 1 << max(0, numel - 1).bit_length()
 
 
 class UnitVectors:
-    """The columns of the identity: summed, not averaged, over all of them the trace is exact."""
+    """The columns of the identity; the sum over all of them is exact."""
 
     def draw(self, numel: int, *, sample: int, probe: int, stream: int = 0) -> Tensor:
         """Return the unit vector along entry ``probe``."""
@@ -80,10 +80,10 @@ def output_probes(probes: Probes, outputs: Sequence[Tensor], samples: Sequence[i
         one tensor an output, of its shape, type and device.
     """
     numel = sum(output[0].numel() for output in outputs)
-    return shaped_like(outputs, torch.stack([probes.draw(numel, sample=sample, probe=probe) for sample in samples]))
+    return reshape_like(outputs, torch.stack([probes.draw(numel, sample=sample, probe=probe) for sample in samples]))
 
 
-def shaped_like(outputs: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
-    """Return ``rows``, each of them all outputs of a sample side by side, as tensors like ``outputs``."""
+def reshape_like(outputs: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+    """Split ``rows``, a sample's outputs concatenated, into tensors like ``outputs``."""
     sizes = [output[0].numel() for output in outputs]
     return [part.reshape(o.shape).to(o) for part, o in zip(torch.split(rows, sizes, dim=1), outputs, strict=True)]

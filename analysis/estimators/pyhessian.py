@@ -1,4 +1,4 @@
-"""The trace by PyHessian's own code: an independent check of ours, and as slow as it gets.
+"""Estimates traces by PyHessian's own code: an independent and slow check of ours.
 
 PyHessian (Yao et al. 2020, the package ``pyhessian``) knows the Hessian of parameters only. So the additive
 perturbation of one activation at a time, zeros of its shape, is made the only parameter of a network whose
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, target_of, zeros
+from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, find_target, zeros
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import OptionError
 from hessrank.network.double_backward import allow_double_backward
@@ -30,7 +30,7 @@ _NEVER = -float("inf")  # its stopping rule divides by the signed trace: no rati
 
 @ESTIMATORS.register("pyhessian")
 class PyHessian:
-    """tr H of every layer as ``pyhessian.hessian(...).trace()`` gives it; weights are left out."""
+    """Estimates tr H of layers by ``pyhessian.hessian(...).trace()``; weights get NaN."""
 
     deterministic = False
 
@@ -39,13 +39,13 @@ class PyHessian:
         values = torch.empty(len(work.indices), len(work.layers), len(work.batch), dtype=torch.float64)
         for column, one in enumerate(single_samples(work.batch)):
             for row, name in enumerate(work.layers):
-                values[:, row, column] = torch.tensor(_traces(work, one, name), dtype=torch.float64)
+                values[:, row, column] = torch.tensor(_estimate_traces(work, one, name), dtype=torch.float64)
         weights = zeros(len(work.weights), work.batch) * float("nan")
         for layers in values:
             yield Estimates(layers, weights)
 
 
-def _traces(work: Work, one: Batch, layer: str) -> list[float]:
+def _estimate_traces(work: Work, one: Batch, layer: str) -> list[float]:
     """Return PyHessian's vᵀHv of one layer for each probe."""
     try:
         import pyhessian  # noqa: PLC0415 - an extra
@@ -54,7 +54,7 @@ def _traces(work: Work, one: Batch, layer: str) -> list[float]:
     perturbed = _Perturbed(work.network, one, layer, work.axes[layer])
 
     def criterion(output: Any, _: Any) -> Tensor:
-        return work.loss.per_sample(output, target_of(work.loss, one, output)).sum()
+        return work.loss.per_sample(output, find_target(work.loss, one, output)).sum()
 
     with allow_double_backward(), torch.enable_grad():
         spectrum = pyhessian.hessian(perturbed, criterion, data=(torch.empty(0), torch.empty(0)), cuda=False)
@@ -98,6 +98,9 @@ class _Perturbed(nn.Module):
         return run.output
 
     def forget_gradients(self) -> None:
-        """Let go of the recorded run: PyHessian leaves gradients in its leaves that hold it, and are held by it."""
+        """Delete the gradients that PyHessian stores in the leaves.
+
+        They refer to the recorded run and are referred to by it, so that its memory would not be freed.
+        """
         for leaf in (self.perturbation, *self._roots):
             leaf.grad = None

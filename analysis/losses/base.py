@@ -1,4 +1,4 @@
-"""What an estimator needs of a loss: its value on each sample, and its curvature at the network's output.
+"""What an estimator needs of a loss: its value by sample, and its curvature.
 
 Every loss gives ℓᵢ for each sample of a batch. Some also know a factor S of their Hessian B = S Sᵀ with
 respect to the output z; then one backward pass of S w does for a probe w what otherwise takes two.
@@ -19,7 +19,9 @@ from hessrank.text import first_line
 
 
 class Loss(Protocol):
-    """What an estimator needs of a loss. ``output`` is whatever the network returned, for a batch.
+    """What an estimator needs of a loss.
+
+    ``output`` is whatever the network returned for a batch.
 
     A loss with an attribute ``leaves_out_padding`` that is true is given its target as :class:`Padded` where a batch
     has padding, and leaves that out; any other sees the whole output.
@@ -32,7 +34,10 @@ class Loss(Protocol):
 
     @property
     def needs_target(self) -> bool:
-        """Return whether the data must hold a target; if not, the target is the model's own output."""
+        """Return whether the data must hold a target.
+
+        If not, the target is the model's own output.
+        """
         ...
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
@@ -40,7 +45,7 @@ class Loss(Protocol):
         ...
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor] | None:
-        """Return S w, a tensor for each of the output's tensors, as ``w`` is; None where no S is known."""
+        """Return S w, one tensor for each output tensor; None where no S is known."""
         ...
 
 
@@ -48,7 +53,7 @@ LOSSES: Registry[Callable[..., Loss]] = Registry("loss")
 
 
 def curvature_times(loss: Loss, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
-    """Return B w, B the Hessian of the batch's summed loss with respect to ``output``, by double backward.
+    """Return B w by double backward, B the Hessian of the summed loss by ``output``.
 
     Args:
         loss: the loss.

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, sum_by_sample
-from hessrank.analysis.losses.position_weights import shares
+from hessrank.analysis.losses.position_weights import element_weights
 
 
 @LOSSES.register("charbonnier")
 class Charbonnier:
-    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: L1 made smooth (Charbonnier 1994)."""
+    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: a smooth L1."""
 
     name = "charbonnier"
     needs_target = True
@@ -25,12 +25,14 @@ class Charbonnier:
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return Σ mean √((z − t)² + ε²) over the output tensors, shape (batch,)."""
         pairs, real = pair_tensors(self.name, output, target)
-        return torch.stack([sum_by_sample(self._root(z, t) * shares(z, real)) for z, t in pairs]).sum(0)
+        return torch.stack([sum_by_sample(self._root(z, t) * element_weights(z, real)) for z, t in pairs]).sum(0)
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return √(ε²/((z − t)² + ε²)^(3/2)/m) w: B is diagonal."""
         pairs, real = pair_tensors(self.name, output, target)
-        scales = [self.epsilon * self._root(z, t).detach() ** -1.5 * shares(z, real).sqrt() for z, t in pairs]
+        scales = [
+            self.epsilon * self._root(z, t).detach() ** -1.5 * element_weights(z, real).sqrt() for z, t in pairs
+        ]
         return [v * s for v, s in zip(w, scales, strict=True)]
 
     def _root(self, z: Tensor, t: Tensor) -> Tensor:

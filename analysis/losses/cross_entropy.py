@@ -1,4 +1,4 @@
-"""Cross-entropy of logits against labels, for classifiers, dense prediction and language models."""
+"""Cross-entropy of logits and labels, for classifiers and language models."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hessrank.network.padding import Padded, counts_by_position
 from hessrank.text import shapes_text
 
 IGNORED = -100
-"""The label that torch leaves out unless it is told another."""
+"""The label that torch leaves out by default."""
 
 
 @LOSSES.register("cross-entropy")
 class CrossEntropy:
-    """Cross-entropy of logits B×C×… against class indices B×…, mean over a sample's positions, in nats.
+    """Cross-entropy of logits B×C×… and labels B×…, mean over positions, in nats.
 
     Logits B×T×C with labels B×T, as language models have them, do too; label t belongs to the logits at t. In an
     output that is a dict the logits are its entry ``logits``. B = (diag p − p pᵀ)/positions at each position that is
@@ -39,7 +39,7 @@ class CrossEntropy:
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the mean cross-entropy over each sample's positions, shape (batch,)."""
-        logits, labels, counted, dim = _matched(output, target, self.ignore_index)
+        logits, labels, counted, dim = _match_labels(output, target, self.ignore_index)
         labels = labels.movedim(dim, 1) if labels.is_floating_point() else labels  # probabilities have classes too
         index = self.ignore_index
         losses = F.cross_entropy(logits.movedim(dim, 1), labels, reduction="none", ignore_index=index)
@@ -47,19 +47,22 @@ class CrossEntropy:
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return S w = √p∘w − p⟨√p, w⟩ at each position, times √(1/positions)."""
-        logits, _, counted, dim = _matched(output, target, self.ignore_index)
+        logits, _, counted, dim = _match_labels(output, target, self.ignore_index)
         return [
             softmax_factor(z, v, counted, dim) if z is logits else torch.zeros_like(v)
             for z, v in zip(output_tensors(output), w, strict=True)
         ]
 
 
-def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return logits, labels, each position's part in its sample's mean, and where the classes lie."""
+def _match_labels(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return logits, labels, each position's weight, and the dimension of the classes.
+
+    A position's weight is its part in the mean over its sample.
+    """
     target, real = (target.values, target.real) if isinstance(target, Padded) else (target, None)
-    logits = _logits(output)
-    labels = _labels(target, logits)
-    dim = _class_dim(logits, labels, named=isinstance(output, Mapping))
+    logits = _find_logits(output)
+    labels = _read_labels(target, logits)
+    dim = _find_class_dim(logits, labels, named=isinstance(output, Mapping))
     if not labels.is_floating_point():
         _check_labels(labels, logits, dim, ignored)
     counted = torch.ones_like(logits.select(dim, 0)) if labels.is_floating_point() else (labels != ignored).to(logits)
@@ -69,8 +72,10 @@ def _matched(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Te
     return logits, labels, counted / positions.reshape(-1, *[1] * (counted.ndim - 1)), dim
 
 
-def _class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
-    """Return where the classes lie: what the labels' shape says; in doubt last if the output is named, else along 1.
+def _find_class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
+    """Return the dimension of the classes, by the shape of the labels.
+
+    In doubt it is the last one if the output has names, else dimension 1.
 
     Only logits B×T×C leave a choice, and a doubt only where T = C or where the labels are probabilities.
     """
@@ -82,7 +87,7 @@ def _class_dim(logits: Tensor, labels: Tensor, *, named: bool) -> int:
     return fits[0] if len(fits) == 1 else 2 if named else 1
 
 
-def _logits(output: Any) -> Tensor:
+def _find_logits(output: Any) -> Tensor:
     if isinstance(output, Mapping) and "logits" in output:
         logits: Tensor = output["logits"]
         return logits
@@ -95,8 +100,8 @@ def _logits(output: Any) -> Tensor:
     return tensors[0]
 
 
-def _labels(target: Any, logits: Tensor) -> Tensor:
-    """Return class indices as torch wants them, int64, or class probabilities as they are."""
+def _read_labels(target: Any, logits: Tensor) -> Tensor:
+    """Return class indices as int64, or class probabilities unchanged."""
     if not isinstance(target, Tensor):
         raise LossError(f"loss 'cross-entropy': the target is a {type(target).__name__}, it should be labels")
     if target.is_floating_point() and target.shape != logits.shape:

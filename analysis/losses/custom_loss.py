@@ -16,7 +16,10 @@ from hessrank.user_code import explain_errors
 
 
 class CustomLoss:
-    """A user's ``fn(output, target)`` or ``fn(output)``, given one sample at a time: any mean is then per sample."""
+    """A user's ``fn(output, target)`` or ``fn(output)`` as a loss.
+
+    It gets one sample at a time, so that any mean in it is over one sample.
+    """
 
     def __init__(self, function: Callable[..., Tensor], name: str) -> None:
         """Wrap ``function``, which is given batches of one."""
@@ -27,13 +30,13 @@ class CustomLoss:
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return the function's value on each sample, shape (batch,)."""
         count = output_tensors(output)[0].shape[0]
-        return torch.stack([self._one(_slice(output, i), _slice(target, i)) for i in range(count)])
+        return torch.stack([self._call_once(_slice(output, i), _slice(target, i)) for i in range(count)])
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> None:
         """Return None: nothing is known of its curvature."""
         return None
 
-    def _one(self, output: Any, target: Any) -> Tensor:
+    def _call_once(self, output: Any, target: Any) -> Tensor:
         with explain_errors(f"loss {self.name!r}"):
             value = self._function(output, target) if self.needs_target else self._function(output)
         if not isinstance(value, Tensor) or value.numel() != 1:

@@ -1,4 +1,4 @@
-"""A loss by name, or made of a function."""
+"""Makes a loss from its name, or from a function."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def make_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     if isinstance(loss, str):
         if loss.lower() in ("l1", "mae", "l1loss", "l1-loss"):
             raise no_curvature(loss)
-        return _registered(loss) if is_registered(loss) else _wrapped(LOSSES.resolve_or_import(loss), loss)
-    return _wrapped(loss, getattr(loss, "__name__", type(loss).__name__))
+        return _make_registered(loss) if is_registered(loss) else _wrap(LOSSES.resolve_or_import(loss), loss)
+    return _wrap(loss, getattr(loss, "__name__", type(loss).__name__))
 
 
 def is_registered(loss: str) -> bool:
@@ -38,7 +38,7 @@ def is_registered(loss: str) -> bool:
     return loss.partition(",")[0] in LOSSES
 
 
-def _registered(loss: str) -> Loss:
+def _make_registered(loss: str) -> Loss:
     """Make a loss of ours with its options, whole numbers all of them."""
     name, *pairs = loss.split(",")
     factory = LOSSES.resolve(name)
@@ -55,7 +55,7 @@ def _registered(loss: str) -> Loss:
     return factory(**options)
 
 
-def _wrapped(loss: Any, name: str) -> Loss:
+def _wrap(loss: Any, name: str) -> Loss:
     if isinstance(loss, type):
         with user_code(f"loss {name!r}: making it", LossError):
             loss = loss()

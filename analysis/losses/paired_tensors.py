@@ -15,7 +15,10 @@ from hessrank.text import shapes_text
 
 
 def pair_tensors(name: str, output: Any, target: Any) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
-    """Return output and target tensor by tensor, and which positions count, if not all do."""
+    """Return pairs of output and target tensors, and which positions count.
+
+    The latter is None if all positions count.
+    """
     target, real = split_padded(target)
     z = output_tensors(output)
     leaves = output_tensors(target) if isinstance(target, Mapping) else tree_leaves(target)

@@ -1,4 +1,4 @@
-"""What part each element and each position of an output has in its sample's loss; padding has none."""
+"""The weight of each element and position in its sample's loss; padding has none."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from hessrank.network.outputs import class_dim
 from hessrank.network.padding import counts_by_position
 
 
-def shares(z: Tensor, real: Tensor | None) -> Tensor:
-    """Return each element's part in the mean over its sample, 1/m, of a shape that spreads to that of ``z``.
+def element_weights(z: Tensor, real: Tensor | None) -> Tensor:
+    """Return each element's weight in the mean over its sample, 1/m.
+
+    Its shape broadcasts to that of ``z``.
 
     Args:
         z: an output, samples along dimension 0.
@@ -18,12 +20,14 @@ def shares(z: Tensor, real: Tensor | None) -> Tensor:
     """
     if real is None or not counts_by_position(z, real):
         return z.new_tensor(1 / max(1, z[0].numel()))
-    per_position = _mean_over_real(real, z) / max(1, z[0, 0].numel())
+    per_position = _weigh_real_positions(real, z) / max(1, z[0, 0].numel())
     return per_position.reshape(*real.shape, *[1] * (z.ndim - 2))
 
 
-def position_shares(logits: Tensor, real: Tensor | None) -> Tensor:
-    """Return each position's part in its sample's mean, of a shape that spreads to the logits' without classes.
+def position_weights(logits: Tensor, real: Tensor | None) -> Tensor:
+    """Return each position's weight in the mean over its sample.
+
+    Its shape broadcasts to that of the logits without the classes.
 
     Args:
         logits: B×C×…, or B×T×C.
@@ -31,19 +35,19 @@ def position_shares(logits: Tensor, real: Tensor | None) -> Tensor:
     """
     if real is None or class_dim(logits) == 1 or not counts_by_position(logits, real):
         return logits.new_tensor(logits.shape[class_dim(logits)] / max(1, logits[0].numel()))
-    return _mean_over_real(real, logits)
+    return _weigh_real_positions(real, logits)
 
 
-def _mean_over_real(real: Tensor, like: Tensor) -> Tensor:
+def _weigh_real_positions(real: Tensor, like: Tensor) -> Tensor:
     kept = real.to(like)
     return kept / kept.sum(1, keepdim=True).clamp(min=1)
 
 
 def divergence(z: Tensor, t: Tensor, real: Tensor | None) -> Tensor:
-    """Return KL(softmax t ‖ softmax z) of each sample, mean over positions, shape (batch,)."""
+    """Return KL(softmax t ‖ softmax z), mean over positions, shape (batch,)."""
     dim = class_dim(z)
     log_p, log_q = F.log_softmax(t, dim), F.log_softmax(z, dim)
-    each = (log_p.exp() * (log_p - log_q)).sum(dim) * position_shares(z, real)
+    each = (log_p.exp() * (log_p - log_q)).sum(dim) * position_weights(z, real)
     return each.reshape(len(z), -1).sum(1)
 
 
@@ -53,7 +57,7 @@ def softmax_factor(z: Tensor, w: Tensor, positions: Tensor, dim: int | None = No
     Args:
         z: logits.
         w: what S is multiplied with, of the logits' shape.
-        positions: each position's part, as :func:`position_shares` gives it.
+        positions: each position's part, as :func:`position_weights` gives it.
         dim: where classes lie; None: as :func:`class_dim` says.
     """
     dim = class_dim(z) if dim is None else dim

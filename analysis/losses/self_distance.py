@@ -1,4 +1,4 @@
-"""``self``, ``self-kl``, ``self-mse``: how far the output moves from the model's own."""
+"""``self``, ``self-kl``, ``self-mse``: the distance from the model's own output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from torch import Tensor
 
 from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
-from hessrank.analysis.losses.position_weights import divergence, position_shares, shares, softmax_factor
+from hessrank.analysis.losses.position_weights import (
+    divergence,
+    element_weights,
+    position_weights,
+    softmax_factor,
+)
 from hessrank.network.outputs import class_dim, may_be_logits, named_outputs
 from hessrank.text import shapes_text
 
 
 class Self:
-    """How far the output moves from the model's own float output: no labels needed.
+    """The distance of the output from the model's own float output: needs no labels.
 
     KL divergence KL(p‖p′) in nats for tensors of logits, else the mean over a sample's elements of the
     squared difference; several output tensors add up. At the model's own output the gradient is zero, so
@@ -27,7 +32,7 @@ class Self:
     leaves_out_padding = True
 
     def __init__(self, name: str, is_logits: Callable[[str, Tensor], bool]) -> None:
-        """Take ``is_logits`` to decide for each output, by its name and shape, whether it holds logits."""
+        """Take the function that decides by name and shape whether an output holds logits."""
         self.name = name
         self._is_logits = is_logits
 
@@ -36,10 +41,12 @@ class Self:
         return [shapes_text([z]) for name, z in named_outputs(output) if self._is_logits(name, z)]
 
     def per_sample(self, output: Any, target: Any) -> Tensor:
-        """Return the divergence of ``output`` from ``target``, the model's float output, shape (batch,)."""
+        """Return the distance of ``output`` from the model's float output, shape (batch,)."""
         pairs, real = pair_tensors(self.name, output, target)
         parts = [
-            divergence(z, t, real) if self._is_logits(name, z) else sum_by_sample((z - t).square() * shares(z, real))
+            divergence(z, t, real)
+            if self._is_logits(name, z)
+            else sum_by_sample((z - t).square() * element_weights(z, real))
             for (name, _), (z, t) in zip(named_outputs(output), pairs, strict=True)
         ]
         return torch.stack(parts).sum(0)
@@ -48,9 +55,9 @@ class Self:
         """Return S w: √p∘w − p⟨√p, w⟩ for logits, √(2/m) w otherwise."""
         real = split_padded(target)[1]
         return [
-            softmax_factor(z, v, position_shares(z, real))
+            softmax_factor(z, v, position_weights(z, real))
             if self._is_logits(name, z)
-            else v * (2 * shares(z, real)).sqrt()
+            else v * (2 * element_weights(z, real)).sqrt()
             for (name, z), v in zip(named_outputs(output), w, strict=True)
         ]
 

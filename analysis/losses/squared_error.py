@@ -10,13 +10,16 @@ from torch import Tensor
 
 from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
-from hessrank.analysis.losses.position_weights import shares
+from hessrank.analysis.losses.position_weights import element_weights
 from hessrank.network.outputs import output_tensors
 
 
 @LOSSES.register("mse")
 class SquaredError:
-    """Mean over a sample's elements of (z − t)²; several output tensors add up. B = (2/m) I, m elements."""
+    """Mean over a sample's m elements of (z − t)²: B = (2/m) I.
+
+    Several output tensors add up.
+    """
 
     name = "mse"
     needs_target = True
@@ -25,9 +28,9 @@ class SquaredError:
     def per_sample(self, output: Any, target: Any) -> Tensor:
         """Return Σ mean (z − t)² over the output tensors, shape (batch,)."""
         pairs, real = pair_tensors(self.name, output, target)
-        return torch.stack([sum_by_sample((z - t).square() * shares(z, real)) for z, t in pairs]).sum(0)
+        return torch.stack([sum_by_sample((z - t).square() * element_weights(z, real)) for z, t in pairs]).sum(0)
 
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:
         """Return √(2/m) w."""
         real = split_padded(target)[1]
-        return [v * (2 * shares(z, real)).sqrt() for z, v in zip(output_tensors(output), w, strict=True)]
+        return [v * (2 * element_weights(z, real)).sqrt() for z, v in zip(output_tensors(output), w, strict=True)]

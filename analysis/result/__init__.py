@@ -1,1 +1,1 @@
-"""The ranking: its table, its record, its pictures."""
+"""The ranking: its table, its record and its plots."""

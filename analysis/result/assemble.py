@@ -1,4 +1,4 @@
-"""Puts what was found into one table, and how it was found into one record."""
+"""Assembles the ranking's table, and the record of how it was made."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def assemble(
     """
     found = summarize(traces.trace_replicates(), deterministic=traces.exact, of_samples=len(inputs.batches) > 1)
     low, high = rank_intervals(order.replicates)
-    table = _layer_columns(inputs, traces)
+    table = _make_layer_columns(inputs, traces)
     table |= {"trace": found.mean, "sem": found.sem, "ci_low": found.low, "ci_high": found.high}
     table |= {"rank_low": low, "rank_high": high, "converged": order.settled}
     table["mean_trace"] = found.mean / np.array(table["numel"])
-    table |= _weight_columns(traces, increases)
+    table |= _make_weight_columns(traces, increases)
     values, measured = increases.of_layers()
     table |= {f"act_increase_b{b}": column for b, column in zip(increases.bits, values.T, strict=True)}
-    table["act_measured"] = [_widths(increases.bits, row) for row in measured]
+    table["act_measured"] = [_join_widths(increases.bits, row) for row in measured]
     frame = pd.DataFrame(table)
     frame = frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
     frame["rank"] = np.arange(1, len(frame) + 1)
@@ -62,7 +62,7 @@ def assemble(
     return frame[[*COLUMNS, *increase_columns]]
 
 
-def _layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any]:
+def _make_layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any]:
     layers = inputs.network.layers
     facts = [inputs.facts[layer.name] for layer in layers]
     table: dict[str, Any] = {
@@ -70,8 +70,8 @@ def _layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any
         "kind": [layer.kind for layer in layers],
         "execution_index": [layer.execution_index for layer in layers],
         "shape": [shape_span(fact.shapes) for fact in facts],
-        "numel": _whole([fact.numel for fact in facts]),
-        "macs": _whole([fact.macs for fact in facts]),
+        "numel": _to_whole_numbers([fact.numel for fact in facts]),
+        "macs": _to_whole_numbers([fact.macs for fact in facts]),
     }
     part_of = {name: part for part in traces.parts for name in part.choice.layers}
     parts = [part_of[layer.name] for layer in layers]
@@ -83,7 +83,10 @@ def _layer_columns(inputs: RankingInputs, traces: TraceSamples) -> dict[str, Any
 
 
 def shape_span(shapes: Sequence[tuple[int, ...]]) -> str:
-    """Return a shape as ``8x3x3``; where samples differ in a dimension, the smallest and the largest: ``8x3-5``."""
+    """Return a shape as ``8x3x3``, or ``8x3-5`` where samples differ in a dimension.
+
+    The numbers are then the smallest and the largest size.
+    """
     seen = [shape for shape in shapes if shape]
     if len({len(shape) for shape in seen}) != 1:
         return "x".join(map(str, seen[0])) if seen else "1"
@@ -91,19 +94,19 @@ def shape_span(shapes: Sequence[tuple[int, ...]]) -> str:
     return "x".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
 
 
-def _whole(means: Sequence[float]) -> list[float] | list[int]:
+def _to_whole_numbers(means: Sequence[float]) -> list[float] | list[int]:
     """Return means over samples as whole numbers if all of them are."""
     return [int(mean) for mean in means] if all(mean == int(mean) for mean in means) else list(means)
 
 
-def _weight_columns(traces: TraceSamples, increases: Increases) -> dict[str, Any]:
-    """Return the weights' columns; a weight stands in the row of the first call that uses it."""
+def _make_weight_columns(traces: TraceSamples, increases: Increases) -> dict[str, Any]:
+    """Return the weights' columns; a weight is in the row of its first call."""
     row = {name: place for place, name in enumerate(traces.layer_names)}
     names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
     columns: dict[str, Any] = {name: np.full(len(row), np.nan) for name in names}
     columns["weight_measured"] = [""] * len(row)
     for weight, (values, measured) in increases.of_weights().items():
-        columns["weight_measured"][row[weight.calls[0]]] = _widths(increases.bits, measured)
+        columns["weight_measured"][row[weight.calls[0]]] = _join_widths(increases.bits, measured)
         for b, value in zip(increases.bits, values, strict=True):
             columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
     several = traces.factors.shape[1] > 1
@@ -115,13 +118,13 @@ def _weight_columns(traces: TraceSamples, increases: Increases) -> dict[str, Any
     return columns
 
 
-def _widths(bits: Sequence[int], measured: NDArray[np.bool_]) -> str:
+def _join_widths(bits: Sequence[int], measured: NDArray[np.bool_]) -> str:
     """Return the bit-widths of measured increases as ``4 6``."""
     return " ".join(str(width) for width, is_measured in zip(bits, measured, strict=True) if is_measured)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of all that the numbers depend on."""
+def read_versions() -> dict[str, str]:
+    """Return the versions of the packages that the numbers depend on."""
     return {
         "hessrank": version("hessrank"),
         "torch": str(torch.__version__),
@@ -131,7 +134,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_graph(network: Network, facts: Mapping[str, LayerFacts], weights: Sequence[Weight]) -> dict[str, Any]:
-    """Return how the layers hang together, for whoever makes a policy of the ranking.
+    """Return how the layers are connected, as a policy needs it.
 
     Args:
         network: the network that was ranked.
@@ -151,10 +154,10 @@ def describe_graph(network: Network, facts: Mapping[str, LayerFacts], weights: S
     def describe(layer: Layer) -> dict[str, Any]:
         low, high = facts[layer.name].low, facts[layer.name].high
         span = [low, high] if low <= high else [0.0, 0.0]  # an activation without elements has none
-        told = {"inputs": list(network.inputs[layer.name]), "range": span}
-        told |= operands.describe(layer) | ({"inside": True} if layer.name in network.inside else {})
+        described = {"inputs": list(network.inputs[layer.name]), "range": span}
+        described |= operands.describe(layer) | ({"inside": True} if layer.name in network.inside else {})
         masked = facts[layer.name].axis.masked
-        return told if masked is None else told | {"masked": masked}
+        return described if masked is None else described | {"masked": masked}
 
     return {
         "layers": {layer.name: describe(layer) for layer in network.layers},
@@ -171,7 +174,7 @@ def describe_run(
     options: Options,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the record beside the table: how every number came about; what model and data were is left open.
+    """Return the record of how every number was made, without model and data.
 
     Args:
         inputs: what was ranked.
@@ -206,14 +209,14 @@ def describe_run(
             "open_pairs": order.open_pairs,
             "of_pairs": max(0, len(order.settled) - 1),
         },
-        "versions": versions(),
+        "versions": read_versions(),
         "command": "",
         "warnings": list(notes),
     }
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Return what a model is, with a fingerprint of its weights."""
+    """Return a model's class, size and checksum of its weights."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -1,9 +1,9 @@
-"""Do two rankings agree? By their error bars, not only by their numbers.
+"""Compares two rankings by their numbers and error bars.
 
 Each trace is known with an error. So the rank correlation of what is printed is lower than the true one where layers
-are close: noise shuffles neighbors. Adding the same noise once more tells how much it takes away and how much it
-scatters, and with it an interval for the true one; the layers that count as moved are those whose rank intervals
-do not overlap.
+are close: noise shuffles neighbors. Adding the same noise once more shows how much it lowers the correlation and how
+much it scatters it, which gives an interval for the true one; the layers that count as moved are those whose rank
+intervals do not overlap.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation of what was printed, and an interval that holds the true traces' at 95 % or more."""
+    """A rank correlation of the estimates, and a 95 % interval for the true traces'."""
 
     value: float
     low: float
@@ -53,13 +53,15 @@ class Correlation:
 
 
 class Comparison:
-    """Two rankings side by side. Prints as a table, shows itself in a notebook, writes CSV, draws itself.
+    """The comparison of two rankings.
+
+    It prints as a table, has a notebook view, writes CSV and draws a plot.
 
     Attributes:
         by: the column that was compared.
         only_a: layers that only the first ranking has.
         only_b: layers that only the second has.
-        swapped: pairs of layers that stand in one order for certain in one ranking, and in the other in the other.
+        swapped: pairs of layers whose order is certain in both rankings, and opposite.
     """
 
     def __init__(
@@ -91,18 +93,18 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What a reader should know."""
-        told = []
+        notes = []
         for which, names in (("first", self.only_a), ("second", self.only_b)):
             if names:
-                told.append(f"only the {which} ranking has {listed(names)}")
-        return told
+                notes.append(f"only the {which} ranking has {listed(names)}")
+        return notes
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table, in the order of the first ranking."""
         return self._frame.copy()
 
     def moved(self) -> pd.DataFrame:
-        """Return the layers whose places differ beyond their rank intervals, the farthest first."""
+        """Return the layers whose rank intervals do not overlap, the farthest first."""
         rows = self._frame[self._frame["verdict"] == "moved"]
         return rows.loc[(rows["rank_a"] - rows["rank_b"]).abs().sort_values(ascending=False, kind="stable").index]
 
@@ -121,7 +123,10 @@ class Comparison:
         return plot_comparison(self._frame, self.moved(), self.by, str(self.spearman), ax)
 
     def table(self, top: int = 20) -> Table:
-        """Return what moved, the first ``top`` layers, as a rich table; if nothing did, one that only says so."""
+        """Return the first ``top`` moved layers as a rich table.
+
+        If no layer moved, the table only says so.
+        """
         moved = self.moved()
         agreement = f"{len(self)} layers by {self.by}: Spearman {self.spearman}, Kendall {self.kendall}"
         if moved.empty and not self.swapped:
@@ -149,7 +154,7 @@ class Comparison:
         return made
 
     def _correlation(self, correlate: Callable[[Array, Array], Array]) -> Correlation:
-        """Return a correlation, with an interval from noise that is added once more.
+        """Return a correlation, and an interval from noise that is added again.
 
         Noise lowers it by about as much the second time as the first, so the upper end is raised by that; where no
         two layers are swapped for certain, the true orders may be the same.
@@ -168,7 +173,7 @@ class Comparison:
 
 
 def _spearman(a: Array, b: Array) -> Array:
-    """Return Spearman's correlation of each row of ``a`` with that of ``b``."""
+    """Return Spearman's correlation of each row of ``a`` with the same row of ``b``."""
     ranks = (rankdata(values, axis=1) for values in (a, b))
     one, other = (r - r.mean(1, keepdims=True) for r in ranks)
     return np.asarray((one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1)))
@@ -179,7 +184,9 @@ def _kendall(a: Array, b: Array) -> Array:
 
 
 def compare(a: Ranking, b: Ranking, by: str = "trace") -> Comparison:
-    """Compare two rankings of the same network: of other data, another seed, another loss, another training.
+    """Compare two rankings of the same network.
+
+    They may be of other data, another seed, another loss or another training.
 
     Args:
         a: one ranking.
@@ -202,22 +209,22 @@ def compare(a: Ranking, b: Ranking, by: str = "trace") -> Comparison:
             f"the rankings have no layer in common ({first.index[0]!r} and {second.index[0]!r} lead them)"
         )
     only = [n for n in first.index if n not in second.index], [n for n in second.index if n not in first.index]
-    sides = {x: _side(f.loc[both], by) for x, f in (("a", first), ("b", second))}
+    sides = {x: _order_side(f.loc[both], by) for x, f in (("a", first), ("b", second))}
     frame = pd.DataFrame({f"{column}_{x}": side[column] for x, side in sides.items() for column in side.columns})
     frame = frame.sort_values("rank_a").reset_index(names="layer")
     frame["ratio"] = frame["value_a"] / frame["value_b"].where(frame["value_b"] != 0)
     error = (frame["sem_a"] ** 2 + frame["sem_b"] ** 2) ** 0.5
     frame["sigmas"] = (frame["value_a"] - frame["value_b"]) / error.where(error > 0)
-    apart = (frame["rank_low_a"] > frame["rank_high_b"]) | (frame["rank_low_b"] > frame["rank_high_a"])
-    frame["verdict"] = np.where(apart, "moved", np.where(frame["sigmas"].abs() > _SIGMAS, "other size", ""))
-    return Comparison(frame[list(COLUMNS)], by, only, _swapped(frame))
+    moved = (frame["rank_low_a"] > frame["rank_high_b"]) | (frame["rank_low_b"] > frame["rank_high_a"])
+    frame["verdict"] = np.where(moved, "moved", np.where(frame["sigmas"].abs() > _SIGMAS, "other size", ""))
+    return Comparison(frame[list(COLUMNS)], by, only, _find_swapped(frame))
 
 
-def _side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return ranks among the common layers, intervals from the error bars, values and errors."""
+def _order_side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return ranks among the common layers, rank intervals, values and errors."""
     scale = np.ones(len(frame)) if by == "trace" else 1 / frame["numel"].to_numpy()
     value, sem = frame["trace"].to_numpy() * scale, frame["sem"].fillna(0).to_numpy() * scale
-    above = _certainly_above(value, sem)
+    above = _is_certainly_above(value, sem)
     low, high = 1 + above.sum(0), len(value) - above.sum(1)
     order = np.empty(len(value), dtype=np.int64)
     order[np.argsort(-value, kind="stable")] = np.arange(1, len(value) + 1)
@@ -225,17 +232,20 @@ def _side(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame({**columns, "value": value, "sem": sem}, index=frame.index)
 
 
-def _certainly_above(value: Array, sem: Array) -> Array:
-    """Return whether row i is above row j for certain, rows × rows; errors count as independent."""
+def _is_certainly_above(value: Array, sem: Array) -> Array:
+    """Return whether row i is certainly above row j, shape (rows, rows).
+
+    The errors count as independent.
+    """
     difference = value[:, None] - value[None]
     bound = _SIGMAS * np.hypot(sem[:, None], sem[None])
     return np.asarray(difference > np.maximum(bound, 1e-9 * np.abs(value[:, None])))
 
 
-def _swapped(frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _find_swapped(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the pairs whose order is certain in both rankings, and not the same."""
     in_a, in_b = (
-        _certainly_above(frame[f"value_{x}"].to_numpy(), frame[f"sem_{x}"].to_numpy()).astype(bool) for x in "ab"
+        _is_certainly_above(frame[f"value_{x}"].to_numpy(), frame[f"sem_{x}"].to_numpy()).astype(bool) for x in "ab"
     )
     names = frame["layer"].tolist()
     return [(names[i], names[j]) for i, j in zip(*np.nonzero(in_a & in_b.T), strict=True)]

@@ -1,4 +1,4 @@
-"""The picture of a comparison: one ranking's values against the other's."""
+"""The plot of a comparison: one ranking's values against the other's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLES = {
 
 
 def plot_comparison(frame: pd.DataFrame, moved: pd.DataFrame, by: str, spearman: str, ax: Axes | None = None) -> Axes:
-    """Draw the second ranking's values against the first's, with error bars and the diagonal.
+    """Draw the second ranking's values against the first's, with error bars.
 
     Args:
         frame: the comparison's table.

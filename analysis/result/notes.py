@@ -1,4 +1,4 @@
-"""What a reader should know before trusting a ranking, a sentence each."""
+"""Notes for the reader of a ranking: each a sentence on what limits its trust."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hessrank.analysis.estimators.choose import FIRST_ORDER
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.losses.cross_entropy import IGNORED
 from hessrank.analysis.options import Options
+from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.sampling.probe_runner import ProbeRunner
 from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.trace_samples import TraceSamples
@@ -26,8 +27,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet's formula begin
 _WORTH_TELLING = ("curvature-propagation", "hutchinson")  # if they do some of the layers
 
 
-def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
-    """Return what of the network was not ranked, or not as usual."""
+def note_network(network: Network, weights: Sequence[Weight]) -> list[str]:
+    """Return which parts of the network were not ranked, or not as usual."""
     notes = []
     if network.why_hooks:
         notes.append(f"ranked module by module: {network.why_hooks}")
@@ -56,8 +57,14 @@ def of_network(network: Network, weights: Sequence[Weight]) -> list[str]:
     return notes
 
 
-def of_choices(traces: TraceSamples) -> list[str]:
-    """Return which layers had an estimator worth telling, and where it found no influence at all."""
+def note_masked_scores(inputs: RankingInputs) -> list[str]:
+    """Return which layers hold masked scores."""
+    masked = [name for name in inputs.layer_names if inputs.facts[name].axis.masked is not None]
+    return [f"masked scores in {listed(masked)}: no part of their ranges, and never quantized"] if masked else []
+
+
+def note_estimators(traces: TraceSamples) -> list[str]:
+    """Return which layers had a special estimator, and how many traces are 0."""
     notes = []
     if zero := int((traces.trace_replicates().mean(1) == 0).sum()):
         notes.append(f"{zero} traces are exactly 0: no influence on the output, or one too small for this precision")
@@ -69,8 +76,8 @@ def of_choices(traces: TraceSamples) -> list[str]:
     return notes
 
 
-def of_machines(batches: SampleBatches, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
-    """Return what had to be done in smaller portions, and who had nothing to do.
+def note_resources(batches: SampleBatches, traces: TraceSamples, runner: ProbeRunner, copies: int) -> list[str]:
+    """Return where memory ran out, and whether processes had no samples.
 
     Args:
         batches: the samples.
@@ -95,8 +102,8 @@ def of_machines(batches: SampleBatches, traces: TraceSamples, runner: ProbeRunne
     return notes
 
 
-def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[str]:
-    """Return what the sampling could not settle, and what the signs say.
+def note_order(traces: TraceSamples, order: RankOrder, options: Options) -> list[str]:
+    """Return which pairs are not in a certain order, and how many traces are negative.
 
     Args:
         traces: the traces.
@@ -110,7 +117,7 @@ def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[st
             f"{negative} traces are negative: quantizing these layers may lower a loss that is not at its minimum"
         )
     per_sample = traces.traces_per_sample()
-    if unequal(per_sample):
+    if are_samples_unequal(per_sample):
         notes.append(
             f"the {per_sample.shape[1]} samples are very unequal, a few carry most of a trace: the intervals are "
             "likely too narrow below; use more of them (--num-samples)"
@@ -125,8 +132,10 @@ def verdict(traces: TraceSamples, order: RankOrder, options: Options) -> list[st
     return notes
 
 
-def about_labels(loss: Loss, one: Batch) -> list[str]:
-    """Return a note where labels repeat the tokens: those for a model that shifts them when it computes its own loss.
+def note_labels(loss: Loss, one: Batch) -> list[str]:
+    """Return a note if the labels are the tokens themselves.
+
+    Such labels are for a model that shifts them when it computes its own loss.
 
     Args:
         loss: the loss.
@@ -144,8 +153,8 @@ def about_labels(loss: Loss, one: Batch) -> list[str]:
     ]
 
 
-def unequal(traces: Array) -> bool:
-    """Return whether too few samples are too different for an interval of their mean to hold 95 % of the time.
+def are_samples_unequal(traces: Array) -> bool:
+    """Return whether the samples are too few and too different for a 95 % interval.
 
     Measured on a trained classifier (docs/figures.md): with a spread larger than the mean, fewer than about 64
     samples see too little of the tail.
@@ -154,5 +163,5 @@ def unequal(traces: Array) -> bool:
     if not 2 <= count < 64:
         return False
     mean = np.abs(traces.mean(1))
-    spread = traces.std(1, ddof=1)[mean > 0] / mean[mean > 0]
-    return bool(np.median(spread) > 1)
+    deviation = traces.std(1, ddof=1)[mean > 0] / mean[mean > 0]
+    return bool(np.median(deviation) > 1)

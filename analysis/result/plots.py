@@ -1,4 +1,7 @@
-"""Pictures of a ranking. Each is a pure function that computes what to draw and a thin one that draws it."""
+"""Plots of a ranking.
+
+Each is a pure function that computes what to draw, and a thin one that draws it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hessrank.analysis.result.tables import place_text
+from hessrank.analysis.result.tables import format_rank
 from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.drawing.labels import Extent, add_labels, below, draw_extents
 from hessrank.drawing.layer_families import FAMILY_COLORS, layer_family
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from hessrank.analysis.result.ranked_layers import RankedLayers
 
 TOP = 40
-"""How many layers :func:`plot_ranking` draws if it is not told."""
+"""How many layers :func:`plot_ranking` draws by default."""
 
 _KINDS = 4  # of a family, in the legend
 _INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
@@ -60,13 +63,13 @@ class Bars:
 def ranking_bars(ranking: RankedLayers, top: int | None = None) -> Bars:
     """Compute the bars of the first ``top`` layers (None: all)."""
     frame = ranking.to_frame().head(top or len(ranking))
-    values, low, high = _ranked_values(frame, ranking.by)
+    values, low, high = _read_intervals(frame, ranking.by)
     positive = values[values > 0]
     start = float(positive.min()) / 3 if positive.size else 1e-12
     kinds = [str(kind) for kind in frame["kind"]]
     return Bars(
         labels=[str(name) for name in frame["layer"]],
-        ranks=[place_text(row) for _, row in frame.iterrows()],
+        ranks=[format_rank(row) for _, row in frame.iterrows()],
         values=values,
         below=np.maximum(values - np.clip(low, np.minimum(start, values), None), 0),
         above=np.maximum(high - values, 0),
@@ -76,10 +79,13 @@ def ranking_bars(ranking: RankedLayers, top: int | None = None) -> Bars:
     )
 
 
-def _ranked_values(
+def _read_intervals(
     frame: pd.DataFrame, by: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the column that a ranking is ordered by, and the ends of its 95 % intervals, or twice itself."""
+    """Return the column that a ranking is ordered by, and its 95 % intervals.
+
+    The ends are the column itself where it has no intervals.
+    """
     values = frame[by].to_numpy(dtype=np.float64)
     if by not in ("trace", "mean_trace"):
         return values, values, values
@@ -101,7 +107,7 @@ def _axis_label(ranking: RankedLayers) -> str:
 
 
 def plot_ranking(ranking: RankedLayers, ax: Axes | None = None, *, top: int | None = TOP) -> Axes:
-    """Draw what the layers are ranked by as bars on a logarithmic axis, the most sensitive on top.
+    """Draw the layers as bars on a logarithmic axis, the most sensitive on top.
 
     Traces have their 95 % intervals.
 
@@ -154,7 +160,7 @@ def plot_ranking(ranking: RankedLayers, ax: Axes | None = None, *, top: int | No
 
 
 def _draw_legend(ax: Axes, bars: Bars, title: str) -> None:
-    """Name the colors above the axes, where they are seen however long the picture is."""
+    """Draw the legend above the axes, where it is seen however long the plot is."""
     families: dict[str, list[str]] = {}
     for kind in bars.colors:
         families.setdefault(layer_family(kind), []).append(kind)
@@ -205,14 +211,14 @@ class Profile:
 
 
 def depth_profile(ranking: RankedLayers, peaks: int = 6) -> Profile:
-    """Compute the traces along the order of execution, and which of the highest points to name."""
+    """Compute the traces in the order of execution, and which peaks to name."""
     frame = ranking.to_frame().sort_values("execution_index", ignore_index=True)
     place = dict(zip(frame["layer"], frame["execution_index"], strict=True))
     kinds = dict(zip(frame["layer"], frame["kind"], strict=True))
     return Profile(
         frame["execution_index"].to_numpy(dtype=np.int64),
-        *_ranked_values(frame, ranking.by),
-        _summits(frame, ranking.by, peaks),
+        *_read_intervals(frame, ranking.by),
+        _find_peaks(frame, ranking.by, peaks),
         tuple(
             (part.name or "the network", int(place[part.layers[0]]), int(place[part.layers[-1]]))
             for part in recorded_sub_networks(ranking.info.get("graph"), kinds)
@@ -220,8 +226,11 @@ def depth_profile(ranking: RankedLayers, peaks: int = 6) -> Profile:
     )
 
 
-def _summits(frame: pd.DataFrame, by: str, most: int) -> list[tuple[int, float, str]]:
-    """Return up to ``most`` summits, as (index, value, label): the highest of all around them, so not crowded."""
+def _find_peaks(frame: pd.DataFrame, by: str, most: int) -> list[tuple[int, float, str]]:
+    """Return up to ``most`` peaks as (index, value, label).
+
+    A peak is the highest of its neighborhood, so that labels do not overlap.
+    """
     around = max(1, len(frame) // (2 * most))
     heights = frame.set_index("execution_index")[by]
     chosen: list[tuple[int, float, str]] = []
@@ -233,7 +242,7 @@ def _summits(frame: pd.DataFrame, by: str, most: int) -> list[tuple[int, float, 
 
 
 def plot_depth(ranking: RankedLayers, ax: Axes | None = None) -> Axes:
-    """Draw what the layers are ranked by, with 95 % bands, from the network's input to its output.
+    """Draw the layers in the order of execution, with 95 % bands.
 
     The highest points have names; below stand the sub-networks.
 

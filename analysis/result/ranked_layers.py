@@ -1,4 +1,4 @@
-"""What tables and pictures read of a ranking; the class itself uses them."""
+"""The interface of a ranking that tables and plots read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RankedLayers(Protocol):
-    """A table of layers, most sensitive first, and its record: :class:`hessrank.Ranking`, for one."""
+    """A table of layers, most sensitive first, with a record, as a ranking has."""
 
     info: dict[str, Any]
     """What ``ranking.json`` holds."""

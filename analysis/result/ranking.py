@@ -1,4 +1,4 @@
-"""The result: a table of layers, most sensitive first, and the record of how it came about."""
+"""The ranking: a table of layers, most sensitive first, and its record."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pandas as pd
 
 from hessrank.analysis.result.ranking_record import (
     TABLE_SHA256,
+    add_checksum,
     check_against,
     read_record,
     read_text,
     refuse_foreign,
-    with_checksum,
 )
-from hessrank.analysis.result.ranking_table import numbers_of, read_table
+from hessrank.analysis.result.ranking_table import list_number_columns, read_table
 from hessrank.analysis.result.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole
@@ -33,7 +33,9 @@ _HALF = re.compile("[\ud800-\udfff]")  # of a letter: what a path that is no UTF
 
 
 class Ranking:
-    """Layers by sensitivity. Prints as a table, shows itself in a notebook, reads and writes files.
+    """Layers ordered by sensitivity.
+
+    A ranking prints as a table, has a notebook view, and reads and writes files.
 
     ``len(ranking)``, ``ranking["conv1"]`` (a layer's row), ``for name in ranking`` (the order).
     """
@@ -82,16 +84,21 @@ class Ranking:
         return as_html(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a copy of the table: traces in loss units per squared activation, increases in loss units."""
+        """Return a copy of the table.
+
+        Traces are in units of the loss per squared activation, increases in units of the loss.
+        """
         return self._frame.copy()
 
     def sorted_by(self, by: str) -> Ranking:
-        """Return the same layers in the order of another column, the largest first, without rank intervals.
+        """Return the same layers ordered by another column, the largest first.
+
+        The new ranking has no rank intervals.
 
         Raises:
             UnknownNameError: there is no such column of numbers.
         """
-        numbers = numbers_of(self._frame)
+        numbers = list_number_columns(self._frame)
         if by not in numbers:
             raise unknown_name("column to rank by", by, numbers)
         frame = self._frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
@@ -100,10 +107,12 @@ class Ranking:
         return Ranking(frame, {**self.info, "options": {**self.info.get("options", {}), "by": by}})
 
     def to_csv(self, path: str | Path) -> None:
-        """Write ``path`` and, beside it, the record with the ending ``.json``; each whole or not at all.
+        """Write the table to ``path``, and the record beside it with the ending ``.json``.
 
-        The record holds the table's checksum and appears first: where only one of them is there, reading tells. A
-        ranking without a record writes none.
+        Each file is written whole or not at all.
+
+        The record holds the table's checksum and appears first, so that reading notices if only one of them was
+        written. A ranking without a record writes none.
 
         Raises:
             OutputError: the folder does not exist or cannot be written to, or in the place of the record lies a file
@@ -117,7 +126,7 @@ class Ranking:
         refuse_foreign(record_of(path))
         with written_whole(path) as table, written_whole(record_of(path)) as record:
             table.write_text(self._csv(), encoding="utf-8", newline="")
-            text = json.dumps(with_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(add_checksum(self.info, self.sha256), indent=1, ensure_ascii=False) + "\n"
             record.write_text(_HALF.sub(lambda half: rf"\\u{ord(half[0]):04x}", text), encoding="utf-8")
 
     @property
@@ -148,13 +157,13 @@ class Ranking:
             return cls(frame, {})
         info, record = found
         if record.table_sha256 not in (None, checksum):
-            raise OutputError(_apart(path))
+            raise OutputError(_explain_mismatch(path))
         in_order = frame.sort_values("execution_index")["layer"].tolist()
-        check_against(record, in_order, numbers_of(frame), record_of(path))
+        check_against(record, in_order, list_number_columns(frame), record_of(path))
         return cls(frame, {key: value for key, value in info.items() if key != TABLE_SHA256})
 
     def plot(self, ax: Axes | None = None, *, top: int | None = 40) -> Axes:
-        """Draw the first ``top`` layers (None: all) as bars, most sensitive on top; return the axes."""
+        """Draw the first ``top`` layers (None: all) as bars; return the axes."""
         from hessrank.analysis.result.plots import plot_ranking  # noqa: PLC0415 - matplotlib takes a second to import
 
         return plot_ranking(self, ax, top=top)
@@ -166,8 +175,8 @@ class Ranking:
         return plot_depth(self, ax)
 
 
-def _apart(path: Path) -> str:
-    """Return that a table and its record are not of one writing, and what to do."""
+def _explain_mismatch(path: Path) -> str:
+    """Return the message that a table and its record do not belong together."""
     record = record_of(path)
     problem = f"{path} and {record} do not belong together: the table's checksum is not the one in the record"
     if path.with_name(f"{path.name}.partial").exists():

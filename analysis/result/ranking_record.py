@@ -1,4 +1,4 @@
-"""The record beside a ranking's table: what ``ranking.json`` must hold, by the version it was written in."""
+"""The record of a ranking: what ``ranking.json`` must hold, by its version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hessrank.validation import Checksum, Count, Finite, Name, RecordPart, Whole
 SCHEMA_VERSION = 4  # 2: the record holds the graph; 3: and its masks; 4: and the table's checksum
 TABLE_SHA256 = "table_sha256"
 MOST_BYTES = 2**26
-"""Of a table or a record; ten thousand layers take a tenth of it."""
+"""The largest table or record; ten thousand layers take a tenth of it."""
 
 _REMEDY = "write it again with hessrank rank"
 _SINCE = {"graph": 2, TABLE_SHA256: 4, "increases": 4}  # version from which a key is always there
@@ -42,7 +42,10 @@ Range = Annotated[list[Finite], Field(min_length=2, max_length=2), AfterValidato
 
 
 class LayerRecord(BaseModel):
-    """What the graph tells of one layer; :func:`hessrank.analysis.result.assemble.describe_graph` writes it."""
+    """What the record says about one layer of the graph.
+
+    :func:`hessrank.analysis.result.assemble.describe_graph` writes it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -69,7 +72,7 @@ class LayerRecord(BaseModel):
 
 
 class GraphFacts(RecordPart):
-    """How the layers hang together."""
+    """How the layers are connected."""
 
     layers: Annotated[dict[Name, LayerRecord], Field(min_length=1)]
     outputs: list[Name]
@@ -154,7 +157,7 @@ class OrderFacts(RecordPart):
 
 
 class FromTrace(RecordPart):
-    """Whose increases follow from the traces alone."""
+    """Which increases follow from the traces alone."""
 
     layers: list[str]
     weights: list[str]
@@ -170,7 +173,7 @@ class NotTrusted(RecordPart):
 
 
 class IncreaseFacts(RecordPart):
-    """How the increases came about."""
+    """How the increases were found."""
 
     method: str
     bits: list[Bits]
@@ -211,7 +214,7 @@ class Record(RecordPart):
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse the place of a record where another file lies, which would be written over.
+    """Refuse to overwrite a file that is not the record of a ranking.
 
     Raises:
         OutputError: naming the file.
@@ -229,7 +232,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
-    """Return the record of a ranking as it stands in its file, and as it is understood; None without a file.
+    """Return the record of a ranking as JSON and checked; None without a file.
 
     Raises:
         OutputError: no JSON, or a key is missing or holds what it cannot; the path of keys is named.
@@ -238,23 +241,23 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
         return None
     text = read_text(path)
     try:
-        told = json.loads(text, object_pairs_hook=unique_keys)
-        json.dumps(told, ensure_ascii=False).encode()  # half a character pair is no text
+        info = json.loads(text, object_pairs_hook=unique_keys)
+        json.dumps(info, ensure_ascii=False).encode()  # half a character pair is no text
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path}: not the record of a ranking ({one_line(error)}); {_REMEDY}") from error
-    if not isinstance(told, dict):
-        raise OutputError(f"{path}: not the record of a ranking, but a {type(told).__name__}; {_REMEDY}")
-    version = told.get("schema_version")
+    if not isinstance(info, dict):
+        raise OutputError(f"{path}: not the record of a ranking, but a {type(info).__name__}; {_REMEDY}")
+    version = info.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise OutputError(
             f"{path}: written by a newer hessrank (schema {brief(version)}, this one reads {SCHEMA_VERSION}); "
             "upgrade hessrank"
         )
-    return told, validate(Record, told, source=str(path), error=OutputError, remedy=_REMEDY)
+    return info, validate(Record, info, source=str(path), error=OutputError, remedy=_REMEDY)
 
 
 def check_against(record: Record, layers: list[str], numbers: list[str], path: Path) -> None:
-    """See that a record is that of a table.
+    """Check that a record belongs to a table.
 
     Args:
         record: the record.
@@ -271,9 +274,11 @@ def check_against(record: Record, layers: list[str], numbers: list[str], path: P
         raise OutputError(f"{path}: options.by: the table has no numbers in a column {brief(record.options.by)}")
     if record.graph is None:
         return
-    told = list(record.graph.layers)
-    if told != layers:
-        first = next((pair for pair in zip(told, layers, strict=False) if pair[0] != pair[1]), (told[-1], layers[-1]))
+    recorded = list(record.graph.layers)
+    if recorded != layers:
+        first = next(
+            (pair for pair in zip(recorded, layers, strict=False) if pair[0] != pair[1]), (recorded[-1], layers[-1])
+        )
         raise OutputError(
             f"{path}: graph.layers: {brief(first[0])} stands where the table has {brief(first[1])}; {_REMEDY}"
         )
@@ -291,6 +296,6 @@ def read_text(path: Path) -> str:
         raise OutputError(f"{path}: no text in UTF-8 (byte {error.start}): not a ranking") from error
 
 
-def with_checksum(info: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+def add_checksum(info: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     """Return a record with the checksum of its table."""
     return {**{key: value for key, value in info.items() if key != TABLE_SHA256}, TABLE_SHA256: sha256}

@@ -1,4 +1,4 @@
-"""The table of a ranking: which columns ``ranking.csv`` has, and what each cell may hold."""
+"""Reads a ranking's table: the columns of ``ranking.csv``, and their values."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_table(text: str, path: Path, *, zero_bytes: bool = False) -> pd.DataFra
     """
     if "\0" in text and not zero_bytes:
         raise OutputError(f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: holds a zero byte: not a ranking")
-    lines = _lines(text, path)
+    lines = _read_lines(text, path)
     _, header = next(lines, (1, []))
     _check_header(header, path)
     places, rows = [], []
@@ -82,19 +82,19 @@ def read_table(text: str, path: Path, *, zero_bytes: bool = False) -> pd.DataFra
     if not rows:
         raise OutputError(f"{path}: incomplete, there is no layer in it; {_REMEDY}")
     columns = zip(header, zip(*rows, strict=True), strict=True)
-    frame = pd.DataFrame({name: _column(name, cells, places, path) for name, cells in columns})
+    frame = pd.DataFrame({name: _read_column(name, cells, places, path) for name, cells in columns})
     for name in SINCE.keys() - set(header):
         frame[name] = ""
     _check_rows(frame, places, path)
     return frame
 
 
-def numbers_of(frame: pd.DataFrame) -> list[str]:
+def list_number_columns(frame: pd.DataFrame) -> list[str]:
     """Return the names of the columns that hold numbers."""
     return [str(name) for name in frame.select_dtypes("number").columns]
 
 
-def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+def _read_lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that hold something, each with the line that it ends in."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -130,6 +130,11 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
     """Refuse rows that contradict each other, or themselves."""
+    known = {found[2] for name in frame.columns if (found := INCREASE.fullmatch(str(name)))}
+
+    def is_known(widths: str) -> bool:
+        return known.issuperset(widths.split())
+
     rules = [
         ("rank", "is not the next one: ranks run 1, 2, 3 from row to row", frame["rank"] == frame.index + 1),
         ("layer", "is there twice", ~frame["layer"].duplicated()),
@@ -143,7 +148,7 @@ def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
         ("rank", "does not lie between rank_low and rank_high", _is_between(frame, "rank_low", "rank", "rank_high")),
         ("rank_high", f"is more than {len(frame)}, the number of rows", ~(frame["rank_high"] > len(frame))),
         *(
-            (f"{kind}_measured", "has no column of increases", _has_columns(frame, kind))
+            (f"{kind}_measured", "has no column of increases", frame[f"{kind}_measured"].map(is_known))
             for kind in ("act", "weight")
         ),
     ]
@@ -155,20 +160,12 @@ def _check_rows(frame: pd.DataFrame, places: Sequence[int], path: Path) -> None:
 
 
 def _is_between(frame: pd.DataFrame, low: str, middle: str, high: str) -> pd.Series[bool]:
-    """Return where three columns are in order; an interval that is not known holds everything."""
+    """Return where three columns are in order, or both ends are unknown."""
     ends = frame[[low, high]]
     return ((ends[low] <= frame[middle]) & (frame[middle] <= ends[high])) | ends.isna().all(axis=1)
 
 
-def _has_columns(frame: pd.DataFrame, kind: str) -> pd.Series[bool]:
-    """Return where the measured bit-widths of a kind of tensor are columns of the table."""
-    known = {str(name) for name in frame.columns}
-    return pd.Series(
-        [known.issuperset(f"{kind}_increase_b{b}" for b in cell.split()) for cell in frame[f"{kind}_measured"]]
-    )
-
-
-def _column(name: str, cells: Sequence[str], places: Sequence[int], path: Path) -> list[Any]:
+def _read_column(name: str, cells: Sequence[str], places: Sequence[int], path: Path) -> list[Any]:
     """Return a column's values."""
     read = _INCREASE_CELL if INCREASE.fullmatch(name) else _CELLS[name]
     values = []
@@ -177,69 +174,69 @@ def _column(name: str, cells: Sequence[str], places: Sequence[int], path: Path) 
             values.append(read(cell))
         except ValueError as error:
             raise OutputError(f"{path}:{line}: {name}: {brief(cell)} {error}; {_REMEDY}") from error
-    if read is _amount and not all(isinstance(value, int) for value in values):
+    if read is _parse_amount and not all(isinstance(value, int) for value in values):
         return [float(value) for value in values]
-    if read is _place and any(value is None for value in values):
+    if read is _parse_rank and any(value is None for value in values):
         return [math.nan if value is None else float(value) for value in values]
     return values
 
 
-def _text(cell: str) -> str:
+def _parse_name(cell: str) -> str:
     if not cell:
         raise ValueError("is no name")
     return cell
 
 
-def _whole(cell: str) -> int:
+def _parse_whole(cell: str) -> int:
     if not _WHOLE.fullmatch(cell):
         raise ValueError("is not a whole number")
     return int(cell)
 
 
-def _counted(cell: str) -> int:
+def _parse_count(cell: str) -> int:
     if not _WHOLE.fullmatch(cell) or not int(cell):
         raise ValueError("is not a whole number of 1 or more")
     return int(cell)
 
 
-def _place(cell: str) -> int | None:
-    return _counted(cell) if cell else None
+def _parse_rank(cell: str) -> int | None:
+    return _parse_count(cell) if cell else None
 
 
-def _finite(cell: str) -> float:
+def _parse_finite(cell: str) -> float:
     value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
     if not abs(value) <= _LARGEST:
         raise ValueError("is not a finite number")
     return value
 
 
-def _maybe(cell: str) -> float:
-    return _finite(cell) if cell else math.nan
+def _parse_optional(cell: str) -> float:
+    return _parse_finite(cell) if cell else math.nan
 
 
-def _spread(cell: str) -> float:
-    value = _maybe(cell)
+def _parse_sem(cell: str) -> float:
+    value = _parse_optional(cell)
     if value < 0:
         raise ValueError("is negative")
     return value
 
 
-def _increase(cell: str) -> float:
+def _parse_increase(cell: str) -> float:
     """Return an increase; infinite where a rounding breaks the network."""
-    return math.inf if cell == "inf" else _maybe(cell)
+    return math.inf if cell == "inf" else _parse_optional(cell)
 
 
-def _amount(cell: str) -> int | float:
+def _parse_amount(cell: str) -> int | float:
     """Return elements or MACs: a mean over the samples."""
     if _WHOLE.fullmatch(cell):
         return int(cell)
-    value = _finite(cell)
+    value = _parse_finite(cell)
     if value < 0:
         raise ValueError("is negative")
     return value
 
 
-def _shape(cell: str) -> str:
+def _parse_shape(cell: str) -> str:
     if not _SHAPE.fullmatch(cell):
         raise ValueError("is not a shape, as 3x8x8 or 3x5-8")
     for side in cell.split("x"):
@@ -249,41 +246,41 @@ def _shape(cell: str) -> str:
     return cell
 
 
-def _truth(cell: str) -> bool:
+def _parse_bool(cell: str) -> bool:
     if cell not in _TRUTH:
         raise ValueError("is neither True nor False")
     return _TRUTH[cell]
 
 
-def _widths(cell: str) -> str:
+def _parse_widths(cell: str) -> str:
     if cell and not all(INCREASE.fullmatch(f"act_increase_b{width}") for width in cell.split(" ")):
         raise ValueError("is not a list of bit-widths, as '4 6'")
     return cell
 
 
-_INCREASE_CELL: Cell = _increase
+_INCREASE_CELL: Cell = _parse_increase
 _CELLS: dict[str, Cell] = {
-    "rank": _counted,
-    "layer": _text,
-    "kind": _text,
-    "execution_index": _whole,
-    "shape": _shape,
-    "numel": _amount,
-    "macs": _amount,
-    "trace": _finite,
-    "sem": _spread,
-    "ci_low": _maybe,
-    "ci_high": _maybe,
-    "rank_low": _place,
-    "rank_high": _place,
-    "mean_trace": _maybe,
-    "weight_trace": _maybe,
-    "weight_sem": _spread,
-    "estimator": _text,
+    "rank": _parse_count,
+    "layer": _parse_name,
+    "kind": _parse_name,
+    "execution_index": _parse_whole,
+    "shape": _parse_shape,
+    "numel": _parse_amount,
+    "macs": _parse_amount,
+    "trace": _parse_finite,
+    "sem": _parse_sem,
+    "ci_low": _parse_optional,
+    "ci_high": _parse_optional,
+    "rank_low": _parse_rank,
+    "rank_high": _parse_rank,
+    "mean_trace": _parse_optional,
+    "weight_trace": _parse_optional,
+    "weight_sem": _parse_sem,
+    "estimator": _parse_name,
     "probed_at": str,
-    "num_probes": _whole,
-    "num_samples": _counted,
-    "converged": _truth,
-    "act_measured": _widths,
-    "weight_measured": _widths,
+    "num_probes": _parse_whole,
+    "num_samples": _parse_count,
+    "converged": _parse_bool,
+    "act_measured": _parse_widths,
+    "weight_measured": _parse_widths,
 }

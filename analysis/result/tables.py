@@ -1,4 +1,4 @@
-"""A ranking as a table: on the terminal and in a notebook."""
+"""Shows a ranking as a table on the terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _INCREASE = re.compile(r"(act|weight)_increase_b(\d+)")
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of the printed table: heading, cells, and what to call it when there is no room."""
+    """A column of the printed table.
+
+    ``name`` is what the caption calls it when there is no room.
+    """
 
     heading: str
     cells: list[Text]
@@ -50,20 +53,22 @@ class TableColumn:
 def as_table(ranking: RankedLayers, top: int | None = 20, width: int = 120) -> Table:
     """Return the first ``top`` layers (None: all) as a rich table.
 
-    What the layers are sorted by stands behind their names at any width; which of the other columns have no room,
-    the caption says.
+    The column that the layers are sorted by is shown at any width; the caption names the columns that have no room.
     """
     frame = ranking.to_frame()
     shown = frame.head(top) if top else frame
     names = [str(name) for name in shown["layer"]]
     needed = min(_LAYER, max(map(len, names)))
-    text_of = _trace if ranking.by in ("trace", "mean_trace") else _value
+    text_of = _format_trace if ranking.by in ("trace", "mean_trace") else _format_value
     cells = [Text(text_of(row, ranking.by)) for _, row in shown.iterrows()]
-    columns, optional = [TableColumn(_heading(ranking.by), cells, ranking.by)], _optional_columns(shown, ranking.by)
-    while optional and _width_beside_names(shown, [*columns, optional[0]]) + needed <= width:
+    columns, optional = (
+        [TableColumn(_make_heading(ranking.by), cells, ranking.by)],
+        _make_optional_columns(shown, ranking.by),
+    )
+    while optional and _measure_other_columns(shown, [*columns, optional[0]]) + needed <= width:
         columns.append(optional.pop(0))
-    least = max(_LEAST, width - _width_beside_names(shown, columns))
-    table = _grid(shown, names, columns, min(least, max(map(len, names))))
+    least = max(_LEAST, width - _measure_other_columns(shown, columns))
+    table = _make_table(shown, names, columns, min(least, max(map(len, names))))
     table.title = plain_text(f"{len(frame)} layers by {ranking.by}, most sensitive first", "table.title")
     caption = []
     if left := len(frame) - len(shown):
@@ -79,98 +84,101 @@ def as_table(ranking: RankedLayers, top: int | None = 20, width: int = 120) -> T
     return table
 
 
-def _grid(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColumn], name_width: int) -> Table:
-    """Return the table of some columns behind ranks and names; longer names than ``name_width`` are folded."""
+def _make_table(shown: pd.DataFrame, names: Sequence[str], columns: Sequence[TableColumn], name_width: int) -> Table:
+    """Return a table of ranks, names and ``columns``.
+
+    Names longer than ``name_width`` are folded.
+    """
     table = plain_table()
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("layer" if name_width else "", overflow="fold", min_width=name_width)
     for column in columns:
         table.add_column(plain_text(column.heading), justify=column.justify, no_wrap=True)
     for index, (name, (_, row)) in enumerate(zip(names, shown.iterrows(), strict=True)):
-        table.add_row(Text(place_text(row)), plain_text(name), *(column.cells[index] for column in columns))
+        table.add_row(Text(format_rank(row)), plain_text(name), *(column.cells[index] for column in columns))
     return table
 
 
-def _width_beside_names(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> int:
-    """Return how many characters a table takes that has no names."""
+def _measure_other_columns(shown: pd.DataFrame, columns: Sequence[TableColumn]) -> int:
+    """Return the width of the table without the names, in characters."""
     console = terminal(width=10**4)
-    return Measurement.get(console, console.options, _grid(shown, [""] * len(shown), columns, 0)).maximum
+    return Measurement.get(console, console.options, _make_table(shown, [""] * len(shown), columns, 0)).maximum
 
 
-def _optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
+def _make_optional_columns(shown: pd.DataFrame, by: str) -> list[TableColumn]:
     """Return the other columns, the most useful first."""
     rows = [row for _, row in shown.iterrows()]
-    columns = [TableColumn("", [_bar(row[by], shown[by]) for row in rows], "bars", "left")]
+    columns = [TableColumn("", [_draw_bar(row[by], shown[by]) for row in rows], "bars", "left")]
     if by != "trace":
-        columns.append(TableColumn("trace", [Text(_trace(row, "trace")) for row in rows], "trace"))
-    for increase in _shown_increases(list(shown.columns)):
+        columns.append(TableColumn("trace", [Text(_format_trace(row, "trace")) for row in rows], "trace"))
+    for increase in _choose_increases(list(shown.columns)):
         if increase != by:
-            heading = _heading(increase)
-            cells = [Text(_value(row, increase)) for row in rows]
+            heading = _make_heading(increase)
+            cells = [Text(_format_value(row, increase)) for row in rows]
             columns.append(TableColumn(heading, cells, heading.replace("\n", " ")))
     return [*columns, TableColumn("kind", [plain_text(row["kind"]) for row in rows], "kind", "left")]
 
 
-def _heading(column: str) -> str:
-    """Return what stands above a column."""
+def _make_heading(column: str) -> str:
+    """Return the heading of a column."""
     found = _INCREASE.fullmatch(column)
     if not found:
         return column
     return f"increase\nat {found[2]} bits" + (" (weight)" if found[1] == "weight" else "")
 
 
-def _shown_increases(columns: list[str]) -> list[str]:
-    """Return the predicted increases worth a column: at 8 and 4 bits where known, else the two extremes."""
+def _choose_increases(columns: list[str]) -> list[str]:
+    """Return the columns of increases to show: 8 and 4 bits, or the two extremes."""
     known: list[str] = [c for c in columns if c.startswith("act_increase_b")]
     preferred: list[str] = [c for c in ("act_increase_b8", "act_increase_b4") if c in known]
     return preferred or known[-1:] + known[:1]
 
 
-def place_text(row: pd.Series[Any]) -> str:
-    """Return a layer's rank, and the places that are possible where there are several: ``4 (4–5)``."""
+def format_rank(row: pd.Series[Any]) -> str:
+    """Return a layer's rank and, where several are possible, all: ``4 (4–5)``."""
     low, high = row["rank_low"], row["rank_high"]
     place = str(row["rank"])
-    return place if _missing(low) or low == high else f"{place} ({int(low)}–{int(high)})"
+    return place if _is_missing(low) or low == high else f"{place} ({int(low)}–{int(high)})"
 
 
-def _trace(row: pd.Series[Any], column: str) -> str:
-    """Return a trace, or its mean over the elements, with the interval in percent, which both share."""
+def _format_trace(row: pd.Series[Any], column: str) -> str:
+    """Return a trace, or its mean over the elements, with its interval in percent."""
     half = (row["ci_high"] - row["ci_low"]) / 2
-    if _missing(half) or not row["trace"]:
-        return _number(row[column])
+    if _is_missing(half) or not row["trace"]:
+        return _format_number(row[column])
     share = abs(half / row["trace"])
-    return f"{_number(row[column])} ± " + (f"{100 * share:.2g} %" if share < 9.95 else "over 10×")
+    return f"{_format_number(row[column])} ± " + (f"{100 * share:.2g} %" if share < 9.95 else "over 10×")
 
 
-def _value(row: pd.Series[Any], column: str) -> str:
-    """Return a number of the table; an increase that was measured, not predicted, is marked."""
+def _format_value(row: pd.Series[Any], column: str) -> str:
+    """Return a number of the table, with a mark if it is a measured increase."""
     found = _INCREASE.fullmatch(column)
     marked = found is not None and found[2] in str(row.get(f"{found[1]}_measured", "")).split()
-    return f"{_MEASURED if marked else ''}{_number(row[column])}"
+    return f"{_MEASURED if marked else ''}{_format_number(row[column])}"
 
 
-def _number(value: Any) -> str:
-    if _missing(value):
+def _format_number(value: Any) -> str:
+    if _is_missing(value):
         return ""
     return f"{value}" if isinstance(value, int | np.integer) else f"{value:.2e}"
 
 
-def _missing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     return not isinstance(value, int | float | np.integer) or math.isnan(value)
 
 
-def _bar(value: float, values: pd.Series[float]) -> Text:
-    """Return a bar whose length is to that of the largest value as the values are."""
+def _draw_bar(value: float, values: pd.Series[float]) -> Text:
+    """Return a bar whose length is proportional to the value."""
     if value < 0:
         return Text("negative", style="red")
-    if _missing(value) or not values.max() > 0:
+    if _is_missing(value) or not values.max() > 0:
         return Text("")
     filled = round(_BAR * (1.0 if value == values.max() else value / values.max()))  # infinite by infinite is none
     return Text("█" * filled + "·" * (_BAR - filled), style="cyan")
 
 
 def plain_table(title: str = "") -> Table:
-    """Return an empty table in the style of all of ours; names go into it as ``plain_text``."""
+    """Return an empty table in hessrank's style; write names as ``plain_text``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
     table.title = plain_text(title, "table.title") if title else None
     return table
@@ -187,7 +195,10 @@ def note_lines(notes: Iterable[str]) -> Table:
 
 
 def as_text(ranking: RankedLayers, top: int | None = 20, width: int | None = None) -> str:
-    """Return the table and the warnings as plain text, as wide as the terminal, or 120 characters without one."""
+    """Return the table and the warnings as plain text.
+
+    ``width`` is that of the terminal, or 120 without one, if it is None.
+    """
     width = width or terminal_width()
     return printed([as_table(ranking, top, width)], ranking.warnings, width)
 
@@ -197,8 +208,17 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
+def listed(names: Iterable[str]) -> str:
+    """Return the first five names, and the number of the others."""
+    ordered = list(names)
+    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
+
+
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
-    """Return tables and, below them, notes as plain text, as wide as the terminal, or 120 characters without one."""
+    """Return tables and, below them, notes as plain text.
+
+    ``width`` is that of the terminal, or 120 without one, if it is None.
+    """
     console = terminal(file=io.StringIO(), width=width or terminal_width(), color_system=None)
     for table in tables:
         console.print(table)
@@ -219,11 +239,11 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def as_html(ranking: RankedLayers, top: int = 20) -> str:
-    """Return the table and the warnings for a notebook, where no name is markup or a formula."""
+    """Return the table and the warnings as HTML, in which names are plain text."""
     frame = ranking.to_frame()
     names = ["rank", "rank_low", "rank_high", "layer", ranking.by, "kind", "shape", "trace", "ci_low", "ci_high"]
-    columns = list(dict.fromkeys([*names, *_shown_increases(list(frame.columns))]))
-    table = frame[columns].head(top).to_html(index=False, float_format=_number, border=0)
+    columns = list(dict.fromkeys([*names, *_choose_increases(list(frame.columns))]))
+    table = frame[columns].head(top).to_html(index=False, float_format=_format_number, border=0)
     more = f"<p>… and {len(frame) - top} more</p>" if len(frame) > top else ""
     notes = "".join(f"<li>{html.escape(w)}</li>" for w in ranking.warnings)
     heading = f"<p><b>{len(frame)} layers by {html.escape(ranking.by)}</b>, most sensitive first</p>"

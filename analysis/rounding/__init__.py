@@ -1,1 +1,1 @@
-"""What rounding to b bits does to the loss: predicted, and measured where the prediction does not hold."""
+"""Predicts how rounding to b bits changes the loss; measures where that fails."""

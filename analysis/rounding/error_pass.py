@@ -1,4 +1,4 @@
-"""Two looks at every sample without gradients: the range of each layer, then how far rounding to it moves it."""
+"""Finds each layer's range and rounding error in two forward passes a sample."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.rounding.quantize import activation_errors
+from hessrank.analysis.rounding.quantize import measure_activation_errors
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.data.batch import Batch
 from hessrank.distributed import Team
 from hessrank.network.layer_facts import LayerFacts
 from hessrank.network.layer_survey import find_ranges, mask_by_fills
 from hessrank.network.network import Network
-from hessrank.text import listed
 
 
 class RoundingErrors:
-    """What the samples show of each layer; see :class:`hessrank.analysis.sampling.resumable_pass.Table`.
+    """The rounding errors of each layer, by bit-width and sample.
+
+    It is a :class:`hessrank.analysis.sampling.resumable_pass.Table`.
 
     Attributes:
         errors: ‖Q(a) − a‖²/n, shape (layers, bits, samples).
@@ -35,12 +36,12 @@ class RoundingErrors:
         mask_by_fills(network, self._facts)
 
     def look(self, batch: Batch) -> None:
-        """Widen the ranges by what the layers take on ``batch``."""
+        """Widen the ranges by the layers' values on ``batch``."""
         find_ranges(self._network, batch, self._facts)
 
     def measure(self, batch: Batch) -> None:
-        """Round every layer to its range, which must be known by now."""
-        errors, wiped = activation_errors(self._network, batch, self._facts, self._bits)
+        """Measure the rounding error of every layer, whose range must be known by now."""
+        errors, wiped = measure_activation_errors(self._network, batch, self._facts, self._bits)
         self.errors[:, :, list(batch.samples)] = errors.numpy()
         self.wiped[:, :, list(batch.samples)] = wiped.numpy()
 
@@ -56,13 +57,6 @@ class RoundingErrors:
                 "masked": team.reduce_max(state["masked"]),
             }
         )
-
-    def notes(self) -> list[str]:
-        """Return what a reader should know."""
-        masked = [name for name in self._names() if self._facts[name].axis.masked is not None]
-        if not masked:
-            return []
-        return [f"masked scores in {listed(masked)}: no part of their ranges, and never quantized"]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all that is known."""
@@ -89,15 +83,15 @@ class RoundingErrors:
 
 
 def measure_rounding_errors(inputs: RankingInputs, journal: Journal, bits: Sequence[int]) -> RoundingErrors:
-    """Find the range of every layer over all samples, then how far rounding to it moves each sample.
+    """Find every layer's range over all samples, then its rounding error on each.
 
     Args:
         inputs: what is ranked; its ``facts`` learn the ranges.
         journal: keeps what is found, as the stage ``ranges``.
         bits: the bit-widths.
     """
-    batches, total = inputs.batches, 2 * len(inputs.batches)
+    batches = inputs.batches
     found = RoundingErrors(inputs.network, inputs.facts, bits, len(batches))
     stage = journal.open("ranges", batches, {"errors": found})
-    stage.run([found.look, found.measure], lambda share: journal.progress("ranges", int(share * total), total))
+    stage.run([found.look, found.measure], journal.report_on("ranges", 2 * len(batches)))
     return found

@@ -1,8 +1,8 @@
-"""Increases that are measured, where the prediction from a second derivative cannot be trusted.
+"""Measures increases where the second-order prediction cannot be trusted.
 
 ½ eᵀHe is blind where rounding wipes most of a tensor out: with one large token, all others round to 0, and a norm
 behind them divides by what is left. There e is about −a, along which a norm does not move at all, and fewer bits are
-predicted to hurt *less*; a softmax or a gate that is sure does not see how far it is moved. Such predictions are
+predicted to hurt *less*; a saturated softmax or gate does not see how far it is moved. Such predictions are
 checked on a few samples, and where they do not hold, a forward pass a sample measures what they should have been.
 """
 
@@ -72,34 +72,30 @@ def measure_increases(
     count, passes = predicted.shape[2], PASSES * draws
     ordered = sorted(doubts, key=lambda doubt: (doubt.what.bits not in _FIRST, -doubt.size, doubt.row, doubt.column))
     order = np.argsort(-np.nansum(np.abs(predicted), (0, 1)), kind="stable")
-    some = min(CHECKED, count)
-    telling = [int(order[(2 * place + 1) * count // (2 * some)]) for place in range(some)]  # large and small
+    num_checked = min(CHECKED, count)
+    places = range(1, 2 * num_checked, 2)  # from large to small, evenly
+    telling = [int(order[place * count // (2 * num_checked)]) for place in places]
     checked = ordered[: passes // len(telling)]
-    found = _measured(inputs, journal, "checked", checked, telling)
-    apart = [
-        doubt
-        for doubt, values in zip(checked, found, strict=True)
-        if not _holds(predicted[doubt.row, doubt.column, telling], values)
-    ]
-    spread = range(0, count, math.ceil(count / SAMPLES))
-    chosen = apart[: passes // len(spread)]
-    means = _measured(inputs, journal, "measured", chosen, spread).mean(1)
-    left = [*apart[len(chosen) :], *ordered[len(checked) :]]
+    found = _measure_on_samples(inputs, journal, "checked", checked, telling)
+    disagreeing = []
+    for doubt, measured in zip(checked, found, strict=True):
+        values = predicted[doubt.row, doubt.column, telling]
+        together = agree(float(values.mean()), float(measured.mean()), AGREE)
+        if not (together and all(agree(p, m, AGREE_EACH) for p, m in zip(values, measured, strict=True))):
+            disagreeing.append(doubt)
+    spaced = range(0, count, math.ceil(count / SAMPLES))
+    chosen = disagreeing[: passes // len(spaced)]
+    means = _measure_on_samples(inputs, journal, "measured", chosen, spaced).mean(1)
+    left = [*disagreeing[len(chosen) :], *ordered[len(checked) :]]
     means = np.where(np.isnan(means), np.inf, means)  # what such a rounding breaks, no policy should take
     return {(d.row, d.column): float(mean) for d, mean in zip(chosen, means, strict=True)}, left
 
 
-def _holds(predicted: Array, measured: Array) -> bool:
-    """Return whether the predictions of some samples are near enough to what was measured on them."""
-    together = agree(float(predicted.mean()), float(measured.mean()), AGREE)
-    return together and all(agree(p, m, AGREE_EACH) for p, m in zip(predicted, measured, strict=True))
-
-
-def _measured(
+def _measure_on_samples(
     inputs: RankingInputs, journal: Journal, stage: str, doubts: Sequence[Doubt], samples: Sequence[int]
 ) -> Array:
-    """Return the increase of each doubt's tensor and bit-width on some samples, shape (doubts, samples)."""
-    found = _Measured(len(doubts), len(samples))
+    """Measure the increase of each doubt on samples, shape (doubts, samples)."""
+    found = _MeasuredTable(len(doubts), len(samples))
     if not doubts:
         return found.values
     batches = inputs.batches.select(samples)
@@ -113,16 +109,18 @@ def _measured(
             increase = (increase + meter.increase_on(batch, what, -1.0)) / 2
         found.values[number, list(batch.samples)] = increase
 
-    total = len(doubts) * len(batches)
     journal.open(stage, batches, {"values": found}).run(
         [partial(measure, doubt.what, number) for number, doubt in enumerate(doubts)],
-        lambda share: journal.progress(stage, int(share * total), total),
+        journal.report_on(stage, len(doubts) * len(batches)),
     )
     return found.values
 
 
-class _Measured:
-    """Measured increases by tensor and sample; see :class:`hessrank.analysis.sampling.resumable_pass.Table`."""
+class _MeasuredTable:
+    """Measured increases by tensor and sample.
+
+    It is a :class:`hessrank.analysis.sampling.resumable_pass.Table`.
+    """
 
     def __init__(self, tensors: int, samples: int) -> None:
         self.values: Array = np.zeros((tensors, samples))
@@ -137,8 +135,8 @@ class _Measured:
         self.values = state["values"]
 
 
-def falling_with_bits(increases: Array, measured: NDArray[np.bool_]) -> Array:
-    """Return increases that never rise with the bit-width, nor in size where they are negative.
+def make_monotonic(increases: Array, measured: NDArray[np.bool_]) -> Array:
+    """Return increases whose size never rises with the bit-width.
 
     What was measured stays, but where more bits were measured to hurt more; a prediction is kept between what was
     measured at more and at fewer bits, and then each width has the most of its own and all wider ones.
@@ -147,12 +145,12 @@ def falling_with_bits(increases: Array, measured: NDArray[np.bool_]) -> Array:
         increases: tensors × bit-widths, the widths ascending; NaN where nothing is known.
         measured: where they were measured, of the same shape.
     """
-    anchors = _most_of_wider(np.where(measured, np.abs(increases), -np.inf))
+    anchors = _accumulate_from_wider(np.where(measured, np.abs(increases), -np.inf))
     ceilings = np.minimum.accumulate(np.where(measured, anchors, np.inf), axis=1)
     sizes = np.clip(np.abs(increases), np.maximum(anchors, 0.0), ceilings)
-    return np.asarray(np.copysign(_most_of_wider(sizes), increases))
+    return np.asarray(np.copysign(_accumulate_from_wider(sizes), increases))
 
 
-def _most_of_wider(values: Array) -> Array:
+def _accumulate_from_wider(values: Array) -> Array:
     """Return the largest value of each width and all wider ones."""
     return np.maximum.accumulate(values[:, ::-1], axis=1)[:, ::-1]

@@ -1,4 +1,7 @@
-"""The increase of the loss where one tensor moves by its rounding error e = Q(a) − a: d(t) = ℓ(a + t·e) − ℓ(a)."""
+"""Measures the increase of the loss when one tensor is rounded.
+
+With the rounding error e = Q(a) − a it is d(t) = ℓ(a + t·e) − ℓ(a).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hessrank.analysis.estimators.base import target_of
+from hessrank.analysis.estimators.base import find_target
 from hessrank.analysis.losses import Loss
 from hessrank.analysis.rounding.quantize import quantize_weight, rounding_error
 from hessrank.analysis.statistics import Array
@@ -71,18 +74,18 @@ class IncreaseMeter:
     @cached_property
     def losses(self) -> Array:
         """ℓ of each sample in float, shape (samples,)."""
-        return self._of_each(lambda batch: self._float(batch)[1])
+        return self._measure_each(lambda batch: self._run_float(batch)[1])
 
     def increase(self, what: QuantizedTensor, times: float = 1.0) -> Array:
         """Return d(``times``) of each sample, in units of the loss."""
-        return self._of_each(lambda batch: self._increase(batch, what, times))
+        return self._measure_each(lambda batch: self._increase(batch, what, times))
 
     def increase_on(self, batch: Batch, what: QuantizedTensor, times: float = 1.0) -> Array:
         """Return d(``times``) of each sample of a batch, in units of the loss."""
         return np.asarray(self._increase(batch, what, times).cpu().numpy())
 
     def _increase(self, batch: Batch, what: QuantizedTensor, times: float) -> Tensor:
-        target, before = self._float(batch)
+        target, before = self._run_float(batch)
 
         def tap(layer: Layer, call: Call, value: Tensor) -> Tensor | None:
             if what.weight is not None or layer.name != what.layer:
@@ -90,20 +93,24 @@ class IncreaseMeter:
             scores = without_masked(value, self._masked.get(what.layer))  # masked ones have no error
             return value + times * rounding_error(scores, *self._ranges[what.layer], what.bits)
 
-        with _moved(module_of(self._network, what.weight), what, times) if what.weight is not None else nullcontext():
-            output = _in_double(self._network.run(batch, tap).output)
+        with (
+            _move_weight(module_of(self._network, what.weight), what, times)
+            if what.weight is not None
+            else nullcontext()
+        ):
+            output = _to_double(self._network.run(batch, tap).output)
         return self._loss.per_sample(output, target).double() - before
 
-    def _float(self, batch: Batch) -> tuple[Any, Tensor]:
+    def _run_float(self, batch: Batch) -> tuple[Any, Tensor]:
         """Return a batch's target and loss in float."""
         if batch.samples not in self._in_float:
-            output = _in_double(self._network.run(batch, lambda *_: None).output)
-            target = _in_double(target_of(self._loss, batch, output))
+            output = _to_double(self._network.run(batch, lambda *_: None).output)
+            target = _to_double(find_target(self._loss, batch, output))
             self._in_float[batch.samples] = target, self._loss.per_sample(output, target).double()
         return self._in_float[batch.samples]
 
     def clipping(self, what: QuantizedTensor) -> float:
-        """Return the share of ‖e‖² that comes from values beyond the grid's range, 0 to 1; 0 for a weight."""
+        """Return the share of ‖e‖² beyond the grid's range, 0 to 1; 0 for a weight."""
         if what.weight is not None:
             return 0.0
         low, high = self._ranges[what.layer]
@@ -126,7 +133,7 @@ class IncreaseMeter:
         total = sum(squares for _, squares in found)
         return sum(beyond for beyond, _ in found) / total if total else 0.0
 
-    def _of_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
+    def _measure_each(self, losses_of: Callable[[Batch], Tensor]) -> Array:
         found = np.zeros(len(self._batches))
 
         def work(batch: Batch) -> None:
@@ -144,7 +151,7 @@ def agree(predicted: float, measured: float, factor: float) -> bool:
 
 
 @contextmanager
-def _moved(module: nn.Module, what: QuantizedTensor, times: float) -> Iterator[None]:
+def _move_weight(module: nn.Module, what: QuantizedTensor, times: float) -> Iterator[None]:
     """Move a weight by a multiple of its rounding error inside the block."""
     assert what.weight is not None
     parameter = what.weight.parameter
@@ -157,8 +164,11 @@ def _moved(module: nn.Module, what: QuantizedTensor, times: float) -> Iterator[N
         parameter.data.copy_(kept)
 
 
-def _in_double(nest: Any) -> Any:
-    """Return a nest with its floating-point tensors in float64: differences of losses are small."""
+def _to_double(nest: Any) -> Any:
+    """Return a nested structure with its floating-point tensors in float64.
+
+    Differences of losses are small.
+    """
     return tree_map(
         lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, nest
     )

@@ -1,4 +1,6 @@
-"""½ eᵀHe of the rounding errors e = Q(a) − a themselves, for every layer and bit-width in one backward pass.
+"""Estimates ½ eᵀHe of the rounding errors e = Q(a) − a in one backward pass.
+
+One pass serves all layers and bit-widths.
 
 With a factor S of the loss's curvature at the output and a random w, E[w wᵀ] = I, a backward pass of Sw brings
 JᵀSw to every layer, and
@@ -6,7 +8,7 @@ JᵀSw to every layer, and
     E ⟨JᵀSw, e⟩² = eᵀJᵀS Sᵀ J e = eᵀGe,   G the Gauss-Newton matrix,
 
 for as many errors e as one likes: one inner product each. The same with a weight's gradient and Q(W) − W. Unlike
-½ · trace/n · ‖e‖² this takes the errors for nothing: they may point along each other or along an eigenvector. A
+½ · trace/n · ‖e‖² this assumes nothing about the errors: they may point along each other or along an eigenvector. A
 single estimate is a square of a sum of random signs, with a relative standard deviation of at most √2.
 
 The probe on the output is that of Gauss-Newton traces (Schraudolph 2002); the expansion is HAWQ-V2's (Dong et al.
@@ -21,10 +23,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, gathered, send_back
-from hessrank.analysis.estimators.base import Work, differentiable_outputs, target_of
+from hessrank.analysis.estimators.activation_hooks import ActivationHooks, Hook, send_back, stack_results
+from hessrank.analysis.estimators.base import Work, differentiable_outputs, find_target
 from hessrank.analysis.estimators.batch_copies import BatchCopies
-from hessrank.analysis.rounding.quantize import quantized_weights, rounding_error
+from hessrank.analysis.rounding.quantize import quantize_weight_widths, rounding_error
 from hessrank.network.layer_names import Layer
 from hessrank.network.masked_scores import without_masked
 from hessrank.network.padding import real_positions, without_padding
@@ -33,8 +35,8 @@ from hessrank.network.weights import weight_gradients
 _ROOM = 2**26  # rounding errors that are kept of the activations, and as many of the weights: 256 MiB each
 
 
-class KeptErrors:
-    """Rounding errors that are made once and used for several draws, as many as there is room for."""
+class ErrorCache:
+    """A cache of rounding errors that several draws use, as far as there is room."""
 
     def __init__(self) -> None:
         """Keep none yet."""
@@ -42,7 +44,9 @@ class KeptErrors:
         self._room = _ROOM
 
     def errors(self, row: int, size: int, round_off: Callable[[], Iterator[Tensor]]) -> Iterable[Tensor]:
-        """Return a tensor's rounding errors at all widths: kept ones in one piece, or as they are made.
+        """Return a tensor's rounding errors at all widths.
+
+        They come in one piece from the cache, or as ``round_off`` makes them.
 
         Args:
             row: which tensor.
@@ -72,11 +76,11 @@ class Grids:
     bits: Sequence[int]
     ranges: Mapping[str, tuple[float, float]]
     axes: Sequence[int]
-    kept: KeptErrors = field(default_factory=KeptErrors)
+    kept: ErrorCache = field(default_factory=ErrorCache)
 
 
 def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Iterator[Tensor]:
-    """Yield ½⟨JᵀSw, e⟩² of every layer and weight, for each probe w in ``work.indices``.
+    """Yield ½⟨JᵀSw, e⟩² of every layer and weight, for each probe w of ``work``.
 
     Args:
         work: layers, weights, samples and probes; its loss must know a factor S.
@@ -91,7 +95,7 @@ def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Itera
     products = _Products(replace(work, batch=rows.batch), grids)
     run = work.network.run(rows.batch, products.hooks, differentiable=True)
     outputs = differentiable_outputs(work.loss, rows.batch, run.output)
-    target = target_of(work.loss, rows.batch, run.output)
+    target = find_target(work.loss, rows.batch, run.output)
     indices = range(sum(output[0].numel() for output in outputs)) if exact else work.indices
     for group, new in rows.groups(indices):
         w = rows.output_probes(work.probes, outputs, group)
@@ -99,7 +103,7 @@ def rounding_increase(work: Work, grids: Grids, *, exact: bool = False) -> Itera
             seeds = work.loss.factor(run.output, target, w)
         assert seeds is not None
         send_back(outputs, run.roots, seeds, keep=group[-1] != indices[-1])
-        found = rows.by_sample(products.taken().square().movedim(-1, 0) / 2)  # samples × copies × …
+        found = rows.by_sample(products.take().square().movedim(-1, 0) / 2)  # samples × copies × …
         yield from (found[:, copy].movedim(0, -1) for copy in range(new))
 
 
@@ -115,12 +119,15 @@ class _Products:
         self._work, self._grids, self._real = work, grids, real_positions(work.batch)
         self.hooks = ActivationHooks(work, self._layer_hook, self._weight_hook)
         self._found: dict[int, Tensor] = {}  # bits × batch each, on the device until the pass is over
-        self._kept = KeptErrors()
+        self._kept = ErrorCache()
 
-    def taken(self) -> Tensor:
-        """Return what the last pass left, rows × bits × batch, and forget it; 0 where no gradient came by."""
+    def take(self) -> Tensor:
+        """Return the products of the last pass, shape (rows, bits, batch), and clear them.
+
+        They are 0 where no gradient arrived.
+        """
         rows = len(self._work.layers) + len(self._work.weights)
-        result = gathered(self._found, (rows, len(self._grids.bits), len(self._work.batch)))
+        result = stack_results(self._found, (rows, len(self._grids.bits), len(self._work.batch)))
         self._found.clear()
         return result
 
@@ -149,7 +156,7 @@ class _Products:
         used = weight if rows is None else weight[rows]
 
         def round_off() -> Iterator[Tensor]:
-            yield quantized_weights(used, channels, self._grids.bits).sub_(used).flatten(1)
+            yield quantize_weight_widths(used, channels, self._grids.bits).sub_(used).flatten(1)
 
         def hook(slope: Tensor) -> None:
             slope = slope.movedim(axis.dim, 0)

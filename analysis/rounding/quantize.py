@@ -1,8 +1,8 @@
-"""Rounding a tensor to b bits, and how large the error is: e = Q(a) − a and ‖e‖²/n.
+"""Rounds tensors to b bits, and measures the error e = Q(a) − a.
 
 The rounding is that of a policy's defaults: activations per tensor, weights per channel, both affine on their
 min-max range. With ‖e‖²/n alone the predicted increase of the loss is ½ · trace · ‖e‖²/n: a second-order
-expansion with the Hessian replaced by its mean eigenvalue (HAWQ-V2, eq. 11). :mod:`rounding_increase` predicts from
+expansion with the Hessian replaced by its mean eigenvalue (HAWQ-V2, eq. 11). :mod:`quadratic_form` predicts from
 e itself.
 """
 
@@ -25,7 +25,7 @@ from hessrank.network.weights import channel_axis
 
 
 def quantize(value: Tensor, low: float, high: float, bits: int) -> Tensor:
-    """Return ``value`` rounded to ``bits`` bits, per tensor and affine, over the range [low, high].
+    """Return ``value`` rounded to ``bits`` bits, per tensor, over [low, high].
 
     To the bit what ``torch.fake_quantize_per_tensor_affine`` returns, which also makes a mask for its backward
     pass and takes several times as long.
@@ -37,15 +37,20 @@ def quantize(value: Tensor, low: float, high: float, bits: int) -> Tensor:
 
 
 def quantize_weight(weight: Tensor, axis: int, bits: int) -> Tensor:
-    """Return ``weight`` rounded to ``bits`` bits, per channel along ``axis`` and affine, over min-max ranges.
+    """Return ``weight`` rounded to ``bits`` bits, per channel along ``axis``.
+
+    The grid is affine over each channel's smallest and largest value.
 
     To the bit what ``torch.fake_quantize_per_channel_affine`` returns.
     """
-    return quantized_weights(weight, axis, [bits])[0]
+    return quantize_weight_widths(weight, axis, [bits])[0]
 
 
-def quantized_weights(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
-    """Return ``weight`` rounded to several bit-widths as :func:`quantize_weight` does, shape (bits, *weight)."""
+def quantize_weight_widths(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
+    """Return ``weight`` rounded to several bit-widths, shape (bits, *weight).
+
+    Each is what :func:`quantize_weight` returns.
+    """
     weight = weight.detach()
     others = [d for d in range(weight.ndim) if d != axis]
     low, high = weight.amin(others, keepdim=True).clamp(max=0), weight.amax(others, keepdim=True).clamp(min=0)
@@ -56,14 +61,14 @@ def quantized_weights(weight: Tensor, axis: int, bits: Sequence[int]) -> Tensor:
 
 
 def rounding_error(value: Tensor, low: float, high: float, bits: int) -> Tensor:
-    """Return Q(a) − a of an activation, for the grid of ``bits`` bits over [low, high]."""
+    """Return Q(a) − a of an activation on the ``bits``-bit grid over [low, high]."""
     return quantize(value, low, high, bits).sub_(value)
 
 
-def activation_errors(
+def measure_activation_errors(
     network: Network, batch: Batch, facts: Mapping[str, LayerFacts], bits: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return how far rounding moves every layer, and how much of it rounding wipes out.
+    """Return every layer's rounding error, and the share that rounds to 0.
 
     Args:
         network: the network.
@@ -93,19 +98,21 @@ def activation_errors(
             errors[layer.execution_index, column] = (norms.square() / numel).cpu()
         rows = fact.axis.rows(value, len(batch))
         steps = [affine_parameters(fact.low, fact.high, width)[0] for width in bits]
-        wiped[layer.execution_index] = wiped_out(rows, steps)
+        wiped[layer.execution_index] = measure_wiped_share(rows, steps)
 
     network.run(batch, tap)
     return errors, wiped
 
 
-def wiped_out(rows: Tensor, steps: Sequence[float]) -> Tensor:
-    """Return the share of the elements other than 0 that round to 0: those below half a step.
+def measure_wiped_share(rows: Tensor, steps: Sequence[float]) -> Tensor:
+    """Return the share of the nonzero elements that round to 0.
+
+    They are those below half a step.
 
     Args:
         rows: rows × elements.
-        steps: the steps of some grids, the longest first; behind one that wipes out less than a quarter of every row
-            nobody looks: 0 stands there.
+        steps: the steps of some grids, the longest first; after one that rounds less than a quarter of every row to 0
+            the result is not computed: it is 0.
 
     Returns:
         shape (steps, rows).
@@ -120,8 +127,10 @@ def wiped_out(rows: Tensor, steps: Sequence[float]) -> Tensor:
     return found
 
 
-def weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Return how far rounding moves a weight, and how much of it rounding wipes out, as :func:`activation_errors`.
+def measure_weight_errors(module: nn.Module, weight: Tensor, bits: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Return a weight's rounding error, and the share that rounds to 0.
+
+    It does for a weight what :func:`measure_activation_errors` does for activations.
 
     Args:
         module: the module that multiplies with it.

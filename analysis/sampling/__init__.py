@@ -1,1 +1,1 @@
-"""Probes drawn until the order of the layers is settled, and what they add up to."""
+"""Samples traces until the order of the layers is settled."""

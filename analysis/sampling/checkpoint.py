@@ -1,4 +1,7 @@
-"""What a ranking has found so far, in one file, so that an interrupted one can go on to the same bytes."""
+"""Saves an unfinished ranking to a file, from which it can be resumed.
+
+A resumed ranking gives the same bytes as one that was not interrupted.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _SECONDS_BETWEEN_SAVES = 10.0
 
 
 class _Facts(RecordPart):
-    """What stands beside the arrays."""
+    """The JSON values that are stored beside the arrays."""
 
     key: dict[str, Any]
     sections: dict[str, dict[str, Any]]
@@ -36,7 +39,7 @@ class _Facts(RecordPart):
 
 @dataclass(frozen=True)
 class Section:
-    """What one stage of a ranking needs to go on.
+    """The state of one stage of a ranking.
 
     Attributes:
         arrays: numbers.
@@ -48,7 +51,7 @@ class Section:
 
 
 class Checkpoint:
-    """A file that holds what a ranking has found while it is at work.
+    """A file with the state of an unfinished ranking.
 
     ::
 
@@ -94,7 +97,9 @@ class Checkpoint:
         self._lock, self._is_claimed = None, False
 
     def claim(self) -> None:
-        """See, before any work, that the file can be written and none is in its place; let no other process in.
+        """Check that the file can be written, and lock it against other processes.
+
+        Refuse a file that is there already, unless the ranking is resumed.
 
         Raises:
             OutputError: it cannot be written, or another process is at work on it.
@@ -110,11 +115,11 @@ class Checkpoint:
             )
 
     def open(self, key: Mapping[str, Any], team: Team) -> None:
-        """Begin, or go on.
+        """Begin a ranking, or resume it.
 
         Args:
             key: all that must be the same for the numbers to be those of the same ranking, as JSON has it.
-            team: the processes at work; the first one reads and writes, the others are told.
+            team: the processes at work; the first one reads and writes, and sends the others what it read.
 
         Raises:
             OutputError: the file cannot be read or written.
@@ -129,11 +134,11 @@ class Checkpoint:
         self._sections = team.broadcast(self._sections)
 
     def no_ranking(self) -> OutputError:
-        """Return the error that the file holds something else than what a ranking keeps."""
+        """Return the error that the file is not the checkpoint of a ranking."""
         return OutputError(f"{self.path}: holds no interrupted ranking: remove it")
 
     def section(self, name: str) -> Section | None:
-        """Return what was kept of the stage ``name``; None if it had not begun."""
+        """Return the saved state of the stage ``name``; None if it had not begun."""
         return self._sections.get(name)
 
     def keep(self, name: str, section: Section) -> None:
@@ -181,20 +186,20 @@ class Checkpoint:
             raise OutputError(f"{self.path}: was written by another version of hessrank: remove it")
         if facts["key"] != self._key:
             raise OptionError(
-                f"{self.path}: is of another ranking ({difference(facts['key'], self._key)}): "
+                f"{self.path}: is of another ranking ({find_difference(facts['key'], self._key)}): "
                 "give what it was begun with, or remove the file"
             )
-        for name, told in facts["sections"].items():
+        for name, kept in facts["sections"].items():
             own = {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
-            self._sections[name] = Section(own, told)
+            self._sections[name] = Section(own, kept)
         self.saved = True
 
 
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the first thing that is not as it was, in a few words; ``now`` says in which order."""
+def find_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the first difference, in the order of ``now``, in a few words."""
     for name in now:
         if before.get(name) != now[name]:
             then, since = (str(value) for value in (before.get(name), now[name]))
-            long = max(len(then), len(since)) > 40  # a checksum says nothing to anybody
+            long = max(len(then), len(since)) > 40  # a checksum says nothing to a reader
             return f"another {name}" if long else f"{name} was {then}, is {since}"
     return "it was begun by another version"

@@ -1,4 +1,4 @@
-"""Runs an estimator on a batch of copies of samples; on fewer copies once memory has run out."""
+"""Runs an estimator on copies of samples; on fewer after memory ran out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hessrank.network.weights import Weight
 from hessrank.out_of_memory import is_out_of_memory
 
 PROBES_A_FORWARD = 16
-"""Probes for one forward pass; their estimates wait until the batch is done."""
+"""Probes for one forward pass; their estimates are in memory until it is done."""
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class ProbeRunner:
 
     Attributes:
         seed: of the probes.
-        copies: how often a sample may stand in one batch; halved for good when memory runs out.
+        copies: how often a sample may stand in one batch; halved, until the end, when memory runs out.
         precision: half precision for first-order passes; None for the network's own.
     """
 
@@ -46,7 +46,9 @@ class ProbeRunner:
         probes: Probes | None = None,
         copies: int | None = None,
     ) -> list[T]:
-        """Return all that ``estimate`` yields; when memory runs out with copies of the samples, with half as many.
+        """Return all that ``estimate`` yields.
+
+        When memory runs out, it is tried again with half as many copies of the samples.
 
         Args:
             estimate: an estimator.
@@ -80,8 +82,8 @@ class ProbeRunner:
                 work = replace(work, copies=self.copies)
 
 
-def in_chunks(indices: range) -> list[range]:
-    """Return ``indices`` in pieces of as many probes as one forward pass serves."""
+def split_into_chunks(indices: range) -> list[range]:
+    """Split ``indices`` into chunks of as many probes as one forward pass serves."""
     return [
         range(i, min(i + PROBES_A_FORWARD, indices.stop))
         for i in range(indices.start, indices.stop, PROBES_A_FORWARD)

@@ -1,4 +1,4 @@
-"""What the layers are ranked by, and how certain their order is."""
+"""The order of the layers, and how certain it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hessrank.analysis.statistics import Array, Gaps
 
-_NOT_WORTH_IT = 0.02  # endless probes should settle more than this share of the pairs, or they are in vain
+_NOT_WORTH_IT = 0.02  # of the pairs that endless probes must settle for sampling to go on
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Passes over all samples that can be resumed: what they find is kept and shared as it grows."""
+"""Passes over all samples that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hessrank.distributed import Team
 from hessrank.network.sample_batches import SampleBatches
 
 Step = Callable[[Batch], None]
-"""Does something on a batch, and adds what it finds to the tables of its pass."""
+"""Computes something on a batch, and adds it to the tables of its pass."""
 
 
 class Table(Protocol):
-    """Findings by sample."""
+    """Results by sample."""
 
     def share(self, team: Team) -> None:
         """Take each process's samples from that process."""
@@ -43,7 +43,7 @@ class ResumablePass:
     def __init__(
         self, name: str, batches: SampleBatches, tables: Mapping[str, Table], checkpoint: Checkpoint | None = None
     ) -> None:
-        """Begin, or find out where a stage of this name was interrupted.
+        """Begin a stage, or continue where it was interrupted.
 
         Attributes:
             facts: what was kept beside the tables; empty if it had not begun.
@@ -61,11 +61,11 @@ class ResumablePass:
         tell: Callable[[float], None],
         facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """Do every step on every sample that has not had it.
+        """Run every step on every sample that has not had it.
 
         Args:
-            steps: the same ones, in the same order, when an interrupted stage is gone on with.
-            tell: told the share that is done.
+            steps: the same ones, in the same order, when an interrupted stage is resumed.
+            tell: called with the share that is done.
             facts: what else should be kept, asked for whenever that happens.
         """
         batches, own = self._batches, self._batches.own
@@ -108,9 +108,9 @@ class ResumablePass:
             table.restore(own)
 
     def _check(self, section: Section, checkpoint: Checkpoint) -> None:
-        """Refuse what no stage of these tables kept: other arrays, another place."""
+        """Refuse a section whose arrays or place do not fit this stage."""
         own = {f"{name}.{key}": a for name, table in self._tables.items() for key, a in table.state().items()}
-        shapes, found = ({key: (a.shape, a.dtype) for key, a in some.items()} for some in (own, section.arrays))
+        shapes, found = ({key: (a.shape, a.dtype) for key, a in held.items()} for held in (own, section.arrays))
         place = [section.facts.get(name) for name in ("step", "sample", "batch_size")]
         counts = all(type(value) is int and value >= 0 for value in place)
         if shapes != found or not counts or not place[2] or type(section.facts.get("halved")) is not bool:
@@ -119,10 +119,10 @@ class ResumablePass:
 
 @dataclass(frozen=True)
 class Journal:
-    """Where a ranking's passes keep what they find, and tell how far they are.
+    """Where a ranking's passes save their results and report progress.
 
     Attributes:
-        progress: told how far they are.
+        progress: called with how far they are.
         checkpoint: keeps what they find, and may have something to go on from; None for neither.
     """
 
@@ -132,3 +132,14 @@ class Journal:
     def open(self, name: str, batches: SampleBatches, tables: Mapping[str, Table]) -> ResumablePass:
         """Begin a pass over the samples of ``batches``, or go on with one of this name."""
         return ResumablePass(name, batches, tables, self.checkpoint)
+
+    def report_on(self, stage: str, total: int, part: range | None = None) -> Callable[[float], None]:
+        """Return a function that reports a stage's progress, given the share that is done.
+
+        Args:
+            stage: its name.
+            total: how much there is to do.
+            part: the part of ``range(total)`` that the share is of; None for all.
+        """
+        part = range(total) if part is None else part
+        return lambda share: self.progress(stage, part.start + int(share * len(part)), total)

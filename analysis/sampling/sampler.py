@@ -1,4 +1,7 @@
-"""Samples traces in rounds of probes, each as large as all before, until the order of the layers is settled."""
+"""Samples traces until the order of the layers is settled.
+
+Each round takes as many probes as all rounds before it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimator
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.sampling.probe_runner import ProbeRunner, in_chunks
+from hessrank.analysis.sampling.probe_runner import ProbeRunner, split_into_chunks
 from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.resumable_pass import Journal
 from hessrank.analysis.sampling.trace_samples import EstimatedPart, TraceSamples
@@ -22,7 +25,7 @@ from hessrank.errors import OptionError
 from hessrank.user_code import user_code
 
 _AT_FIRST = 16  # probes of all samples together, before the first look
-_ENOUGH_TO_CORRECT = 16  # probes of one sample tell how they spread
+_ENOUGH_TO_CORRECT = 16  # probes of one sample give their variance
 _RATES = (0.25, 8.0)  # least and most that a rate is corrected to
 
 
@@ -61,10 +64,12 @@ class SamplingPart:
         self.until = max(self.taken, wanted)
 
     def rate(self) -> float:
-        """Return how many probes to take where others take one: as planned, until what is seen tells better.
+        """Return how many probes to take where others take one.
 
-        A pilot's few probes misjudge some layers. Once as many have counted, their own spread says how many make the
-        error of one of Hutchinson's.
+        It is the planned rate at first.
+
+        A pilot's few probes misjudge some layers. Once there are more, their own variance says how many of them make
+        the error of one of Hutchinson's.
         """
         choice, layers = self.found.choice, self.found.layers
         if not choice.hutchinson or layers.num_probes[choice.sample] < _ENOUGH_TO_CORRECT:
@@ -82,7 +87,9 @@ def sample_traces(
     factors: Array,
     options: Options,
 ) -> tuple[TraceSamples, RankOrder]:
-    """Sample until the order is settled within a tolerance, or ``options.max_probes`` a sample are spent.
+    """Sample traces until the order of the layers is settled.
+
+    It ends within the tolerance, or when ``options.max_probes`` probes a sample are spent.
 
     Args:
         inputs: what is ranked.
@@ -107,24 +114,21 @@ def sample_traces(
         if not resumed:
             sampling.look_ahead(goal)
         resumed = {}
-        tell = partial(_tell, journal, range(done, goal), goal if traces.exact else options.max_probes)
-        stage.run(sampling.steps(), tell, partial(sampling.facts, done, goal))
+        total = goal if traces.exact else options.max_probes
+        report = journal.report_on("probes", total, range(done, goal))
+        stage.run(sampling.steps(), report, partial(sampling.facts, done, goal))
         done, goal = goal, min(2 * goal, options.max_probes)
         if traces.exact and len(inputs.batches) == 1:
             order = RankOrder.certain(traces.key_replicates())
         else:
             order = RankOrder.judge(traces.key_replicates(), traces.probe_share(), options.tolerance)
-        reason = _reason_to_stop(traces, order, all_spent=done >= options.max_probes)
+        reason = _find_reason_to_stop(traces, order, all_spent=done >= options.max_probes)
         if reason := inputs.batches.team.broadcast(reason):
             return traces, replace(order, stopped_by=reason)
 
 
-def _tell(journal: Journal, probes: range, total: int, share: float) -> None:
-    journal.progress("probes", probes.start + int(share * len(probes)), total)
-
-
-def _reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:
-    """Return why sampling ends, as in :attr:`RankOrder.stopped_by`; empty if it goes on."""
+def _find_reason_to_stop(traces: TraceSamples, order: RankOrder, *, all_spent: bool) -> str:
+    """Return why sampling ends, as :attr:`RankOrder.stopped_by`; empty if it goes on."""
     if traces.exact:
         return "exact"
     if not order.open_pairs:
@@ -166,11 +170,11 @@ class _Sampling:
             part.until = until
 
     def steps(self) -> list[partial[None]]:
-        """Return what this round does on every batch: each part's probes, as many at a time as a forward serves."""
+        """Return the steps of this round: each part's probes, a chunk a forward pass."""
         return [
             partial(self._add, part, chunk)
             for part in self._parts
-            for chunk in in_chunks(range(part.taken, part.until))
+            for chunk in split_into_chunks(range(part.taken, part.until))
         ]
 
     def _add(self, part: SamplingPart, chunk: range, batch: Batch) -> None:

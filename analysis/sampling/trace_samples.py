@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessrank.analysis.estimators import Choice
-from hessrank.analysis.statistics import Array, Replicates, in_groups
+from hessrank.analysis.statistics import Array, Replicates, average_groups
 from hessrank.network.weights import Weight
 
 
 @dataclass(frozen=True)
 class EstimatedPart:
-    """What one estimator has found of its layers and weights.
+    """The estimates of one estimator for its layers and weights.
 
     Attributes:
         choice: the estimator, its layers and its weights.
@@ -68,19 +68,25 @@ class TraceSamples:
         return self._assembled([part.layers.per_sample() for part in self.parts])
 
     def weight_traces_per_sample(self) -> Array:
-        """Return every weight's trace on every sample, shape (weights, samples); NaN where it has none."""
+        """Return every weight's trace by sample, shape (weights, samples), or NaN."""
         samples = self.factors.shape[1]
         return np.concatenate([np.zeros((0, samples)), *(part.weights.per_sample() for part in self.parts)])
 
     def probe_share(self) -> Array:
-        """Return the part of each trace's squared standard error that more probes would remove, 0 to 1."""
+        """Return the share of the squared standard error that more probes would remove.
+
+        It has one entry a layer, 0 to 1.
+        """
         return self._assembled([part.layers.probe_share()[:, None] for part in self.parts])[:, 0]
 
     def _assembled(self, tables: Sequence[Array]) -> Array:
-        """Put the parts' rows into the order of execution; an exact value stands for as many replicates as needed."""
+        """Return the parts' rows in the order of execution.
+
+        An exact value is repeated as often as there are replicates.
+        """
         width = min((table.shape[1] for table in tables if table.size and table.shape[1] > 1), default=1)
         row = {name: place for place, name in enumerate(self.layer_names)}
         result = np.zeros((len(row), width))
         for part, table in zip(self.parts, tables, strict=True):
-            result[[row[name] for name in part.choice.layers]] = in_groups(table, width)
+            result[[row[name] for name in part.choice.layers]] = average_groups(table, width)
         return result

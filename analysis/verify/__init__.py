@@ -1,4 +1,4 @@
-"""Is the prediction right? One tensor at a time is quantized for real, and the increase measured."""
+"""Checks predictions: quantizes one tensor at a time and measures the increase."""
 
 from hessrank.analysis.verify.verification import Verification
 from hessrank.analysis.verify.verify import verify

@@ -1,4 +1,4 @@
-"""How well predicted increases agree with measured ones: rank correlation, its interval, and the ratio."""
+"""Measures how well predicted increases agree with measured ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hessrank.analysis.statistics import critical
+from hessrank.analysis.statistics import critical_value
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Agreement:
     off: int
 
 
-def agreement_of(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
+def measure_agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
     """Measure how well the increases of some tensors are predicted.
 
     Args:
@@ -46,14 +46,17 @@ def agreement_of(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
     """
     count = len(part)
     order = float(spearmanr(part["predicted"], part["measured"]).statistic) if count > 2 else math.nan
-    low, high = _interval(order, count)
+    low, high = _spearman_interval(order, count)
     ratio = part["ratio"][part["ratio"] > 0].median()
     return Agreement(tensor, bits, count, order, low, high, float(ratio), int((part["reason"] != "").sum()))
 
 
-def _interval(order: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a rank correlation: Fisher's z with variance (1 + ρ²/2)/(n − 3)."""
+def _spearman_interval(order: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rank correlation, by Fisher's z.
+
+    The variance of z is (1 + ρ²/2)/(n − 3).
+    """
     if count <= 3 or math.isnan(order) or abs(order) >= 1:
         return order, order
-    reach = critical(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))
+    reach = critical_value(10**6) * math.sqrt((1 + order**2 / 2) / (count - 3))
     return math.tanh(math.atanh(order) - reach), math.tanh(math.atanh(order) + reach)

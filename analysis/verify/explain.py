@@ -1,4 +1,6 @@
-"""Why a prediction is off: the measured increase d(t) = g·e t + ½ eᵀHe t² + … taken apart.
+"""Explains why a prediction is off, by the orders of the measured increase.
+
+It is d(t) = g·e t + ½ eᵀHe t² + ….
 
 The increase at ±e and at ±e/2 separates the orders by Richardson's extrapolation: with odd and even parts o(t), v(t),
 the first order is (8 o(½) − o(1))/3 (a task loss has a slope), the second (16 v(½) − v(1))/3, and what is left is
@@ -42,7 +44,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Parts:
-    """Measured increases by orders, in units of the loss, and the share of clipping in the squared error."""
+    """A measured increase by orders, and the share of clipping in ‖e‖².
+
+    The increases are in units of the loss.
+    """
 
     first_order: float
     second_order: float
@@ -50,16 +55,16 @@ class Parts:
     clipping: float
 
 
-def take_apart(meter: IncreaseMeter, what: QuantizedTensor) -> Parts:
-    """Measure the increase at ±e and ±e/2 and tell the orders apart."""
+def separate_orders(meter: IncreaseMeter, what: QuantizedTensor) -> Parts:
+    """Measure the increase at ±e and ±e/2 and separate the orders."""
     plus, minus, half, half_minus = (float(meter.increase(what, t).mean()) for t in (1.0, -1.0, 0.5, -0.5))
     first = (8 * (half - half_minus) - (plus - minus)) / 6
     second = (16 * (half + half_minus) - (plus + minus)) / 6
     return Parts(first, second, plus - first - second, meter.clipping(what))
 
 
-def reason(prediction: Prediction, parts: Parts) -> str:
-    """Return what most of the difference is due to."""
+def find_reason(prediction: Prediction, parts: Parts) -> str:
+    """Return the main reason for the difference."""
     missed = parts.second_order - prediction.value
     largest = max((parts.first_order, parts.higher_order, missed), key=abs)
     if largest == parts.first_order:

@@ -1,4 +1,4 @@
-"""The picture of a verification: predicted against measured."""
+"""The plot of a verification: predicted against measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _LABELS = 6
 
 
 def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: Axes | None = None) -> Axes:
-    """Draw predicted against measured increases on logarithmic axes, with the diagonal; return the axes.
+    """Draw predicted against measured increases; return the axes.
+
+    The axes are logarithmic; a diagonal shows where the two are equal.
 
     A marker for each bit-width, filled for weights; the tensors that are farthest off have numbers, and names
     below. What is not positive on either axis cannot be drawn, and is counted in the title.
@@ -43,7 +45,7 @@ def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: A
         ax.scatter(
             part["measured"], part["predicted"], s=22, marker=marker, facecolors=face, edgecolors=color, label=label
         )
-    _diagonal(ax, drawn)
+    _draw_diagonal(ax, drawn)
     left = len(frame) - len(drawn)
     ax.set(
         xscale="log", yscale="log", xlabel="measured increase of the loss", ylabel="predicted increase of the loss"
@@ -64,7 +66,7 @@ def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: A
     return ax
 
 
-def _diagonal(ax: Axes, drawn: pd.DataFrame) -> None:
+def _draw_diagonal(ax: Axes, drawn: pd.DataFrame) -> None:
     if drawn.empty:
         return
     both = drawn[["predicted", "measured"]].to_numpy()

@@ -1,4 +1,4 @@
-"""The result: predicted beside measured, a row a tensor and bit-width."""
+"""The verification: predicted and measured increases, by tensor and bit-width."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from hessrank.analysis.result.tables import plain_table, printed, write_csv
-from hessrank.analysis.verify.agreement import Agreement, agreement_of
+from hessrank.analysis.verify.agreement import Agreement, measure_agreement
 from hessrank.terminal import plain_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ COLUMNS = (
 
 
 class Verification:
-    """Predicted and measured increases. Prints as a table, shows itself in a notebook, writes CSV, draws itself."""
+    """Predicted and measured increases.
+
+    A verification prints as a table, has a notebook view, writes CSV and draws a plot.
+    """
 
     def __init__(self, frame: pd.DataFrame, notes: list[str]) -> None:
         """Wrap a table with :data:`COLUMNS`, and what a reader should know."""
@@ -67,7 +70,7 @@ class Verification:
         """How well the order is predicted, for activations and weights and each bit-width."""
         frame = self._frame
         kinds = sorted(set(zip(frame["tensor"], frame["bits"], strict=True)))
-        return [agreement_of(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
+        return [measure_agreement(t, int(b), frame[(frame["tensor"] == t) & (frame["bits"] == b)]) for t, b in kinds]
 
     def disagreeing(self) -> pd.DataFrame:
         """Return the rows that are off, the farthest first."""

@@ -1,4 +1,4 @@
-"""Quantizes one tensor at a time and compares with what a ranking predicted."""
+"""Quantizes one tensor at a time and compares with a ranking's predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hessrank.analysis.losses import Loss, is_registered, make_loss
 from hessrank.analysis.options import Progress
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor, agree
-from hessrank.analysis.verify.explain import FACTOR, Prediction, reason, take_apart
+from hessrank.analysis.verify.explain import FACTOR, Prediction, find_reason, separate_orders
 from hessrank.analysis.verify.verification import COLUMNS, Verification
 from hessrank.data.samples import as_samples
 from hessrank.errors import ModelError, OptionError, unknown_name
@@ -48,12 +48,12 @@ def verify(
     batch_size: int = 1,
     progress: Progress | None = None,
 ) -> Verification:
-    """Quantize one tensor at a time for real and compare the increase with what ``ranking`` predicted.
+    """Quantize one tensor at a time, and compare the increase with the prediction.
 
     Args:
         model: the network that was ranked; left as it was.
         data: as for :func:`hessrank.rank`.
-        ranking: the ranking; its record tells the ranges and the loss.
+        ranking: the ranking; its record holds the ranges and the loss.
         loss: what the increase is measured by; None takes the ranking's, if it is hessrank's.
         bits: bit-widths, all among those that the ranking predicts for; None takes 4 and 8, or else all.
         layers: names of the layers; None takes all.
@@ -69,7 +69,7 @@ def verify(
         HessrankError: the ranking is of another network, has no record, or does not predict for these bits; or model,
             data or loss do not work.
     """
-    model, widths = unwrap(model), _widths(ranking, bits)
+    model, widths = unwrap(model), _choose_widths(ranking, bits)
     made = make_loss(recorded_loss(ranking) if loss is None else loss)
     count = int(ranking.to_frame()["num_samples"].max()) if num_samples is None else num_samples
     with freeze(model), explain_memory_errors():
@@ -79,7 +79,7 @@ def verify(
         same_data = contents.sha256 == ranking.info.get("data", {}).get("sha256")
         one = batches.batch(0)
         network = Network(model, one)
-        names = _names(network, ranking, layers)
+        names = _choose_layers(network, ranking, layers)
         if len(set(contents.shapes)) > 1 or len(batches) == 1:
             batches.batch_size = 1
         if batches.batch_size > 1 and find_sample_axes(
@@ -91,16 +91,18 @@ def verify(
         masked = {name: graph[name]["masked"] for name in names if "masked" in graph[name]}
         meter = IncreaseMeter(network, batches, made, ranges, masked)
         held = {w.calls[0]: w for w in find_weights(network, one)} if weights else {}
-        tensors = _tensors(ranking, names, held, widths)
+        tensors = _list_tensors(ranking, names, held, widths)
         rows = []
         for done, what in enumerate(tensors):
-            rows.append(_row(meter, what, _prediction(ranking, what, same_data=same_data), ranking))
+            rows.append(_measure_row(meter, what, _read_prediction(ranking, what, same_data=same_data), ranking))
             (progress or (lambda *_: None))("verify", done + 1, len(tensors))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Verification(frame, _notes(ranking, made, same_data=same_data))
+    return Verification(frame, _write_notes(ranking, made, same_data=same_data))
 
 
-def _row(meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ranking: Ranking) -> dict[str, Any]:
+def _measure_row(
+    meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ranking: Ranking
+) -> dict[str, Any]:
     increase = meter.increase(what)
     measured = float(increase.mean())
     sem = float(increase.std(ddof=1) / math.sqrt(len(increase))) if len(increase) > 1 else math.nan
@@ -120,11 +122,11 @@ def _row(meter: IncreaseMeter, what: QuantizedTensor, prediction: Prediction, ra
         return row
     if max(abs(measured), abs(prediction.value)) <= rounding:
         return {**row, "reason": "below rounding"}
-    parts = take_apart(meter, what)
-    return {**row, **vars(parts), "reason": reason(prediction, parts)}
+    parts = separate_orders(meter, what)
+    return {**row, **vars(parts), "reason": find_reason(prediction, parts)}
 
 
-def _prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> Prediction:
+def _read_prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> Prediction:
     kind = "act" if what.weight is None else "weight"
     row, record = ranking[what.layer], ranking.info.get("increases", {})
     listed = record.get("from_trace", {}).get("layers" if what.weight is None else "weights", [])
@@ -137,10 +139,10 @@ def _prediction(ranking: Ranking, what: QuantizedTensor, *, same_data: bool) -> 
     return Prediction(float(row[f"{kind}_increase_b{what.bits}"]), noise, from_trace, same_data)
 
 
-def _tensors(
+def _list_tensors(
     ranking: Ranking, names: Sequence[str], weights: dict[str, Weight], bits: Sequence[int]
 ) -> list[QuantizedTensor]:
-    """Return what is measured: activations, then weights, of those that have a prediction."""
+    """Return the tensors to measure: activations, then weights with a prediction."""
     predicted = {b: dict(zip(ranking, ranking.to_frame()[f"weight_increase_b{b}"], strict=True)) for b in bits}
     activations = [QuantizedTensor(name, b) for b in bits for name in names]
     with_weight = [
@@ -152,8 +154,11 @@ def _tensors(
     return activations + with_weight
 
 
-def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
-    """Return the layers to measure, in the ranking's order; they must be in the network and in the ranking."""
+def _choose_layers(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> list[str]:
+    """Return the layers to measure, in the ranking's order.
+
+    They must be in the network and in the ranking.
+    """
     known = {layer.name for layer in network.layers}
     missing = [name for name in ranking if name not in known]
     if missing:
@@ -167,7 +172,7 @@ def _names(network: Network, ranking: Ranking, wanted: Sequence[str] | None) -> 
     return [name for name in ranking if wanted is None or name in set(wanted)]
 
 
-def _widths(ranking: Ranking, bits: int | Iterable[int] | None) -> tuple[int, ...]:
+def _choose_widths(ranking: Ranking, bits: int | Iterable[int] | None) -> tuple[int, ...]:
     """Return the bit-widths to measure at, all of which the ranking predicts for."""
     if "graph" not in ranking.info:
         raise OptionError(
@@ -195,7 +200,7 @@ def recorded_loss(ranking: Ranking, record: str | Path = "the ranking's record")
         record: its file.
 
     Raises:
-        OptionError: the record tells no loss, or one of the user's own, whose code he has to name.
+        OptionError: the record names no loss, or a user's own, whose code must be named.
     """
     name = str(ranking.info.get("loss", ""))
     if not name:
@@ -209,7 +214,7 @@ def recorded_loss(ranking: Ranking, record: str | Path = "the ranking's record")
     return name
 
 
-def _notes(ranking: Ranking, loss: Loss, *, same_data: bool) -> list[str]:
+def _write_notes(ranking: Ranking, loss: Loss, *, same_data: bool) -> list[str]:
     notes = []
     if not same_data:
         notes.append("not the data that were ranked: what differs between them counts as an error of the prediction")

@@ -11,7 +11,7 @@ from torch import Tensor
 import hessrank
 from benchmarks.peers.adapter import Estimates, Sample, Tensors
 from benchmarks.peers.cases import Case
-from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, plan
+from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.curvature_propagation.segments import Planned
 from hessrank.analysis.estimators.probes import Rademacher
@@ -50,7 +50,7 @@ def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
             outputs,
         )
 
-    choices = plan("auto", work.network, work.loss, work.weights, outputs, pilot)
+    choices = choose_estimators("auto", work.network, work.loss, work.weights, outputs, pilot)
     copies = COPIES if case.full_hessian else 1
     done = 0
 

@@ -7,7 +7,7 @@ from hessrank.analysis.statistics import (
     BLOCKS,
     Gaps,
     Replicates,
-    critical,
+    critical_value,
     difference_errors,
     rank_intervals,
     summarize,
@@ -81,7 +81,7 @@ def test_interval_coverage_is_95_percent() -> None:
 def test_skewed_replicates_get_a_lopsided_interval_that_covers_better() -> None:
     """Log-normal replicates: Student's t misses the mean from below more than twice as often as it should."""
     values = np.random.default_rng(8).lognormal(sigma=1.0, size=(4000, 32))
-    found, truth, t = summarize(values), np.exp(0.5), critical(32)
+    found, truth, t = summarize(values), np.exp(0.5), critical_value(32)
     covered = ((found.low <= truth) & (truth <= found.high)).mean()
     by_student = (np.abs(found.mean - truth) <= t * found.sem).mean()
     assert by_student < 0.91
@@ -96,7 +96,7 @@ def test_symmetric_and_constant_replicates_keep_students_interval() -> None:
     half = rng.normal(size=(5, 16))
     symmetric = np.concatenate([half, -half], axis=1) + 100
     found = summarize(np.concatenate([symmetric, np.full((1, 32), 7.0)]))
-    expected = critical(32) * found.sem
+    expected = critical_value(32) * found.sem
     np.testing.assert_allclose(found.high - found.mean, expected, rtol=1e-2, atol=1e-12)
     np.testing.assert_allclose(found.mean - found.low, expected, rtol=1e-2, atol=1e-12)
 
@@ -138,7 +138,7 @@ def test_rank_intervals_are_points_when_all_is_clear() -> None:
 def test_rank_intervals_of_many_rows_agree_with_few() -> None:
     values = np.random.default_rng(6).normal(size=(700, 6)) + np.arange(700)[:, None]
     low, high = rank_intervals(values)
-    means, bound = values.mean(1), critical(6, 699)
+    means, bound = values.mean(1), critical_value(6, 699)
     errors = difference_errors(values[650:651], values)[0]
     assert low[650] == 1 + (means[650] - means < -bound * errors).sum()
     assert high[650] == 700 - (means[650] - means > bound * errors).sum()
@@ -164,5 +164,5 @@ def test_what_less_noise_would_settle() -> None:
 
 
 def test_critical_value_is_bonferroni_corrected() -> None:
-    assert critical(1000) == pytest.approx(1.962, abs=1e-3)
-    assert critical(1000, 10) == pytest.approx(2.813, abs=2e-3)
+    assert critical_value(1000) == pytest.approx(1.962, abs=1e-3)
+    assert critical_value(1000, 10) == pytest.approx(2.813, abs=2e-3)

@@ -1,4 +1,4 @@
-"""The estimator ``curvature-propagation``: all traces of the full Hessian in two backward passes a probe."""
+"""Estimates the full Hessian's traces by two backward passes a probe."""
 
 from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Segment
 

@@ -1,9 +1,9 @@
-"""Which layers lie between one layer and another with nothing else leading in or out: regions of a network.
+"""Finds the regions of a network that one layer enters and one layer leaves.
 
-A product of two activations that depend on one earlier layer (attention, a gate) bends in both together: its
+A product of two activations that depend on one earlier layer (attention, a gate) is curved in both together: its
 Hessian has a block that couples its two inputs. That block matters to the layer where both paths begin and to all
 before it, and to no layer on the paths. A region is all that lies between: seen from outside it is one curved
-function of the layer it begins at; its inner layers see nothing of the coupling.
+function of the layer it begins at; for its inner layers there is no coupling.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 Wiring = Mapping[int, Sequence[int]]
-"""For each layer, by its place in the order of execution, the layers it reads."""
+"""The layers that each layer reads, by their place in the order of execution."""
 
 _START, _END = -1, -2
 
 
 @dataclass(frozen=True)
 class Region:
-    """Some layers, and the regions that are closed off among them.
+    """Some layers, and the regions inside them that are treated as one layer.
 
     Attributes:
         layers: the layers, but for those inside an inner region, in the order of execution.
@@ -45,7 +45,7 @@ class Region:
 
 @dataclass
 class _Level:
-    """The layers of one region while inner ones are being closed off."""
+    """The layers of one region while its inner regions are being found."""
 
     inputs: dict[int, list[int]]
     curved: set[int]
@@ -61,7 +61,7 @@ class _Level:
         return graph
 
     def close(self, inside: set[int], exit_layer: int) -> None:
-        """Hide the layers ``inside`` behind ``exit_layer``, which then reads what they read."""
+        """Hide the layers ``inside``; ``exit_layer`` then reads what they read."""
         gone = inside | {exit_layer}
         self.inputs[exit_layer] = sorted({s for layer in gone for s in self.inputs[layer]} - inside)
         self.curved.add(exit_layer)
@@ -71,7 +71,7 @@ class _Level:
 
 
 def find_regions(layers: Collection[int], inputs: Wiring, curved: Collection[int], ends: Collection[int]) -> Region:
-    """Close off every region of a part of a network that a coupling of two paths makes necessary.
+    """Find the regions that make the inputs of all layers in a part uncoupled.
 
     Args:
         layers: the part.
@@ -79,24 +79,31 @@ def find_regions(layers: Collection[int], inputs: Wiring, curved: Collection[int
         curved: the layers that are no piecewise linear function of what they read.
         ends: the layers that something outside the part reads.
     """
-    return _find(set(layers), None, inputs, curved, set(ends))
+    return _build_region(set(layers), None, inputs, curved, set(ends))
 
 
-def _find(
+def _build_region(
     layers: set[int], exit_layer: int | None, inputs: Wiring, curved: Collection[int], ends: set[int]
 ) -> Region:
     members = layers if exit_layer is None else layers | {exit_layer}
     level = _Level(
         {layer: [s for s in inputs[layer] if s in layers] for layer in members}, members & set(curved), ends
     )
-    while (found := _next_region(level)) is not None:
+    while (found := _find_next_region(level)) is not None:
         level.close(*found)
-    inner = tuple(_find(hidden, behind, inputs, curved, {behind}) for behind, hidden in sorted(level.hidden.items()))
-    return Region(tuple(sorted(level.inputs.keys() - {exit_layer})), exit_layer, frozenset(_coupled(level)), inner)
+    inner = tuple(
+        _build_region(hidden, behind, inputs, curved, {behind}) for behind, hidden in sorted(level.hidden.items())
+    )
+    return Region(
+        tuple(sorted(level.inputs.keys() - {exit_layer})), exit_layer, frozenset(_find_coupled(level)), inner
+    )
 
 
-def _coupled(level: _Level) -> list[int]:
-    """Return the curved layers two of whose inputs depend on a common layer, or one on the other."""
+def _find_coupled(level: _Level) -> list[int]:
+    """Return the curved layers whose inputs are coupled.
+
+    Two inputs are coupled if they depend on a common layer, or one on the other.
+    """
     above: dict[int, set[int]] = {}
     for layer in sorted(level.inputs):
         above[layer] = {layer}.union(*(above[source] for source in level.inputs[layer]))
@@ -111,9 +118,12 @@ def _coupled(level: _Level) -> list[int]:
     return found
 
 
-def _next_region(level: _Level) -> tuple[set[int], int] | None:
-    """Return the inside and the exit of a region that makes one layer's inputs uncoupled; None if there is none."""
-    coupled = _coupled(level)
+def _find_next_region(level: _Level) -> tuple[set[int], int] | None:
+    """Return the inside and the exit of a region that uncouples a layer's inputs.
+
+    Return None if no region does.
+    """
+    coupled = _find_coupled(level)
     if not coupled:
         return None
     graph = level.graph()

@@ -1,12 +1,12 @@
-"""The trace of the full Hessian of every layer in two backward passes a probe, through anything that bends.
+"""Estimates all layers' full-Hessian traces in two backward passes a probe.
 
 The Hessian of the loss at a layer is that of what lies behind a cut, carried back, plus one term for every curved
 layer m on the way: H = JᵀH_cut J + Σ JₘᵀMₘJₘ, with Mₘ the Hessian of ⟨gₘ, fₘ⟩, gₘ the loss's gradient at m. So two
 vectors are sent back: one starts at random, the other with the Hessian times the first, and each curved layer adds a
 pair of its own to both. Their inner product at a layer is an unbiased estimate of its trace: all else in it has
 mean zero. Martens, Sutskever & Swersky, "Estimating the Hessian by back-propagating curvature", 2012, with cuts
-anywhere in the network (the paper: at the output), balanced pairs, deflated cuts (:mod:`sources`) and couplings
-that count only where they matter (:mod:`regions`).
+anywhere in the network (the paper: at the output), balanced pairs, deflated cuts (:mod:`cut_hessian`) and couplings
+that count only where they matter (:mod:`coupled_regions`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from hessrank.network.weights import weight_products
 _STREAMS = 4  # of each cut
 
 Visitor = Callable[[LayerFunction, Pair], None]
-"""Sees the pair of vectors that arrives at each layer."""
+"""Takes the pair of vectors that arrives at each layer."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Part of a network, and how the curvature behind it is probed.
+    """A part of a network, and how the curvature behind it is probed.
 
     Attributes:
         first: the first layer, by its place in the order of execution.
@@ -58,16 +58,16 @@ class Segment:
 
 @ESTIMATORS.register("curvature-propagation")
 class CurvaturePropagation:
-    """tr H of every layer, and of every weight that is used once, in two backward passes a probe."""
+    """Estimates tr H of layers and of weights used once, two backward passes a probe."""
 
     deterministic = False
 
     def __init__(self, segment: Segment | None = None, region: Region | None = None) -> None:
-        """Take the layers of ``segment``, grouped into ``region``; None takes all, from the output on."""
+        """Take the layers of ``segment``, grouped into ``region``; None takes all."""
         self._segment, self._region = segment, region
 
     def __call__(self, work: Work) -> Iterator[Estimates]:
-        """Run the batch forward on recorded, then send two vectors back for each probe."""
+        """Record the batch's forward pass, then send two vectors back for each probe."""
         segment = self._segment or Segment(0, len(work.network.layers) - 1)
         if self._region is None:
             self._region = Layout.of(work.network, work.batch).region(segment.first, segment.last)
@@ -75,7 +75,7 @@ class CurvaturePropagation:
 
 
 class Propagation:
-    """One batch on recorded, and the vectors that are sent back through it.
+    """One recorded batch, and the vectors that are sent back through it.
 
     Attributes:
         rows: the batch with its copies.
@@ -93,7 +93,7 @@ class Propagation:
         self._cut = Cut(work, self.rows, recording, _STREAMS * (segment.last + 1))
         self.at_output = False
         if self._ends:
-            self._source: CutSource = _source(self._cut, segment)
+            self._source: CutSource = _choose_source(self._cut, segment)
             slopes = (slope.detach() for slope in self._source.slopes)
             self._recorded_layers.differentiate(dict(zip(self._ends, slopes, strict=True)))
             self.at_output = isinstance(self._source, FactorSource)
@@ -103,16 +103,16 @@ class Propagation:
         """Yield the estimates of each probe of the work."""
         work = self._work
         if not self._ends:  # the output does not depend on any of the layers
-            yield from (self._empty() for _ in work.indices)
+            yield from (self._make_zeros() for _ in work.indices)
             return
-        fixed = self._fixed()
+        fixed = self._sum_fixed()
         for group, new in self.rows.groups(work.indices):
             found = self._products()
             self.send(group, found)
-            yield from (fixed + one for one in self.rows.one_a_probe(Estimates(found.layers, found.weights), new))
+            yield from (fixed + one for one in self.rows.split_by_probe(Estimates(found.layers, found.weights), new))
 
     def send(self, group: Sequence[int], visit: Visitor) -> None:
-        """Send one probe of ``group`` back in each copy, and show ``visit`` what passes by."""
+        """Send one probe of ``group`` back in each copy; ``visit`` sees the vectors."""
         numel = self._source.numel + self._injections.numel
         draws = self.rows.draw(self._work.probes, numel, group, self._cut.stream, self._cut.leaves[0])
         start, rest = torch.split(draws, [self._source.numel, self._injections.numel], dim=1)
@@ -120,13 +120,13 @@ class Propagation:
         self._recorded_layers.send_back(seeds, self._injections.of(rest), visit)
 
     def send_fixed(self, visit: Visitor) -> Iterator[int]:
-        """Send what has no noise back, a group of copies at a time; yield how many of its copies count."""
+        """Send the pairs without noise back; yield how many copies count each time."""
         for pairs, new in self._source.fixed():
             self._recorded_layers.send_back(dict(zip(self._ends, pairs, strict=True)), None, visit)
             yield new
 
-    def _fixed(self) -> Estimates:
-        total = self._empty()
+    def _sum_fixed(self) -> Estimates:
+        total = self._make_zeros()
         found = self._products()
         for new in self.send_fixed(found):
             parts = (self.rows.by_sample(values.T)[:, :new].sum(1).T for values in (found.layers, found.weights))
@@ -137,13 +137,13 @@ class Propagation:
     def _products(self) -> Products:
         return Products(self._work, self.rows, self._row, self._weight_row)
 
-    def _empty(self) -> Estimates:
+    def _make_zeros(self) -> Estimates:
         work = self._work
         return Estimates(zeros(len(work.layers), work.batch), zeros(len(work.weights), work.batch))
 
 
 class Injections:
-    """The pairs that curved layers add: α∘w to the first vector, M(w/α) to the second.
+    """Makes the pairs that curved layers add to the two vectors: α∘w and M(w/α).
 
     Attributes:
         numel: random numbers that a row needs for all of them.
@@ -159,18 +159,18 @@ class Injections:
         self.numel = sum(self._sizes)
         self._weights: dict[int, list[Tensor]] = {}
         if self._steps:
-            self._weights = self._balanced(cut)
+            self._weights = self._balance(cut)
 
     def of(self, draws: Tensor) -> Injection:
         """Return what adds the pairs made of random signs, rows × ``numel``."""
-        w = self._split(draws)
-        return lambda step: self._pairs(step, w[id(step)])
+        split = self._split(draws)
 
-    def _pairs(self, step: LayerFunction, w: Sequence[Tensor]) -> list[Pair | None]:
-        """Return the pair for each input of ``step``."""
-        weights = self._weights[id(step)]
-        images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
-        return [None if h is None else (a * v, h) for v, a, h in zip(w, weights, images, strict=True)]
+        def make_pairs(step: LayerFunction) -> list[Pair | None]:
+            w, weights = split[id(step)], self._weights[id(step)]
+            images = step.hessian_times([v / a for v, a in zip(w, weights, strict=True)])
+            return [None if h is None else (a * v, h) for v, a, h in zip(w, weights, images, strict=True)]
+
+        return make_pairs
 
     def _split(self, draws: Tensor) -> dict[int, list[Tensor]]:
         """Return rows as tensors of the shapes of each step's inputs."""
@@ -183,7 +183,7 @@ class Injections:
             for step in self._steps
         }
 
-    def _balanced(self, cut: Cut) -> dict[int, list[Tensor]]:
+    def _balance(self, cut: Cut) -> dict[int, list[Tensor]]:
         def images(group: list[int]) -> list[Tensor]:
             like = self._steps[0].leaves[0]
             drawn = self._split(cut.rows.draw(cut.work.probes, self.numel, group, cut.stream + BALANCE + 1, like))
@@ -206,7 +206,7 @@ class Injections:
 
 
 class Products:
-    """Collects the inner product of the two vectors at every layer, and of the weights' gradients, row by row.
+    """Collects the inner product of the two vectors at each layer and weight, by row.
 
     Attributes:
         layers: float64 on the CPU, layers × rows.
@@ -237,8 +237,11 @@ class Products:
             self.weights[self._weight_row[name]] = found.double().cpu()
 
 
-def _source(cut: Cut, segment: Segment) -> CutSource:
-    """Return the start with the least noise: at the output, if the way there is straight and the loss knows S."""
+def _choose_source(cut: Cut, segment: Segment) -> CutSource:
+    """Choose the start with the least noise.
+
+    It is the output if the way there is piecewise linear and the loss knows a factor S.
+    """
     at_the_end = segment.last == len(cut.work.network.layers) - 1
     if at_the_end and FactorSource.fits(cut):
         return FactorSource(cut, every_column=segment.rank > 0)

@@ -1,4 +1,4 @@
-"""Layers as functions of the layers they read, through which vectors are sent back by hand.
+"""Layers as functions of their inputs; vectors are sent back layer by layer.
 
 Vectors can be added to on the way (curvature propagation), stopped anywhere, or started in the middle.
 """
@@ -31,7 +31,7 @@ class LayerFunction:
         call: the call that made it.
         inputs: the layers that it reads.
         leaves: their activations.
-        curved: whether it bends. Known for certain once :meth:`RecordedLayers.differentiate` has been there.
+        curved: whether it is curved; certain only after :meth:`RecordedLayers.differentiate`.
         coupled: whether its Hessian counts as a whole, and not block by block.
         slopes: gradient of ⟨g, out⟩ with respect to each leaf, recorded; g is the loss's gradient at ``out``.
     """
@@ -49,33 +49,36 @@ class LayerFunction:
     def back(self, vector: Tensor) -> list[Tensor]:
         """Return Jᵀ ``vector`` for each input."""
         found = torch.autograd.grad(self.out, self.leaves, vector, retain_graph=True, allow_unused=True)
-        return filled(found, self.leaves)
+        return fill_missing(found, self.leaves)
 
     def hessian_times(self, w: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return the Hessian of ⟨g, out⟩ times ``w``, in the shapes of the inputs; None where it is 0."""
+        """Return the Hessian of ⟨g, out⟩ times ``w`` for each input; None where it is 0."""
         if not self.coupled:
             return [
-                _derivative([slope], [leaf], [v])[0]
+                _multiply_by_hessian([slope], [leaf], [v])[0]
                 for slope, leaf, v in zip(self.slopes, self.leaves, w, strict=True)
             ]
-        return _derivative(self.slopes, self.leaves, w)
+        return _multiply_by_hessian(self.slopes, self.leaves, w)
 
     def differentiate(self, slope: Tensor) -> list[Tensor]:
-        """Return the loss's gradient at each input, given that at ``out``; keep it recorded where the layer bends."""
+        """Return the loss's gradient at each input, given that at ``out``.
+
+        The gradient stays recorded where the layer is curved.
+        """
         found = torch.autograd.grad(
             self.out, self.leaves, slope, create_graph=self.curved, retain_graph=True, allow_unused=True
         )
         self.slopes = tuple(part if part is not None and part.requires_grad else None for part in found)
         self.curved = any(part is not None for part in self.slopes)
-        return [part.detach() for part in filled(found, self.leaves)]
+        return [part.detach() for part in fill_missing(found, self.leaves)]
 
 
-def filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """Return what autograd found, with zeros of the shapes of ``like`` where nothing depends on them."""
+def fill_missing(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Replace None by zeros of the shape of ``like`` in what autograd returned."""
     return [torch.zeros_like(x) if part is None else part for part, x in zip(found, like, strict=True)]
 
 
-def _derivative(
+def _multiply_by_hessian(
     slopes: Sequence[Tensor | None], variables: Sequence[Tensor], w: Sequence[Tensor]
 ) -> list[Tensor | None]:
     known = [(slope, v) for slope, v in zip(slopes, w, strict=True) if slope is not None]
@@ -87,7 +90,7 @@ def _derivative(
 
 @dataclass(eq=False)
 class RecordedLayers:
-    """The steps of one region, and those of the regions within it by their exits.
+    """The recorded layers of one region, and the regions inside it by their exits.
 
     Attributes:
         steps: the region's layers, and its exit, by their places.
@@ -100,7 +103,7 @@ class RecordedLayers:
     inner: dict[int, RecordedLayers] = field(default_factory=dict)
 
     def differentiate(self, slopes: Mapping[int, Tensor]) -> None:
-        """Find the loss's gradient at every layer, and record it where layers bend.
+        """Find the loss's gradient at every layer, and record it where layers are curved.
 
         Args:
             slopes: the gradient at the layers where it is known: those that something outside reads.
@@ -115,7 +118,7 @@ class RecordedLayers:
             if layer in self.inner:
                 self.inner[layer].differentiate({layer: slope})
             if step.inputs:
-                _add(waiting, step.inputs, step.differentiate(slope))
+                _add_parts(waiting, step.inputs, step.differentiate(slope))
 
     def send_back(
         self, seeds: Mapping[int, Pair], inject: Injection | None, visit: Callable[[LayerFunction, Pair], None]
@@ -143,14 +146,14 @@ class RecordedLayers:
                     for i, more in enumerate(inject(step)):
                         if more is not None:
                             ones[i], others[i] = ones[i] + more[0], others[i] + more[1]
-                _add(first, step.inputs, ones)
-                _add(second, step.inputs, others)
+                _add_parts(first, step.inputs, ones)
+                _add_parts(second, step.inputs, others)
 
     def all_steps(self) -> list[LayerFunction]:
-        """Return the steps of this region and of all within, in an order of their own."""
+        """Return the steps of this region and of all regions inside it."""
         return [*self.steps.values(), *(step for recorded in self.inner.values() for step in recorded.all_steps())]
 
 
-def _add(sums: dict[int, Tensor], places: Sequence[int], parts: Sequence[Tensor]) -> None:
+def _add_parts(sums: dict[int, Tensor], places: Sequence[int], parts: Sequence[Tensor]) -> None:
     for place, part in zip(places, parts, strict=True):
         sums[place] = sums[place] + part if place in sums else part

@@ -1,4 +1,4 @@
-"""A few probes from every promising cut, to see how far they spread, before the ones that count."""
+"""Measures the variance of a few probes at some cuts, to choose the cheapest."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import numpy as np
 from hessrank.analysis.estimators.base import FEW_OUTPUTS, OUTPUT, Work
 from hessrank.analysis.estimators.curvature_propagation.estimator import Propagation, Segment
 from hessrank.analysis.estimators.curvature_propagation.layer_recording import Layout
-from hessrank.analysis.estimators.curvature_propagation.probe_variance import ProbeVariance, best_of
+from hessrank.analysis.estimators.curvature_propagation.probe_variance import (
+    ProbeVariance,
+    estimate_hutchinson_variance,
+)
 from hessrank.analysis.estimators.curvature_propagation.segments import (
     MeasuredSegment,
     PlannedSegment,
     SegmentCosts,
-    best_segments,
+    choose_segments,
 )
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import LayerFacts
@@ -31,7 +34,7 @@ _PER_CALL = 1e5  # and a call
 
 
 def run_pilot(work: Work, facts: Mapping[str, LayerFacts], outputs: int) -> list[PlannedSegment]:
-    """Find out how to estimate the traces of the layers of ``work`` at the least cost.
+    """Plan how to estimate the traces of the layers of ``work`` at the least cost.
 
     Args:
         work: one sample; at least two copies of it fit into a batch.
@@ -41,22 +44,15 @@ def run_pilot(work: Work, facts: Mapping[str, LayerFacts], outputs: int) -> list
     network, layout = work.network, Layout.of(work.network, work.batch)
     place = {layer.name: layer.execution_index for layer in network.layers}
     wanted = sorted(place[name] for name in work.layers)
-    ends = promising_cuts(layout, wanted)
-    measured, spreads = [], []
-    for i, end in enumerate(ends):
-        first = ends[i - _REACH] + 1 if i >= _REACH else 0
-        many_outputs = end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS
-        found, spread = _measure(work, Segment(first, end, 0 if many_outputs else RANK), layout, outputs)
-        measured.append(found)
-        spreads.append(spread)
-    plan = best_segments(wanted, measured, best_of(spreads), segment_costs(network, facts))
+    measured, variances = _measure_segments(work, layout, choose_cuts(layout, wanted), outputs)
+    plan = choose_segments(wanted, measured, estimate_hutchinson_variance(variances), estimate_costs(network, facts))
     at_output = {one.segment.last for one in measured if one.at_output}
     sample = work.batch.samples[0]
-    return [replace(_described(part, network, layout, at_output), sample=sample) for part in plan]
+    return [replace(_describe_segment(part, network, layout, at_output), sample=sample) for part in plan]
 
 
-def kept(plan: Sequence[PlannedSegment]) -> list[dict[str, Any]]:
-    """Return a plan as plain facts; what follows from the network is left out."""
+def describe_plan(plan: Sequence[PlannedSegment]) -> list[dict[str, Any]]:
+    """Return a plan as JSON values; what follows from the network is left out."""
     return [
         {
             "segment": None if part.segment is None else asdict(part.segment),
@@ -71,8 +67,8 @@ def kept(plan: Sequence[PlannedSegment]) -> list[dict[str, Any]]:
     ]
 
 
-def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch) -> list[PlannedSegment]:
-    """Return the plan that :func:`kept` made facts of.
+def restore_plan(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch) -> list[PlannedSegment]:
+    """Return the plan that :func:`describe_plan` described.
 
     Args:
         facts: the plan.
@@ -82,44 +78,56 @@ def restored(facts: Sequence[Mapping[str, Any]], network: Network, batch: Batch)
     if not facts:
         return []
     layout, plan = Layout.of(network, batch), []
-    for told in facts:
-        segment = None if told["segment"] is None else Segment(**told["segment"])
+    for entry in facts:
+        segment = None if entry["segment"] is None else Segment(**entry["segment"])
         region = None if segment is None else layout.region(segment.first, segment.last)
-        layers, variances = tuple(told["layers"]), tuple(told["hutchinson"])
+        layers, variances = tuple(entry["layers"]), tuple(entry["hutchinson"])
         plan.append(
             PlannedSegment(
-                segment, layers, told["rate"], variances, told["fixed"], region, told["probed_at"], told["sample"]
+                segment, layers, entry["rate"], variances, entry["fixed"], region, entry["probed_at"], entry["sample"]
             )
         )
     return plan
 
 
-def _described(part: PlannedSegment, network: Network, layout: Layout, at_output: Collection[int]) -> PlannedSegment:
+def _describe_segment(
+    part: PlannedSegment, network: Network, layout: Layout, at_output: Collection[int]
+) -> PlannedSegment:
     """Return a segment with its region, and the names of the layers at its cut."""
     segment = part.segment
     if segment is None:
         return part
-    names = [network.layers[i].name for i in layout.open_at(segment.last) if i >= segment.first]
+    names = [network.layers[i].name for i in layout.find_ends(segment.last) if i >= segment.first]
     probed_at = OUTPUT if segment.last in at_output else " ".join(names)
     return replace(part, region=layout.region(segment.first, segment.last), probed_at=probed_at)
 
 
-def _measure(work: Work, segment: Segment, layout: Layout, outputs: int) -> tuple[MeasuredSegment, ProbeVariance]:
-    work = replace(work, indices=range(PROBES), weights=[])
-    propagation = Propagation(work, segment, layout.region(segment.first, segment.last))
-    spread = ProbeVariance(work, propagation)
-    fixed = (outputs if propagation.at_output else segment.rank) if segment.rank else 0
-    return MeasuredSegment(segment, fixed, propagation.at_output, spread.variance), spread
+def _measure_segments(
+    work: Work, layout: Layout, ends: Sequence[int], outputs: int
+) -> tuple[list[MeasuredSegment], list[ProbeVariance]]:
+    """Measure the variance of probes from each cut, as far back as a segment spans."""
+    work, found = replace(work, indices=range(PROBES), weights=[]), []
+    for i, end in enumerate(ends):
+        first = ends[i - _REACH] + 1 if i >= _REACH else 0
+        many_outputs = end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS
+        segment = Segment(first, end, 0 if many_outputs else RANK)
+        propagation = Propagation(work, segment, layout.region(first, end))
+        at_output, variances = propagation.at_output, ProbeVariance(work, propagation)
+        fixed = (outputs if at_output else segment.rank) if segment.rank else 0
+        found.append((MeasuredSegment(segment, fixed, at_output, variances.variance), variances))
+    return [segment for segment, _ in found], [variances for _, variances in found]
 
 
-def segment_costs(network: Network, facts: Mapping[str, LayerFacts]) -> SegmentCosts:
+def estimate_costs(network: Network, facts: Mapping[str, LayerFacts]) -> SegmentCosts:
     """Return what a backward pass through each layer costs, in multiply-accumulates."""
     numbers = [facts[layer.name] for layer in network.layers]
     return SegmentCosts(np.array([fact.macs + _PER_ELEMENT * fact.numel + _PER_CALL for fact in numbers]))
 
 
-def promising_cuts(layout: Layout, wanted: Sequence[int]) -> list[int]:
-    """Return places to cut a network at: where a single layer is read behind, evenly spread, and the output.
+def choose_cuts(layout: Layout, wanted: Sequence[int]) -> list[int]:
+    """Choose where to cut a network: evenly, and at its output.
+
+    A cut behind which a single layer is read is preferred.
 
     Args:
         layout: the network's layers.
@@ -127,7 +135,7 @@ def promising_cuts(layout: Layout, wanted: Sequence[int]) -> list[int]:
     """
     last = len(layout.inputs) - 1
     everywhere = range(min(wanted, default=0), last)
-    narrow = [i for i in everywhere if layout.open_at(i) == [i]]
+    narrow = [i for i in everywhere if layout.find_ends(i) == [i]]
     candidates = narrow if len(narrow) >= _FEWEST_CUTS else list(everywhere)
     chosen = np.linspace(0, len(candidates) - 1, min(_MOST_CUTS, len(candidates))).round().astype(int)
     return [*(candidates[i] for i in sorted(set(chosen.tolist()))), last]

@@ -1,6 +1,8 @@
-"""How far the estimates of one probe spread, and how far Hutchinson's would: both from the same vectors.
+"""Measures the variance of one probe, and of one of Hutchinson's, at each layer.
 
-Curvature propagation's vectors have E[s uᵀ] = H. So two independent probes i and j tell ‖H‖²: the mean of
+Both come from the same vectors.
+
+Curvature propagation's vectors have E[s uᵀ] = H. So two independent probes i and j estimate ‖H‖²: the mean of
 ⟨uᵢ, sⱼ⟩⟨uⱼ, sᵢ⟩ is tr HH (and that of ⟨uᵢ∘sᵢ, uⱼ∘sⱼ⟩ is Σ Hₖₖ²). The variance of Hutchinson's estimate vᵀHv, which is
 2(‖H‖² − Σ Hₖₖ²) for random signs v, is known without a single double-backward pass at the layer.
 """
@@ -20,33 +22,35 @@ from hessrank.analysis.statistics import Array
 
 
 class ProbeVariance:
-    """Variances of every layer's estimates, by place in the order of execution; NaN for layers that were not met.
+    """Variances of every layer's estimates, in the order of execution.
+
+    They are NaN for layers that no vector reached.
 
     Attributes:
         variance: of one probe of curvature propagation.
         hutchinson: of one probe of Hutchinson's estimator, as far as these probes can tell; never below 0.
-        doubt: the standard error of ``hutchinson``.
+        hutchinson_error: the standard error of ``hutchinson``.
     """
 
     def __init__(self, work: Work, propagation: Propagation) -> None:
-        """Send the probes of ``work``, one sample in several copies, back through ``propagation``."""
+        """Send the probes of ``work``, copies of one sample, back and measure variances."""
         count = len(work.network.layers)
-        self.variance, self.hutchinson, self.doubt = (np.full(count, np.nan) for _ in range(3))
-        fixed = _Kept(work)
+        self.variance, self.hutchinson, self.hutchinson_error = (np.full(count, np.nan) for _ in range(3))
+        fixed = _VectorStore(work)
         for new in propagation.send_fixed(fixed):
             fixed.keep(new)
-        kept = _Kept(work)
+        drawn = _VectorStore(work)
         for group, new in propagation.rows.groups(work.indices):
-            propagation.send(group, kept)
-            kept.keep(new)
-        for layer in kept.rows:
-            self.variance[layer], self.hutchinson[layer], self.doubt[layer] = _variances(
-                kept.of(layer), fixed.of(layer)
+            propagation.send(group, drawn)
+            drawn.keep(new)
+        for layer in drawn.rows:
+            self.variance[layer], self.hutchinson[layer], self.hutchinson_error[layer] = _estimate_variances(
+                drawn.of(layer), fixed.of(layer)
             )
 
 
-class _Kept:
-    """Keeps the vectors that arrive at each layer: those of one sample, in a pilot."""
+class _VectorStore:
+    """Stores the vectors of one sample that arrive at each layer."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -65,29 +69,35 @@ class _Kept:
         self._now.clear()
 
     def of(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Return both vectors of every probe at a layer, probes × elements; None if nothing came by."""
+        """Return both vectors of every probe at a layer; None if none arrived.
+
+        Their shape is (probes, elements).
+        """
         if layer not in self.rows:
             return None
         ones, others = zip(*self.rows[layer], strict=True)
         return torch.cat(ones), torch.cat(others)
 
 
-def _variances(
+def _estimate_variances(
     found: tuple[Tensor, Tensor] | None, fixed: tuple[Tensor, Tensor] | None
 ) -> tuple[float, float, float]:
-    """Return the variance of ⟨u, s⟩, Hutchinson's for E[s uᵀ] and the fixed pairs, and the error of the latter."""
+    """Return the variance of ⟨u, s⟩, Hutchinson's variance, and the error of that.
+
+    Hutchinson's is that for the matrix E[s uᵀ] plus the fixed pairs.
+    """
     assert found is not None
     u, s = found
     first, second = (u, s) if fixed is None else (torch.cat([fixed[0], u]), torch.cat([fixed[1], s]))
     known = len(first) - len(u)
     gram = first.double() @ second.double().mT
     diagonal = first.double() * second.double()
-    off_diagonal, error = _of_independent(gram * gram.mT - diagonal @ diagonal.mT, known)
+    off_diagonal, error = _estimate_product(gram * gram.mT - diagonal @ diagonal.mT, known)
     return float(gram.diagonal()[known:].var()), max(2 * off_diagonal, 0.0), 2 * error
 
 
-def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
-    """Return the expected product of two independent draws, and its standard error (of the jackknife).
+def _estimate_product(products: Tensor, known: int) -> tuple[float, float]:
+    """Return the expected product of two independent draws, and its jackknife error.
 
     Args:
         products: of all pairs of rows; a draw is the sum of all ``known`` rows and of one other.
@@ -101,16 +111,18 @@ def _of_independent(products: Tensor, known: int) -> tuple[float, float]:
     return float(mean), float(parts.std() / count**0.5)
 
 
-def best_of(spreads: Sequence[ProbeVariance]) -> tuple[Array, Array]:
-    """Return Hutchinson's variance at each layer, as the probes tell that spread least there, and a careful guess.
+def estimate_hutchinson_variance(measured: Sequence[ProbeVariance]) -> tuple[Array, Array]:
+    """Return Hutchinson's variance at each layer, and a cautious lower estimate.
 
-    A single draw far out may make it seem large, and then Hutchinson's estimator would not be given a layer that it
-    does best. The careful guess is the lesser of two cuts, by half a standard error each, and never below 0.
+    The cut whose probes have the least variance at a layer decides.
+
+    One outlier may make it seem large, and then Hutchinson's estimator would not get a layer that it does best. So
+    the lower estimate is the smaller one of two cuts, less half a standard error each, and never below 0.
     """
-    variance, hutchinson, doubt = (
-        np.array([getattr(spread, name) for spread in spreads]) for name in ("variance", "hutchinson", "doubt")
+    variance, hutchinson, error = (
+        np.array([getattr(one, name) for one in measured]) for name in ("variance", "hutchinson", "hutchinson_error")
     )
     nearest = np.where(np.isnan(variance), np.inf, variance).argsort(0)[:2]
     columns = np.arange(variance.shape[1])
-    careful = np.nanmin((hutchinson - 0.5 * doubt)[nearest, columns], axis=0)
-    return hutchinson[nearest[0], columns], np.maximum(careful, 0)
+    cautious = np.nanmin((hutchinson - 0.5 * error)[nearest, columns], axis=0)
+    return hutchinson[nearest[0], columns], np.maximum(cautious, 0)

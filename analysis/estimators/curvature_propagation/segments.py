@@ -1,7 +1,7 @@
-"""Cuts a network into segments, so that all traces together cost least.
+"""Divides a network into segments so that all traces together cost least.
 
-Every segment is probed at its end. A longer one shares its probes among more layers, and they spread more; the
-pilot has measured how much. What no segment does well is left to Hutchinson's estimator. SegmentCosts are counted in
+Every segment is probed at its end. A longer one shares its probes among more layers, and their variance is larger;
+the pilot has measured it. What no segment does well is left to Hutchinson's estimator. Costs are counted in
 multiply-accumulates, not timed, so that the same command chooses the same.
 """
 
@@ -21,7 +21,7 @@ from hessrank.analysis.statistics import Array
 RATES = (0.5, 1.0, 2.0, 4.0)
 _PROBES = 8  # that a forward pass is meant for
 
-# What it costs to take one layer along, in backward passes through it (measured on transformers; docs/figures.md).
+# What each step costs at one layer, in backward passes through it (measured on transformers; docs/figures.md).
 _DOUBLE_BACKWARD = 2.0
 _SEND_BACK = 4.0
 _SEND_FIXED = 2.5
@@ -30,7 +30,7 @@ _RECORD = 4.0  # forward, twice, the first derivatives and the balance of pairs
 
 @dataclass(frozen=True)
 class SegmentCosts:
-    """What the layers cost.
+    """What a backward pass costs at each layer.
 
     Attributes:
         work: of one backward pass through each layer, in multiply-accumulates.
@@ -47,7 +47,7 @@ class SegmentCosts:
         return float(self.work[first : last + 1].sum())
 
     def segment(self, segment: Segment, fixed: int, probes: float, *, at_output: bool) -> float:
-        """Return the cost of ``probes`` probes of a segment, with ``fixed`` pairs that have no noise."""
+        """Return the cost of a segment with ``probes`` random and ``fixed`` exact pairs."""
         product = 0.0 if at_output else self.behind(segment.last)
         along = self.along(segment.first, segment.last)
         products = probes + (0 if at_output else 2 * fixed + BALANCE_PROBES)
@@ -74,7 +74,7 @@ class MeasuredSegment:
 
 @dataclass(frozen=True)
 class PlannedSegment:
-    """A segment, and what it is for.
+    """A segment, and the layers that it is used for.
 
     Attributes:
         segment: where it lies, and how it is probed; None stands for Hutchinson's estimator.
@@ -82,7 +82,7 @@ class PlannedSegment:
         rate: how many probes it takes where Hutchinson's estimator takes one.
         hutchinson: the variance of one of Hutchinson's probes at each of the layers, on the pilot's sample.
         fixed: how many pairs without noise it makes.
-        region: the segment's layers as they go on recorded.
+        region: the segment's layers, grouped as they are recorded.
         probed_at: the names of the layers at its cut, or ``output``.
         sample: which one the pilot was run on.
     """
@@ -97,15 +97,15 @@ class PlannedSegment:
     sample: int = 0
 
 
-def best_segments(
+def choose_segments(
     wanted: Sequence[int], measured: Sequence[MeasuredSegment], hutchinson: tuple[Array, Array], costs: SegmentCosts
 ) -> list[PlannedSegment]:
-    """Return the segments that give all wanted layers the error of Hutchinson's estimator at the least cost.
+    """Choose the cheapest segments that match the error of Hutchinson's estimator.
 
     Args:
         wanted: the layers, by place, in order.
         measured: the cuts.
-        hutchinson: the variance of its estimate at each layer, and a careful guess of it that decides.
+        hutchinson: the variance of its estimate at each layer, and a cautious lower estimate, which decides.
         costs: what the layers cost.
     """
     alone = {layer: _PROBES * costs.behind(layer) for layer in wanted}
@@ -119,7 +119,7 @@ def best_segments(
                 (cost + sum(alone[layer] for layer in layers), [*plan, PlannedSegment(None, tuple(layers))])
             )
             for one in (m for m in measured if m.segment.last == end):
-                for more, planned in _of_segment(begin + 1, one, layers, hutchinson, costs, alone):
+                for more, planned in _plan_segment(begin + 1, one, layers, hutchinson, costs, alone):
                     options.append((cost + more, [*plan, *planned]))
         best[end] = min(options, key=lambda option: option[0])
     plan = best[ends[-1]][1]
@@ -130,7 +130,7 @@ def best_segments(
     )
 
 
-def _of_segment(
+def _plan_segment(
     first: int,
     one: MeasuredSegment,
     layers: Sequence[int],
@@ -138,12 +138,15 @@ def _of_segment(
     costs: SegmentCosts,
     alone: Mapping[int, float],
 ) -> Iterator[tuple[float, list[PlannedSegment]]]:
-    """Yield what one segment costs at each rate, and what is left to Hutchinson's estimator there."""
+    """Yield the cost and the plan of one segment at each rate.
+
+    Layers that it does not do well enough are left to Hutchinson's estimator.
+    """
     if not layers or np.isnan(one.variance[list(layers)]).any():
         return
-    segment, (likely, careful) = Segment(first, one.segment.last, one.segment.rank), hutchinson
+    segment, (likely, cautious) = Segment(first, one.segment.last, one.segment.rank), hutchinson
     for rate in RATES:
-        done = [layer for layer in layers if one.variance[layer] <= rate * careful[layer]]
+        done = [layer for layer in layers if one.variance[layer] <= rate * cautious[layer]]
         if not done:
             continue
         left = tuple(layer for layer in layers if layer not in set(done))

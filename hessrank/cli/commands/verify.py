@@ -23,7 +23,8 @@ def verify(
     data: DataOptions,
     batches: BatchOptions,
     loss: Annotated[
-        str | None, typer.Option(help="What measures the increase; the ranking's own by default.", rich_help_panel=HOW)
+        str | None,
+        typer.Option(help="What measures the increase; the ranking's own by default.", rich_help_panel=HOW),
     ] = None,
     bits: Annotated[
         str | None, typer.Option(help="Bit-widths; 4,8 by default, if it predicts for them.", rich_help_panel=HOW)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.probes import Rademacher
-from hessrank.analysis.estimators.pyhessian import _traces
+from hessrank.analysis.estimators.pyhessian import _estimate_traces
 from hessrank.analysis.losses import make_loss
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
@@ -47,7 +47,7 @@ def test_vectors_are_made_where_the_activations_are(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(sys.modules["pyhessian.hessian"], "group_product", product)
     work, batch = work_on("meta")
-    assert _traces(work, batch, "fc") == [0.0, 0.0]
+    assert _estimate_traces(work, batch, "fc") == [0.0, 0.0]
     assert met == {"meta"}
 
 
@@ -56,4 +56,6 @@ def test_on_the_cpu_the_trace_is_the_hessians() -> None:
     work, batch = work_on("cpu")
     a = torch.full((3,), 0.5, dtype=torch.float64)
     hessian = torch.func.hessian(lambda z: z.tanh().square().sum())(a)
-    assert _traces(work, batch, "fc") == pytest.approx([float(hessian.trace())] * 2, rel=1e-5)  # it is diagonal
+    assert _estimate_traces(work, batch, "fc") == pytest.approx(
+        [float(hessian.trace())] * 2, rel=1e-5
+    )  # it is diagonal

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hessrank import rank, verify
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.rounding.measure_untrusted import falling_with_bits
-from hessrank.analysis.rounding.quantize import weight_errors, wiped_out
+from hessrank.analysis.rounding.measure_untrusted import make_monotonic
+from hessrank.analysis.rounding.quantize import measure_weight_errors, measure_wiped_share
 
 
 class Scaled(nn.Module):
@@ -133,13 +133,13 @@ def falls(ranking: Ranking) -> None:
 )
 def test_falling_with_bits(values: list[float], measured: str, expected: list[float]) -> None:
     where = np.array([[one == "m" for one in measured.ljust(3)]])
-    np.testing.assert_array_equal(falling_with_bits(np.array([values], dtype=float), where), [expected])
+    np.testing.assert_array_equal(make_monotonic(np.array([values], dtype=float), where), [expected])
 
 
 def test_what_rounding_wipes_out() -> None:
     rows = torch.tensor([[0.0, 0.1, 0.4, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(wiped_out(rows, [1.0, 0.5, 0.1]), [[2 / 3, 0], [1 / 3, 0], [0, 0]])
+    np.testing.assert_allclose(measure_wiped_share(rows, [1.0, 0.5, 0.1]), [[2 / 3, 0], [1 / 3, 0], [0, 0]])
     linear = nn.Linear(3, 1)
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[0.0, 0.4, 3.0]]))
-    assert weight_errors(linear, linear.weight, (2, 8))[1] == [0.5, 0.0]
+    assert measure_weight_errors(linear, linear.weight, (2, 8))[1] == [0.5, 0.0]

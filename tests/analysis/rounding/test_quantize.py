@@ -7,7 +7,7 @@ from torch import nn
 
 from hessrank.affine_grid import affine_parameters
 from hessrank.analysis.rank import rank
-from hessrank.analysis.rounding.quantize import quantize, quantize_weight, quantized_weights
+from hessrank.analysis.rounding.quantize import quantize, quantize_weight, quantize_weight_widths
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 10, 16])
@@ -53,7 +53,7 @@ def test_rounding_of_weights_is_to_the_bit_what_torch_does(bits: int, dtype: tor
     zero_point = (-low / scale).round().to(torch.int32)
     expected = torch.fake_quantize_per_channel_affine(weight, scale, zero_point, axis, 0, steps)
     assert quantize_weight(weight, axis, bits).equal(expected)
-    assert quantized_weights(weight, axis, [3, bits])[1].equal(expected)
+    assert quantize_weight_widths(weight, axis, [3, bits])[1].equal(expected)
 
 
 def test_a_constant_zero_tensor_is_not_changed() -> None:

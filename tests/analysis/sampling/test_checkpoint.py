@@ -14,7 +14,7 @@ from torch import nn
 
 from hessrank.analysis.rank import rank
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.sampling.checkpoint import Checkpoint, Section, difference
+from hessrank.analysis.sampling.checkpoint import Checkpoint, Section, find_difference
 from hessrank.distributed import Team
 from hessrank.errors import OptionError, OutputError
 
@@ -184,10 +184,10 @@ def test_sections_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_differences_are_told_in_a_few_words() -> None:
-    assert difference({"seed": 0}, {"seed": 1}) == "seed was 0, is 1"
-    assert difference({"data": "a" * 64}, {"data": "b" * 64}) == "another data"
-    assert difference({}, {"by": "trace"}) == "by was None, is trace"
-    assert difference({"gone": 1}, {}) == "it was begun by another version"
+    assert find_difference({"seed": 0}, {"seed": 1}) == "seed was 0, is 1"
+    assert find_difference({"data": "a" * 64}, {"data": "b" * 64}) == "another data"
+    assert find_difference({}, {"by": "trace"}) == "by was None, is trace"
+    assert find_difference({"gone": 1}, {}) == "it was begun by another version"
 
 
 def _spoiled_facts(facts: dict[str, Any], step: str, value: object) -> dict[str, Any]:

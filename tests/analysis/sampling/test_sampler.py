@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hessrank.analysis.estimators import Choice
 from hessrank.analysis.rank import rank
-from hessrank.analysis.sampling.probe_runner import in_chunks
+from hessrank.analysis.sampling.probe_runner import split_into_chunks
 from hessrank.analysis.sampling.sampler import SamplingPart
 from hessrank.errors import LossError, ModelError
 
@@ -48,7 +48,7 @@ def test_a_part_catches_up_or_waits() -> None:
     part.until = 20
     part.look_ahead(32)
     assert (part.taken, part.until) == (20, 80)  # 32 times 2.37, in eights
-    assert [len(chunk) for chunk in in_chunks(range(part.taken, part.until))] == [16, 16, 16, 12]
+    assert [len(chunk) for chunk in split_into_chunks(range(part.taken, part.until))] == [16, 16, 16, 12]
     part.look_ahead(16)
     assert (part.taken, part.until) == (80, 80)
 

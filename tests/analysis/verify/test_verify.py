@@ -14,7 +14,7 @@ import hessrank
 from hessrank.analysis.result.ranking import Ranking
 from hessrank.analysis.rounding.measured_increase import agree
 from hessrank.analysis.verify import Verification
-from hessrank.analysis.verify.explain import FACTOR, Parts, Prediction, reason
+from hessrank.analysis.verify.explain import FACTOR, Parts, Prediction, find_reason
 from hessrank.analysis.verify.verification import COLUMNS
 from hessrank.errors import HessrankError, ModelError, OptionError, OutputError, UnknownNameError
 
@@ -162,7 +162,7 @@ class TestReasons:
         ],
     )
     def test_the_largest_part_is_the_reason(self, prediction: Prediction, parts: Parts, expected: str) -> None:
-        assert reason(prediction, parts) == expected
+        assert find_reason(prediction, parts) == expected
 
     @pytest.mark.parametrize(
         ("predicted", "measured", "expected"),

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from hessrank.analysis.estimators import CurvaturePropagation, Segment, Work
 from hessrank.analysis.estimators.curvature_propagation.estimator import Propagation
 from hessrank.analysis.estimators.curvature_propagation.layer_recording import Layout
-from hessrank.analysis.estimators.curvature_propagation.pilot import promising_cuts
+from hessrank.analysis.estimators.curvature_propagation.pilot import choose_cuts
 from hessrank.analysis.estimators.curvature_propagation.probe_variance import ProbeVariance
 from hessrank.analysis.estimators.curvature_propagation.segments import (
     MeasuredSegment,
     PlannedSegment,
     SegmentCosts,
-    best_segments,
+    choose_segments,
 )
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses import make_loss
@@ -113,7 +113,7 @@ def measured(last: int, variance: list[float]) -> MeasuredSegment:
 
 
 def test_a_quiet_output_serves_all() -> None:
-    plan = best_segments(
+    plan = choose_segments(
         EVERYTHING, [measured(12, [9.0] * 13), measured(29, [0.1] * 30)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK)
     )
     assert [(part.segment, part.rate, part.layers) for part in plan] == [(Segment(0, 29, 4), 0.5, tuple(EVERYTHING))]
@@ -121,18 +121,18 @@ def test_a_quiet_output_serves_all() -> None:
 
 def test_what_no_cut_does_well_is_left_to_hutchinson() -> None:
     noisy = [1e6, 0.5, 1e6] + [0.5] * 27
-    plan = best_segments(EVERYTHING, [measured(29, noisy)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
+    plan = choose_segments(EVERYTHING, [measured(29, noisy)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
     assert [(part.segment, part.layers) for part in plan] == [(Segment(0, 29, 4), (1, *range(3, 30))), (None, (0, 2))]
 
 
 def test_a_noisy_layer_may_be_worth_more_probes() -> None:
-    plan = best_segments(EVERYTHING, [measured(29, [2.5] * 30)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
+    plan = choose_segments(EVERYTHING, [measured(29, [2.5] * 30)], (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
     assert [(part.segment, part.rate) for part in plan] == [(Segment(0, 29, 4), 4.0)]
 
 
 def test_nothing_but_noise_is_hutchinson() -> None:
     cuts = [measured(12, [1e9] * 13), measured(29, [1e9] * 30)]
-    assert best_segments(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK)) == [
+    assert choose_segments(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK)) == [
         PlannedSegment(None, tuple(EVERYTHING))
     ]
 
@@ -141,7 +141,7 @@ def test_no_layer_is_worse_off_and_all_are_served_once() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         cuts = [measured(last, list(rng.lognormal(0, 2, last + 1))) for last in (9, 19, 29)]
-        plan = best_segments(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
+        plan = choose_segments(EVERYTHING, cuts, (HUTCHINSON, HUTCHINSON), SegmentCosts(WORK))
         assert sorted(layer for part in plan for layer in part.layers) == list(EVERYTHING)
         for part in plan:
             for layer in part.layers if part.segment else ():
@@ -158,7 +158,7 @@ def test_cuts_lie_where_one_layer_is_read_behind() -> None:
         network = Network(model, one)
         layout = Layout.of(network, one)
     names = [layer.name for layer in network.layers]
-    assert [names[i] for i in promising_cuts(layout, range(len(names)))] == [
+    assert [names[i] for i in choose_cuts(layout, range(len(names)))] == [
         "x",
         "add",
         "add_1",
@@ -246,7 +246,7 @@ def test_curvature_propagation_has_the_error_of_hutchinson() -> None:
 def test_a_careful_guess_decides_and_the_likely_one_is_aimed_at() -> None:
     careful = HUTCHINSON * 0.6
     careful[3] = 0.0
-    segment, left = best_segments(EVERYTHING, [measured(29, [0.5] * 30)], (HUTCHINSON, careful), SegmentCosts(WORK))
+    segment, left = choose_segments(EVERYTHING, [measured(29, [0.5] * 30)], (HUTCHINSON, careful), SegmentCosts(WORK))
     assert (segment.layers, segment.rate) == ((0, 1, 2, *range(4, 30)), 1.0)
     assert segment.hutchinson == (1.0,) * 29
     assert (left.segment, left.layers) == (None, (3,))
