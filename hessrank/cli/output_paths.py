@@ -58,7 +58,7 @@ def check_outputs(
     noted = record_of(out) if record and out is not None and ending == ".csv" else None
     _refuse_collisions([p for p in (*files, noted, *plots) if p is not None], inputs)
     if noted is not None:
-        from hessrank.analysis.result.ranking_record import refuse_foreign
+        from hessrank.analysis.result.record_file import refuse_foreign
 
         refuse_foreign(noted)
 
