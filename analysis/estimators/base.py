@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,6 @@ from hessrank.network.network import Network
 from hessrank.network.outputs import detach, output_tensors
 from hessrank.network.padding import Padded, real_positions
 from hessrank.network.weights import Weight
-from hessrank.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,6 @@ FEW_OUTPUTS = 64
 """Up to so many, every output gets a backward pass of its own, and there is no probe noise."""
 OUTPUT = "output"
 _PROBES_TO_BE_SURE = 32
-
-ESTIMATORS: Registry[Callable[[], Estimator]] = Registry("estimator")
 
 
 def find_target(loss: Loss, batch: Batch, output: Any) -> Any:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hessrank.analysis.estimators.base import ESTIMATORS, FEW_OUTPUTS, OUTPUT
+from hessrank.analysis.estimators.base import FEW_OUTPUTS, OUTPUT
 from hessrank.analysis.estimators.curvature_propagation.segments import PlannedSegment
 from hessrank.analysis.losses import Loss, Self
+from hessrank.analysis.registries import ESTIMATORS
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight
 

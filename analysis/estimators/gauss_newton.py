@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import (
-    ESTIMATORS,
     Estimates,
     Work,
     differentiable_outputs,
@@ -31,6 +30,7 @@ from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.gradient_norms import GradientNorms
 from hessrank.analysis.estimators.probes import Probes, UnitVectors
 from hessrank.analysis.losses import curvature_times
+from hessrank.analysis.registries import ESTIMATORS
 from hessrank.errors import OptionError
 
 

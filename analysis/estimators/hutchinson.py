@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from hessrank.analysis.estimators.base import (
-    ESTIMATORS,
     Estimates,
     Work,
     differentiable_outputs,
@@ -23,6 +22,7 @@ from hessrank.analysis.estimators.base import (
     zeros,
 )
 from hessrank.analysis.estimators.batch_copies import BatchCopies
+from hessrank.analysis.registries import ESTIMATORS
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import ModelError
 from hessrank.network.double_backward import allow_double_backward

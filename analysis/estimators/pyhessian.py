@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, find_target, zeros
+from hessrank.analysis.estimators.base import Estimates, Work, find_target, zeros
+from hessrank.analysis.registries import ESTIMATORS
 from hessrank.data.batch import Batch, single_samples
 from hessrank.errors import OptionError
 from hessrank.network.double_backward import allow_double_backward

@@ -6,7 +6,7 @@ respect to the output z; then one backward pass of S w does for a probe w what o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from hessrank.errors import LossError
 from hessrank.network.outputs import detach, output_tensors
-from hessrank.plugins import Registry
 from hessrank.text import first_line
 
 
@@ -47,9 +46,6 @@ class Loss(Protocol):
     def factor(self, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor] | None:
         """Return S w, one tensor for each output tensor; None where no S is known."""
         ...
-
-
-LOSSES: Registry[Callable[..., Loss]] = Registry("loss")
 
 
 def curvature_times(loss: Loss, output: Any, target: Any, w: Sequence[Tensor]) -> list[Tensor]:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, sum_by_sample
 from hessrank.analysis.losses.position_weights import element_weights
+from hessrank.analysis.registries import LOSSES
 
 
 @LOSSES.register("charbonnier")

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.position_weights import softmax_factor
+from hessrank.analysis.registries import LOSSES
 from hessrank.errors import LossError
 from hessrank.network.outputs import output_tensors
 from hessrank.network.padding import Padded, counts_by_position

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from hessrank.analysis.losses.base import LOSSES, Loss, no_curvature
+from hessrank.analysis.losses.base import Loss, no_curvature
 from hessrank.analysis.losses.custom_loss import CustomLoss
+from hessrank.analysis.registries import LOSSES
 from hessrank.errors import LossError, OptionError, unknown_name
 from hessrank.user_code import user_code
 
@@ -52,7 +53,8 @@ def _make_registered(loss: str) -> Loss:
             options[option] = int(value)
         except ValueError as error:
             raise OptionError(f"loss {loss!r}: write a whole number, as {name},{option}=255") from error
-    return factory(**options)
+    made: Loss = factory(**options)
+    return made
 
 
 def _wrap(loss: Any, name: str) -> Loss:

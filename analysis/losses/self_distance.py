@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessrank.analysis.losses.base import LOSSES
 from hessrank.analysis.losses.paired_tensors import pair_tensors, split_padded, sum_by_sample
 from hessrank.analysis.losses.position_weights import (
     divergence,
@@ -16,6 +15,7 @@ from hessrank.analysis.losses.position_weights import (
     position_weights,
     softmax_factor,
 )
+from hessrank.analysis.registries import LOSSES
 from hessrank.network.outputs import class_dim, may_be_logits, named_outputs
 from hessrank.text import shapes_text
 

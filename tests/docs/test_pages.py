@@ -11,7 +11,7 @@ from helpers.page_blocks import Block, blocks, run
 from helpers.places import ROOT
 
 from hessrank.analysis.estimators import ESTIMATORS
-from hessrank.analysis.losses.losses import LOSSES
+from hessrank.analysis.registries import LOSSES
 from hessrank.analysis.result.ranking_table import COLUMNS
 from hessrank.quant.bit_choice.strategies import STRATEGIES
 from hessrank.quant.quantizers import OBSERVERS, QUANTIZERS

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Work, zeros
+from hessrank.analysis.estimators.base import Estimates, Work, zeros
 from hessrank.analysis.estimators.batch_copies import BatchCopies
 from hessrank.analysis.estimators.curvature_propagation.coupled_regions import Region
 from hessrank.analysis.estimators.curvature_propagation.cut_hessian import (
@@ -31,6 +31,7 @@ from hessrank.analysis.estimators.curvature_propagation.cut_hessian import (
 )
 from hessrank.analysis.estimators.curvature_propagation.layer_functions import Injection, LayerFunction, Pair
 from hessrank.analysis.estimators.curvature_propagation.layer_recording import Layout, record
+from hessrank.analysis.registries import ESTIMATORS
 from hessrank.network.padding import real_positions, without_padding
 from hessrank.network.weights import weight_products
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hessrank.analysis.registries import ESTIMATORS, LOSSES
 from hessrank.cli.option_groups import (
     HOW,
     OUTPUT,
@@ -22,6 +23,7 @@ from hessrank.cli.option_groups import (
     PlotTop,
 )
 from hessrank.cli.takes_options import takes_options
+from hessrank.text import joined
 
 if TYPE_CHECKING:
     from hessrank.analysis.result.ranking import Ranking
@@ -36,16 +38,14 @@ class EstimationOptions:
     loss: Annotated[
         str,
         typer.Option(
-            help="self (no labels needed), self-kl, self-mse, cross-entropy, mse, charbonnier, or file.py:fn; "
+            help=f"self (no labels needed), {', '.join(name for name in LOSSES if name != 'self')}, or file.py:fn; "
             "cross-entropy,ignore_index=255 leaves out that label.",
             rich_help_panel=HOW,
         ),
     ] = "self"
     estimator: Annotated[
         str,
-        typer.Option(
-            help="auto, gauss-newton, exact, curvature-propagation, hutchinson or pyhessian.", rich_help_panel=HOW
-        ),
+        typer.Option(help=f"{joined(['auto', *ESTIMATORS])}.", rich_help_panel=HOW),
     ] = "auto"
     tolerance: Annotated[
         float, typer.Option(help="Relative difference of two traces that does not matter.", rich_help_panel=HOW)
