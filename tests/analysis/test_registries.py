@@ -1,4 +1,4 @@
-"""Registries of estimators, losses and tasks: their tables name what the modules register, and listing imports nothing."""
+"""Registries of estimators, losses and tasks: tables that name what modules register, and import nothing."""
 
 import subprocess
 import sys
