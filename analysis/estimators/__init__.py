@@ -1,5 +1,7 @@
 """Estimators of the trace of the activation Hessian, by name."""
 
+from typing import TYPE_CHECKING
+
 from hessrank.analysis.estimators.base import Estimates, Estimator, Work
 from hessrank.analysis.estimators.choose import Choice, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Segment
@@ -8,8 +10,7 @@ from hessrank.analysis.estimators.hutchinson import Hutchinson
 from hessrank.analysis.estimators.pyhessian import PyHessian
 from hessrank.analysis.registries import ESTIMATORS
 from hessrank.network.weights import Weight
-
-plan = choose_estimators  # its name up to release 0.5
+from hessrank.renamed import renamed_names
 
 __all__ = [
     "ESTIMATORS",
@@ -25,5 +26,7 @@ __all__ = [
     "Weight",
     "Work",
     "choose_estimators",
-    "plan",
 ]
+
+if not TYPE_CHECKING:  # to which every name would then be known
+    __getattr__ = renamed_names(__name__, globals(), Stretch="Segment", plan="choose_estimators")

@@ -14,23 +14,25 @@ from hessrank.quant.bit_choice.allocation.pareto import frontier
 from hessrank.quant.bit_choice.strategies import Problem
 
 OLD = {
-    "bit_choice.strategies:Choice": "BitChoice",
-    "bit_choice.strategies.problem:Choice": "BitChoice",
-    "bit_choice.allocation:Costs": "PolicyCost",
-    "bit_choice.allocation:costs": "count_costs",
-    "bit_choice.allocation.policy_cost:Costs": "PolicyCost",
-    "bit_choice.allocation.policy_cost:costs": "count_costs",
-    "bit_choice.summary:Summary": "PolicySummary",
-    "layer_graph.quantizer_placement:Points": "QuantizerPlacement",
-    "layer_graph.quantizer_placement:quantization_points": "place_quantizers",
-    "policy:policy_points": "place_policy_quantizers",
+    "analysis.estimators:Stretch": "Segment",
+    "analysis.estimators:plan": "choose_estimators",
+    "quant.bit_choice.strategies:Choice": "BitChoice",
+    "quant.bit_choice.strategies.problem:Choice": "BitChoice",
+    "quant.bit_choice.allocation:Costs": "PolicyCost",
+    "quant.bit_choice.allocation:costs": "count_costs",
+    "quant.bit_choice.allocation.policy_cost:Costs": "PolicyCost",
+    "quant.bit_choice.allocation.policy_cost:costs": "count_costs",
+    "quant.bit_choice.summary:Summary": "PolicySummary",
+    "quant.layer_graph.quantizer_placement:Points": "QuantizerPlacement",
+    "quant.layer_graph.quantizer_placement:quantization_points": "place_quantizers",
+    "quant.policy:policy_points": "place_policy_quantizers",
 }
 
 
 @pytest.mark.parametrize(("old", "new"), OLD.items())
 def test_an_old_name_is_the_new_one_with_a_warning(old: str, new: str) -> None:
     place, _, name = old.partition(":")
-    module = importlib.import_module(f"hessrank.quant.{place}")
+    module = importlib.import_module(f"hessrank.{place}")
     with pytest.warns(DeprecationWarning, match=f"{name} is {new} now; the old name goes in release 0.8"):
         assert getattr(module, name) is getattr(module, new)
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
