@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
-from hessrank.analysis.result.ranking_record import SCHEMA_VERSION
 from hessrank.analysis.result.ranking_table import COLUMNS
+from hessrank.analysis.result.record_model import SCHEMA_VERSION
 from hessrank.analysis.rounding.predicted_increase import Increases
 from hessrank.analysis.sampling.rank_order import RankOrder
 from hessrank.analysis.sampling.trace_samples import TraceSamples

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from hessrank.analysis.result.ranking_record import (
-    TABLE_SHA256,
     add_checksum,
     check_against,
     read_record,
@@ -20,6 +19,7 @@ from hessrank.analysis.result.ranking_record import (
     refuse_foreign,
 )
 from hessrank.analysis.result.ranking_table import list_number_columns, read_table
+from hessrank.analysis.result.record_model import TABLE_SHA256
 from hessrank.analysis.result.tables import FLOATS, as_html, as_text
 from hessrank.errors import OutputError, unknown_name
 from hessrank.files.atomic_write import written_whole

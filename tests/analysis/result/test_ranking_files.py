@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hessrank.analysis.result.ranking import Ranking
-from hessrank.analysis.result.ranking_record import Record
+from hessrank.analysis.result.record_model import Record
 from hessrank.errors import HessrankError, OutputError
 
 Steps = tuple[str | int, ...]
