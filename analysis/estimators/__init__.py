@@ -1,14 +1,16 @@
 """Estimators of the trace of the activation Hessian, by name."""
 
 from hessrank.analysis.estimators.base import ESTIMATORS, Estimates, Estimator, Work
-from hessrank.analysis.estimators.choose import Choice, choose_estimators
+from hessrank.analysis.estimators.choose import EstimatorChoice, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Segment
 from hessrank.analysis.estimators.gauss_newton import Exact, GaussNewton
 from hessrank.analysis.estimators.hutchinson import Hutchinson
 from hessrank.analysis.estimators.pyhessian import PyHessian
 from hessrank.network.weights import Weight
 
-plan = choose_estimators  # its name up to release 0.5
+# their names up to release 0.5
+Choice = EstimatorChoice
+plan = choose_estimators
 
 __all__ = [
     "ESTIMATORS",
@@ -16,6 +18,7 @@ __all__ = [
     "CurvaturePropagation",
     "Estimates",
     "Estimator",
+    "EstimatorChoice",
     "Exact",
     "GaussNewton",
     "Hutchinson",

@@ -11,7 +11,7 @@ from torch import Tensor
 import hessrank
 from benchmarks.peers.adapter import Estimates, Sample, Tensors
 from benchmarks.peers.cases import Case
-from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, choose_estimators
+from hessrank.analysis.estimators import ESTIMATORS, EstimatorChoice, Work, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.curvature_propagation.segments import Planned
 from hessrank.analysis.estimators.probes import Rademacher
@@ -68,7 +68,7 @@ def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
     return sample
 
 
-def _of_choice(work: Work, choice: Choice, first: int, count: int, tensors: Tensors) -> list[list[float]]:
+def _of_choice(work: Work, choice: EstimatorChoice, first: int, count: int, tensors: Tensors) -> list[list[float]]:
     """Return the estimates of one part of the plan, tensor by tensor, while others take ``count`` probes."""
     estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
     begin = choice.probes(first)
