@@ -1,4 +1,4 @@
-"""The model of a ranking's record: what ``ranking.json`` must hold, by its version."""
+"""The model of a ranking record: what ``ranking.json`` must hold, by its version."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from benchmarks.peers.adapter import Estimates, Sample, Tensors
 from benchmarks.peers.cases import Case
 from hessrank.analysis.estimators import ESTIMATORS, EstimatorChoice, Work, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
-from hessrank.analysis.estimators.curvature_propagation.segments import Planned
+from hessrank.analysis.estimators.curvature_propagation.segments import PlannedSegment
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor
@@ -43,7 +43,7 @@ def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
         work = dataclasses.replace(work, weights=find_weights(work.network, work.batch))
     facts = first_look(work.network, work.batch)
 
-    def pilot(layers: tuple[str, ...]) -> list[Planned]:
+    def pilot(layers: tuple[str, ...]) -> list[PlannedSegment]:
         return run_pilot(
             dataclasses.replace(work, layers=layers, weights=[], indices=range(PROBES), copies=PROBES),
             facts,
