@@ -127,7 +127,7 @@ def average_groups(values: Array, count: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Summary:
+class IntervalSummary:
     """Means with error bars, one entry a row.
 
     Attributes:
@@ -143,7 +143,7 @@ class Summary:
     high: Array
 
 
-def summarize(values: Array, *, deterministic: bool = False, of_samples: bool = True) -> Summary:
+def summarize(values: Array, *, deterministic: bool = False, of_samples: bool = True) -> IntervalSummary:
     """Return mean, standard error and 95 % interval of each row.
 
     Args:
@@ -158,7 +158,7 @@ def summarize(values: Array, *, deterministic: bool = False, of_samples: bool = 
     else:
         sem = np.where(np.isnan(mean), np.nan, 0.0) if deterministic else np.full_like(mean, np.nan)
     below, above = _interval_reach(values, of_samples=of_samples)
-    return Summary(mean, sem, mean - below * sem, mean + above * sem)
+    return IntervalSummary(mean, sem, mean - below * sem, mean + above * sem)
 
 
 def _interval_reach(values: Array, *, of_samples: bool) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from benchmarks.common import Row, parsed, parser, report, seconds
 from benchmarks.transformer import trained_transformer
-from hessrank.analysis.estimators import ESTIMATORS, Choice, Hutchinson, Work, choose_estimators
+from hessrank.analysis.estimators import ESTIMATORS, EstimatorChoice, Hutchinson, Work, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
 from hessrank.analysis.estimators.probes import Rademacher, UnitVectors
 from hessrank.analysis.losses import make_loss
@@ -65,7 +65,7 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         axes = dict.fromkeys(names, SampleAxis())
         loss = make_loss("cross-entropy")
         everything = Work(network, loss, one, Rademacher(0), range(probes), names, [], axes)
-        found: list[Choice] = []
+        found: list[EstimatorChoice] = []
         facts = measure_sizes(network, one)
 
         def pilot(layers: tuple[str, ...]) -> list[object]:

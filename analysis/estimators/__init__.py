@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hessrank.analysis.estimators.base import Estimates, Estimator, Work
-from hessrank.analysis.estimators.choose import Choice, choose_estimators
+from hessrank.analysis.estimators.choose import EstimatorChoice, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.estimator import CurvaturePropagation, Segment
 from hessrank.analysis.estimators.gauss_newton import Exact, GaussNewton
 from hessrank.analysis.estimators.hutchinson import Hutchinson
@@ -14,10 +14,10 @@ from hessrank.renamed import renamed_names
 
 __all__ = [
     "ESTIMATORS",
-    "Choice",
     "CurvaturePropagation",
     "Estimates",
     "Estimator",
+    "EstimatorChoice",
     "Exact",
     "GaussNewton",
     "Hutchinson",
@@ -29,4 +29,6 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # to which every name would then be known
-    __getattr__ = renamed_names(__name__, globals(), Stretch="Segment", plan="choose_estimators")
+    __getattr__ = renamed_names(
+        __name__, globals(), Choice="EstimatorChoice", Stretch="Segment", plan="choose_estimators"
+    )

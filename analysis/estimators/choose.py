@@ -28,7 +28,7 @@ Pilot = Callable[[tuple[str, ...]], list[PlannedSegment]]
 
 
 @dataclass(frozen=True)
-class Choice:
+class EstimatorChoice:
     """An estimator for some of the layers.
 
     Attributes:
@@ -87,7 +87,7 @@ def choose_estimators(
     weights: Sequence[Weight],
     outputs_per_sample: int,
     pilot: Pilot | None = None,
-) -> list[Choice]:
+) -> list[EstimatorChoice]:
     """Return which estimator does which layers; together they do all of them.
 
     Args:
@@ -113,19 +113,19 @@ def choose_estimators(
     )
     if isinstance(loss, Self):
         why = f"at the model's own output the Hessian is the Gauss-Newton matrix; {how}"
-        return [Choice(first_order, everything, tuple(weights), why, OUTPUT)]
+        return [EstimatorChoice(first_order, everything, tuple(weights), why, OUTPUT)]
     flat, flat_weights = find_exact_parts(network, loss, weights)
     curved = tuple(layer for layer in everything if layer in network.curved)
     curved_weights = tuple(w for w in weights if w not in flat_weights)
     why = f"all that follows is piecewise linear; {how}"
     choices = [
-        Choice(first_order, flat, flat_weights, why, OUTPUT),
+        EstimatorChoice(first_order, flat, flat_weights, why, OUTPUT),
         *_choose_where_curved(network, curved, curved_weights, pilot),
     ]
     return [choice for choice in choices if choice.layers or choice.weights]
 
 
-def _choose_requested(name: str, network: Network, loss: Loss, weights: Sequence[Weight]) -> list[Choice]:
+def _choose_requested(name: str, network: Network, loss: Loss, weights: Sequence[Weight]) -> list[EstimatorChoice]:
     """Return the estimator ``name`` for all layers, and one for weights left out."""
     layers, why = tuple(layer.name for layer in network.layers), "asked for"
     if name in FIRST_ORDER and network.curved and not isinstance(loss, Self):
@@ -134,10 +134,10 @@ def _choose_requested(name: str, network: Network, loss: Loss, weights: Sequence
             "of the Gauss-Newton matrix, which is not the Hessian's"
         )
     if name != "curvature-propagation":
-        return [Choice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
+        return [EstimatorChoice(name, layers, tuple(weights), why, OUTPUT if name in FIRST_ORDER else "")]
     once, often = _split_by_calls(weights)
-    main = Choice(name, layers, once, why, OUTPUT)
-    return [main, Choice("hutchinson", (), often, _USED_TWICE)] if often else [main]
+    main = EstimatorChoice(name, layers, once, why, OUTPUT)
+    return [main, EstimatorChoice("hutchinson", (), often, _USED_TWICE)] if often else [main]
 
 
 def _split_by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
@@ -147,7 +147,7 @@ def _split_by_calls(weights: Sequence[Weight]) -> tuple[tuple[Weight, ...], tupl
 
 def _choose_where_curved(
     network: Network, layers: tuple[str, ...], weights: tuple[Weight, ...], pilot: Pilot | None
-) -> list[Choice]:
+) -> list[EstimatorChoice]:
     """Choose the estimators of the full Hessian's traces.
 
     They are what the pilot found cheapest, and Hutchinson's estimator for the rest.
@@ -163,7 +163,7 @@ def _choose_where_curved(
         fixed = f", {part.fixed} directions apart" if part.fixed else ""
         rate = f", {part.rate:g} probes where others take one" if part.rate != 1 else ""
         choices.append(
-            Choice(
+            EstimatorChoice(
                 "curvature-propagation",
                 tuple(names[i] for i in part.layers),
                 tuple(w for w in _split_by_calls(weights)[0] if w.calls[0] in within),
@@ -181,7 +181,7 @@ def _choose_where_curved(
     left = tuple(layer for layer in layers if layer not in done)
     left_weights = tuple(w for w in weights if w not in done_weights)
     why = reason + ("; a pilot found nothing cheaper" if done and left else "")
-    return [*choices, Choice("hutchinson", left, left_weights, why if left or not choices else _USED_TWICE)]
+    return [*choices, EstimatorChoice("hutchinson", left, left_weights, why if left or not choices else _USED_TWICE)]
 
 
 def name_curved_layers(network: Network) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hessrank.analysis.estimators import ESTIMATORS, Choice, Estimator
+from hessrank.analysis.estimators import ESTIMATORS, Estimator, EstimatorChoice
 from hessrank.analysis.options import Options
 from hessrank.analysis.ranking_inputs import RankingInputs
 from hessrank.analysis.sampling.probe_runner import ProbeRunner, split_into_chunks
@@ -46,7 +46,7 @@ class SamplingPart:
     until: int = 0
 
     @classmethod
-    def of(cls, choice: Choice, samples: int) -> SamplingPart:
+    def of(cls, choice: EstimatorChoice, samples: int) -> SamplingPart:
         """Start with nothing estimated."""
         make = ESTIMATORS.resolve_or_import(choice.estimator)
         with user_code(f"estimator {choice.estimator!r}: making it", OptionError):
@@ -83,7 +83,7 @@ def sample_traces(
     inputs: RankingInputs,
     runner: ProbeRunner,
     journal: Journal,
-    choices: Sequence[Choice],
+    choices: Sequence[EstimatorChoice],
     factors: Array,
     options: Options,
 ) -> tuple[TraceSamples, RankOrder]:

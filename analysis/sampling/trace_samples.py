@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hessrank.analysis.estimators import Choice
+from hessrank.analysis.estimators import EstimatorChoice
 from hessrank.analysis.statistics import Array, Replicates, average_groups
 from hessrank.network.weights import Weight
 
@@ -23,7 +23,7 @@ class EstimatedPart:
         weights: estimates of its weights' traces.
     """
 
-    choice: Choice
+    choice: EstimatorChoice
     deterministic: bool
     layers: Replicates
     weights: Replicates

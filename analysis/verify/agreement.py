@@ -12,7 +12,7 @@ from hessrank.analysis.statistics import critical_value
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PredictionAgreement:
     """How well the prediction orders the tensors of one kind at one bit-width.
 
     Attributes:
@@ -36,7 +36,7 @@ class Agreement:
     off: int
 
 
-def measure_agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
+def measure_agreement(tensor: str, bits: int, part: pd.DataFrame) -> PredictionAgreement:
     """Measure how well the increases of some tensors are predicted.
 
     Args:
@@ -48,7 +48,7 @@ def measure_agreement(tensor: str, bits: int, part: pd.DataFrame) -> Agreement:
     order = float(spearmanr(part["predicted"], part["measured"]).statistic) if count > 2 else math.nan
     low, high = _spearman_interval(order, count)
     ratio = part["ratio"][part["ratio"] > 0].median()
-    return Agreement(tensor, bits, count, order, low, high, float(ratio), int((part["reason"] != "").sum()))
+    return PredictionAgreement(tensor, bits, count, order, low, high, float(ratio), int((part["reason"] != "").sum()))
 
 
 def _spearman_interval(order: float, count: int) -> tuple[float, float]:

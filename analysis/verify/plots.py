@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from hessrank.analysis.verify.agreement import Agreement
+from hessrank.analysis.verify.agreement import PredictionAgreement
 from hessrank.drawing.figures import new_axes, with_limits
 from hessrank.drawing.labels import number_points
 
@@ -17,7 +17,7 @@ _MARKERS = "o^sDvP*X"
 _LABELS = 6
 
 
-def plot_verification(frame: pd.DataFrame, agreement: Sequence[Agreement], ax: Axes | None = None) -> Axes:
+def plot_verification(frame: pd.DataFrame, agreement: Sequence[PredictionAgreement], ax: Axes | None = None) -> Axes:
     """Draw predicted against measured increases; return the axes.
 
     The axes are logarithmic; a diagonal shows where the two are equal.

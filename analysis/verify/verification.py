@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from hessrank.analysis.result.tables import plain_table, printed, write_csv
-from hessrank.analysis.verify.agreement import Agreement, measure_agreement
+from hessrank.analysis.verify.agreement import PredictionAgreement, measure_agreement
 from hessrank.terminal import plain_text
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Verification:
         write_csv(self._frame, path)
 
     @property
-    def agreement(self) -> list[Agreement]:
+    def agreement(self) -> list[PredictionAgreement]:
         """How well the order is predicted, for activations and weights and each bit-width."""
         frame = self._frame
         kinds = sorted(set(zip(frame["tensor"], frame["bits"], strict=True)))

@@ -11,9 +11,9 @@ from torch import Tensor
 import hessrank
 from benchmarks.peers.adapter import Estimates, Sample, Tensors
 from benchmarks.peers.cases import Case
-from hessrank.analysis.estimators import ESTIMATORS, Choice, Work, choose_estimators
+from hessrank.analysis.estimators import ESTIMATORS, EstimatorChoice, Work, choose_estimators
 from hessrank.analysis.estimators.curvature_propagation.pilot import PROBES, run_pilot
-from hessrank.analysis.estimators.curvature_propagation.segments import Planned
+from hessrank.analysis.estimators.curvature_propagation.segments import PlannedSegment
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.analysis.losses import make_loss
 from hessrank.analysis.rounding.measured_increase import IncreaseMeter, QuantizedTensor
@@ -43,7 +43,7 @@ def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
         work = dataclasses.replace(work, weights=find_weights(work.network, work.batch))
     facts = measure_sizes(work.network, work.batch)
 
-    def pilot(layers: tuple[str, ...]) -> list[Planned]:
+    def pilot(layers: tuple[str, ...]) -> list[PlannedSegment]:
         return run_pilot(
             dataclasses.replace(work, layers=layers, weights=[], indices=range(PROBES), copies=PROBES),
             facts,
@@ -68,7 +68,7 @@ def prepare_hessrank(case: Case, tensors: Tensors = "activations") -> Sample:
     return sample
 
 
-def _of_choice(work: Work, choice: Choice, first: int, count: int, tensors: Tensors) -> list[list[float]]:
+def _of_choice(work: Work, choice: EstimatorChoice, first: int, count: int, tensors: Tensors) -> list[list[float]]:
     """Return the estimates of one part of the plan, tensor by tensor, while others take ``count`` probes."""
     estimator = ESTIMATORS.resolve(choice.estimator)(**choice.settings)
     begin = choice.probes(first)

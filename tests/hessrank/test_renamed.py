@@ -14,6 +14,7 @@ from hessrank.quant.bit_choice.allocation.pareto import frontier
 from hessrank.quant.bit_choice.strategies import Problem
 
 OLD = {
+    "analysis.estimators:Choice": "EstimatorChoice",
     "analysis.estimators:Stretch": "Segment",
     "analysis.estimators:plan": "choose_estimators",
     "quant.bit_choice.strategies:Choice": "BitChoice",

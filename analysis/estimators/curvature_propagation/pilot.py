@@ -44,7 +44,10 @@ def run_pilot(work: Work, facts: Mapping[str, LayerFacts], outputs: int) -> list
     network, layout = work.network, Layout.of(work.network, work.batch)
     place = {layer.name: layer.execution_index for layer in network.layers}
     wanted = sorted(place[name] for name in work.layers)
-    measured, variances = _measure_segments(work, layout, choose_cuts(layout, wanted), outputs)
+    ends = choose_cuts(layout, wanted)
+    begins = [0] * _REACH + [end + 1 for end in ends]
+    found = [_measure_segment(work, layout, first, end, outputs) for first, end in zip(begins, ends, strict=False)]
+    measured, variances = zip(*found, strict=True)
     plan = choose_segments(wanted, measured, estimate_hutchinson_variance(variances), estimate_costs(network, facts))
     at_output = {one.segment.last for one in measured if one.at_output}
     sample = work.batch.samples[0]
@@ -102,20 +105,17 @@ def _describe_segment(
     return replace(part, region=layout.region(segment.first, segment.last), probed_at=probed_at)
 
 
-def _measure_segments(
-    work: Work, layout: Layout, ends: Sequence[int], outputs: int
-) -> tuple[list[MeasuredSegment], list[ProbeVariance]]:
-    """Measure the variance of probes from each cut, as far back as a segment spans."""
-    work, found = replace(work, indices=range(PROBES), weights=[]), []
-    for i, end in enumerate(ends):
-        first = ends[i - _REACH] + 1 if i >= _REACH else 0
-        many_outputs = end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS
-        segment = Segment(first, end, 0 if many_outputs else RANK)
-        propagation = Propagation(work, segment, layout.region(first, end))
-        at_output, variances = propagation.at_output, ProbeVariance(work, propagation)
-        fixed = (outputs if at_output else segment.rank) if segment.rank else 0
-        found.append((MeasuredSegment(segment, fixed, at_output, variances.variance), variances))
-    return [segment for segment, _ in found], [variances for _, variances in found]
+def _measure_segment(
+    work: Work, layout: Layout, first: int, end: int, outputs: int
+) -> tuple[MeasuredSegment, ProbeVariance]:
+    """Measure the variance of probes from the cut behind ``end``, back to ``first``."""
+    many_outputs = end == len(layout.inputs) - 1 and outputs > FEW_OUTPUTS
+    segment = Segment(first, end, 0 if many_outputs else RANK)
+    work = replace(work, indices=range(PROBES), weights=[])
+    propagation = Propagation(work, segment, layout.region(first, end))
+    at_output, variances = propagation.at_output, ProbeVariance(work, propagation)
+    fixed = (outputs if at_output else segment.rank) if segment.rank else 0
+    return MeasuredSegment(segment, fixed, at_output, variances.variance), variances
 
 
 def estimate_costs(network: Network, facts: Mapping[str, LayerFacts]) -> SegmentCosts:

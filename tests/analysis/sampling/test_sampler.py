@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hessrank.analysis.estimators import Choice
+from hessrank.analysis.estimators import EstimatorChoice
 from hessrank.analysis.rank import rank
 from hessrank.analysis.sampling.probe_runner import split_into_chunks
 from hessrank.analysis.sampling.sampler import SamplingPart
@@ -19,7 +19,9 @@ WANTED = (1.0, 4.0, 0.0)  # a variance of 0: a layer that has none
 
 def _part(deviations: tuple[float, ...], probes: int, rate: float = 2.0, at_least: int = 1) -> SamplingPart:
     """Return a part that has seen so many probes of sample 1, which spread as told."""
-    choice = Choice("hutchinson", ("a", "b", "c"), (), "", rate=rate, at_least=at_least, hutchinson=WANTED, sample=1)
+    choice = EstimatorChoice(
+        "hutchinson", ("a", "b", "c"), (), "", rate=rate, at_least=at_least, hutchinson=WANTED, sample=1
+    )
     part = SamplingPart.of(choice, 3)
     signs = np.where(np.arange(probes) % 2, 1.0, -1.0)
     for sign in signs:
@@ -54,7 +56,7 @@ def test_a_part_catches_up_or_waits() -> None:
 
 
 def test_without_a_pilot_all_take_the_same() -> None:
-    part = SamplingPart.of(Choice("hutchinson", ("a",), (), ""), 1)
+    part = SamplingPart.of(EstimatorChoice("hutchinson", ("a",), (), ""), 1)
     part.look_ahead(16)
     assert (part.taken, part.until) == (0, 16)
 
