@@ -21,6 +21,8 @@ def test_an_old_place_is_the_new_module_and_says_so(old: str) -> None:
     assert any(f"{old} is {MOVED[old]} now" in str(one.message) for one in told)
     assert new.__spec__ is spec
     sys.modules.pop(old)
+    parent, _, name = old.rpartition(".")
+    vars(importlib.import_module(MOVED.get(parent, parent))).pop(name, None)  # where importing has put it
 
 
 def test_no_new_place_is_an_old_one() -> None:

@@ -123,7 +123,7 @@ FLOAT: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]] = {
     "something cut off from what was ranked": (
         lambda: Net(lambda s, x: s.a(x) + s.b(x.detach() * 2), a=linear(), b=linear(1)),
         X,
-        {"input mul of b": "cut off from what was ranked (detach, or a view that is written to)"},
+        {"input mul of b": "cut off from what was ranked (detached, or a view that is written to)"},
     ),
 }
 

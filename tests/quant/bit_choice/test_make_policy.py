@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,8 +166,9 @@ def test_a_strategy_of_ones_own_is_found_by_file(tmp_path: Path) -> None:
 
 def test_the_strategy_on_the_page_works(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
-    code = page[page.index("    # mine.py") : page.index("A *sub-network* is")]
-    (tmp_path / "mine.py").write_text(textwrap.dedent(code))
+    code = re.search(r"```python\n# mine.py\n(.*?)```", page, flags=re.DOTALL)
+    assert code
+    (tmp_path / "mine.py").write_text(code[1])
     policy = make_policy(ranking_of(U_NET, {}), f"{tmp_path / 'mine.py'}:first_and_last", high_bits=6)
     assert {"conv1", "out"} <= set(policy.layers)
     assert policy.named_weights["out"].bits == 6

@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from hessrank.analysis.rank import rank
 from hessrank.cli.commands.check import describe_coverage
-from hessrank.data.batch import Batch, as_samples
+from hessrank.data.batch import Batch
+from hessrank.data.samples import as_samples
 from hessrank.network.sample_batches import SampleBatches
 from hessrank.quant.bit_choice.summary import settle_bits, summarize
 from hessrank.quant.layer_graph.graph import Graph
