@@ -68,7 +68,7 @@ def main() -> None:
     made.add_argument("--plot", type=Path, help="write a scatter picture")
     options = parsed(made)
     torch.manual_seed(0)
-    model, inputs = low_light(32, dbf_width=2, dble_width=16) if options.quick else example(options.checkpoint)
+    model, inputs = low_light(32, dbf_width=2, dble_width=4) if options.quick else example(options.checkpoint)
     ranking = rank(model, inputs, bits=options.bits, weights=False, increase_probes=options.increase_probes)
     found = verify(model, inputs, ranking, bits=options.bits, weights=False)
     report(f"Predicted against measured increase of the loss (samples: {len(inputs)})", summary(found), options.out)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -129,8 +129,8 @@ def cost_row(name: str, example: Example) -> Row:
     return row | {"measured / predicted, all": sum(measured.values()) / sum(predicted.values())}
 
 
-def two_processes(samples: int, draws: int, repeats: int) -> Row:
-    """Time the command with one process and with two, in turns."""
+def two_processes(samples: int, draws: int, repeats: int, data: Sequence[str] = ()) -> Row:
+    """Time the command with one process and with two, in turns; ``data`` are options for other samples."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -139,7 +139,7 @@ def two_processes(samples: int, draws: int, repeats: int) -> Row:
         def run(start: list[str], name: str) -> float:
             out = Path(folder) / name
             asked = ["--num-samples", str(samples), "--increase-probes", str(draws), "--tolerance", "1e-6"]
-            command = [sys.executable, *start, "-m", "hessrank", str(SHIPPED), *asked]
+            command = [sys.executable, *start, "-m", "hessrank", str(SHIPPED), *data, *asked]
             began = time.monotonic()
             command += ["--out", str(out)]
             done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
@@ -167,8 +167,9 @@ def main() -> None:
     examples = QUICK if options.quick else EXAMPLES
     rows = [cost_row(name, make()) for name, make in examples.items()]
     report("The cost model against the clock, CPU seconds a sample", rows, options.out)
+    small = ("--data", "random", "--input-shape", "1,32,32") if options.quick else ()
     asked = [(2, 8)] if options.quick else [(16, 96), (24, 1536)]
-    two = [two_processes(samples, draws, 1) for samples, draws in asked]
+    two = [two_processes(samples, draws, 1, small) for samples, draws in asked]
     report("One process and two, seconds on the clock", two)
 
 
