@@ -16,7 +16,17 @@ from hessrank.network.outputs import output_tensors
 
 @LOSSES.register("mse")
 class SquaredError:
-    """Mean over a sample's elements of (z − t)²; several output tensors add up. B = (2/m) I, m elements."""
+    """Mean over a sample's elements of (z − t)²; several output tensors add up. B = (2/m) I, m elements.
+
+    Example:
+        With two elements a sample B is the identity, and so is its factor:
+
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> loss, output, target = make_loss("mse"), torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2)
+        >>> loss.per_sample(output, target).tolist(), loss.factor(output, target, [torch.ones(1, 2)])
+        ([5.0], [tensor([[1., 1.]])])
+    """
 
     name = "mse"
     needs_target = True
