@@ -1,4 +1,17 @@
-"""Ranks the layers of a model on data: :func:`rank`."""
+"""Ranks the layers of a model on data: :func:`rank`.
+
+Example:
+    The loss (z − z₀)² has the Hessian 2 at the output z, 2·1·1ᵀ at the three inputs of the last layer, all weights
+    being 1, and 2·3·3·1·1ᵀ at the two of the first:
+
+    >>> import torch
+    >>> import hessrank
+    >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+    >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+    >>> ranking = hessrank.rank(network, torch.ones(4, 2))
+    >>> {layer: round(ranking[layer]["trace"]) for layer in ranking}
+    {'input_1': 36, '0': 6, '1': 2}
+"""
 
 from __future__ import annotations
 

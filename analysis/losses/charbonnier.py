@@ -15,7 +15,19 @@ from hessrank.analysis.registries import LOSSES
 
 @LOSSES.register("charbonnier")
 class Charbonnier:
-    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: a smooth L1."""
+    """Mean over a sample's elements of √((z − t)² + ε²), ε = 10⁻³: a smooth L1.
+
+    Example:
+        ε at the target, |z − t| far from it; the curvature, 1/ε at the target, is nothing there:
+
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> loss, output, target = make_loss("charbonnier"), torch.tensor([[0.0], [3.0]]), torch.zeros(2, 1)
+        >>> [round(value, 4) for value in loss.per_sample(output, target).tolist()]
+        [0.001, 3.0]
+        >>> [round(root**2) for root in loss.factor(output, target, [torch.ones(2, 1)])[0].flatten().tolist()]
+        [1000, 0]
+    """
 
     name = "charbonnier"
     needs_target = True

@@ -27,6 +27,17 @@ class CrossEntropy:
     Logits B×T×C with labels B×T, as language models have them, do too; label t belongs to the logits at t. In an
     output that is a dict the logits are its entry ``logits``. B = (diag p − p pᵀ)/positions at each position that is
     not ignored (index −100 or another that is asked for, and padding).
+
+    Example:
+        Even odds cost ln 2, and B = ¼ [[1, −1], [−1, 1]] has the trace ½, the sum of the squares of its factor:
+
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> loss, logits, labels = make_loss("cross-entropy"), torch.zeros(1, 2), torch.tensor([0])
+        >>> round(loss.per_sample(logits, labels).item(), 4)
+        0.6931
+        >>> sum(round(loss.factor(logits, labels, [w])[0].square().sum().item(), 4) for w in torch.eye(2).split(1))
+        0.5
     """
 
     needs_target = True

@@ -64,17 +64,44 @@ class Self:
 
 @LOSSES.register("self")
 def self_loss() -> Self:
-    """Make the distance that takes for logits what looks like them."""
+    """Make the distance that takes for logits what looks like them.
+
+    Example:
+        Two dimensions of three logits count as logits, those of an image do not:
+
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> loss = make_loss("self")
+        >>> loss.logits_among(torch.zeros(16, 3)), loss.logits_among(torch.zeros(16, 3, 64, 64))
+        (['16×3'], [])
+    """
     return Self("self", may_be_logits)
 
 
 @LOSSES.register("self-kl")
 def self_kl() -> Self:
-    """Make the KL divergence, of all outputs with two dimensions or more."""
+    """Make the KL divergence, of all outputs with two dimensions or more.
+
+    Example:
+        KL(½, ½ ‖ ¼, ¾) is half of ln(4/3):
+
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> moved, own = torch.tensor([[1.0, 3.0]]).log(), torch.zeros(1, 2)
+        >>> round(make_loss("self-kl").per_sample(moved, own).item(), 4)
+        0.1438
+    """
     return Self("self-kl", lambda _, z: z.ndim >= 2 and z.shape[class_dim(z)] > 1)
 
 
 @LOSSES.register("self-mse")
 def self_mse() -> Self:
-    """Make the squared distance."""
+    """Make the squared distance.
+
+    Example:
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> make_loss("self-mse").per_sample(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2)).tolist()
+        [5.0]
+    """
     return Self("self-mse", lambda *_: False)

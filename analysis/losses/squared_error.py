@@ -19,6 +19,15 @@ class SquaredError:
     """Mean over a sample's m elements of (z − t)²: B = (2/m) I.
 
     Several output tensors add up.
+
+    Example:
+        With two elements a sample B is the identity, and so is its factor:
+
+        >>> import torch
+        >>> from hessrank.analysis.losses import make_loss
+        >>> loss, output, target = make_loss("mse"), torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2)
+        >>> loss.per_sample(output, target).tolist(), loss.factor(output, target, [torch.ones(1, 2)])
+        ([5.0], [tensor([[1., 1.]])])
     """
 
     name = "mse"

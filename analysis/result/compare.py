@@ -199,6 +199,19 @@ def compare(a: Ranking, b: Ranking, by: str = "trace") -> Comparison:
     Raises:
         ModelError: they have no layer in common.
         UnknownNameError: ``by`` is another column.
+
+    Example:
+        Twice the weight behind two layers makes their traces four times as large; their order stays:
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> before = hessrank.rank(network, torch.ones(4, 2))
+        >>> _ = torch.nn.init.constant_(network[1].weight, 2.0)
+        >>> comparison = hessrank.compare(before, hessrank.rank(network, torch.ones(4, 2)))
+        >>> comparison.to_frame()["ratio"].round(4).tolist(), comparison.spearman.value
+        ([0.25, 0.25, 1.0], 1.0)
     """
     if by not in ("trace", "mean_trace"):
         raise unknown_name("column to compare by", by, ["trace", "mean_trace"])

@@ -56,6 +56,12 @@ class MeanSquares(_NoTemperature):
     """The hint of FitNets: mean over all elements of (s − t)².
 
     Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3, with a mean in place of half the sum.
+
+    Example:
+        >>> import torch
+        >>> from hessrank.distill.teacher.loss_registry import make_distillation_loss
+        >>> make_distillation_loss("mse")(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]])).item()
+        2.0
     """
 
     needs_same_channels = True
@@ -73,6 +79,17 @@ class AttentionTransfer(_NoTemperature):
     q̂ = q/‖q‖₂ over a sample's P positions, q = Σ over channels of a²: Zagoruyko and Komodakis, "Paying More
     Attention to Attention", ICLR 2017, equation 2 with the map F²sum and, as in the authors' code, the mean of
     the squares in place of the norm.
+
+    Example:
+        The student is large at the first position, the teacher, with more channels, at the second or at both alike:
+
+        >>> import torch
+        >>> from hessrank.distill.teacher.loss_registry import make_distillation_loss
+        >>> loss, student = make_distillation_loss("attention-transfer"), torch.tensor([[[1.0, 0.0]]])
+        >>> loss(student, torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])).item()
+        1.0
+        >>> round(loss(student, torch.tensor([[[5.0, 5.0], [5.0, 5.0]]])).item(), 4)  # 1 − 1/√2
+        0.2929
     """
 
     needs_same_channels = False
@@ -90,6 +107,16 @@ class Cosine(_NoTemperature):
     """Mean over samples and positions of 1 − cos ∠(s, t), s and t the vectors of channels.
 
     Where t is zero there is no direction to take: such a position counts as 0, and one where only s is zero as 1.
+
+    Example:
+        The first position's vectors are parallel, the second one's at right angles:
+
+        >>> import torch
+        >>> from hessrank.distill.teacher.loss_registry import make_distillation_loss
+        >>> student = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+        >>> teacher = torch.tensor([[[3.0, 0.0], [0.0, 2.0]]])
+        >>> make_distillation_loss("cosine")(student, teacher).item()
+        0.5
     """
 
     needs_same_channels = True
@@ -108,6 +135,16 @@ class LogitsKL:
 
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2; the entropy of the
     teacher, which has no slope, is taken off, so that equal logits give 0.
+
+    Example:
+        T = 2 takes the student's logits for ¼ and ¾, so that the loss is 2² · KL(½, ½ ‖ ¼, ¾) = 2 · ln(4/3):
+
+        >>> import torch
+        >>> from hessrank.distill.teacher.loss_registry import make_distillation_loss
+        >>> from math import log
+        >>> loss = make_distillation_loss("logits-kl", temperature=2.0)
+        >>> round(loss(torch.tensor([[0.0, 2 * log(3)]]), torch.zeros(1, 2)).item(), 4)
+        0.5754
     """
 
     needs_same_channels = False
@@ -134,6 +171,15 @@ class SimilarityPreserving(_NoTemperature):
 
     Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, equations 1 to 3. A batch of one
     tells nothing, its loss is 0.
+
+    Example:
+        To the student the two samples have nothing in common, to the teacher they are the same:
+
+        >>> import torch
+        >>> from hessrank.distill.teacher.loss_registry import make_distillation_loss
+        >>> loss = make_distillation_loss("similarity-preserving")
+        >>> round(loss(torch.eye(2), torch.ones(2, 7)).item(), 4)  # 1 − 1/√2
+        0.2929
     """
 
     needs_same_channels = False

@@ -1,4 +1,19 @@
-"""Training in Python: a model, a policy, data, and maybe a teacher."""
+"""Training in Python: a model, a policy, data, and maybe a teacher.
+
+Example:
+    A weight of 3 on the levels 0 to 3, its two bits, should be 2: the loss has the slope 2, and half of it is a step.
+
+    >>> import torch
+    >>> import hessrank
+    >>> network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False))
+    >>> _ = torch.nn.init.constant_(network[0].weight, 3.0)
+    >>> policy = hessrank.Policy.of({"extra_quantizer_dict": {"special_layer": {"0": {"weight": 2}}}})
+    >>> data = torch.ones(1, 1), torch.full((1, 1), 2.0)
+    >>> how = {"loss": "mse", "optimizer": "sgd", "learning_rate": 0.5, "epochs": 1, "batch_size": 1}
+    >>> result = hessrank.train(network, policy, data, say=lambda line: None, **how)
+    >>> round(result.before["quantized"]["loss"], 4), round(result.best["loss"], 4)
+    (1.0, 0.0)
+"""
 
 from __future__ import annotations
 

@@ -72,6 +72,16 @@ def load_data(
     Raises:
         DataError: there is no such data, it cannot be read, or an option does not fit it.
         HessrankError: a ``pkg.mod:loader`` names nothing.
+
+    Example:
+        The arrays of a file are the arguments of the network, by name:
+
+        >>> import numpy as np
+        >>> import hessrank
+        >>> np.savez("pairs.npz", x=np.zeros((8, 3, 4, 4), np.float32), target=np.arange(8))
+        >>> data = hessrank.load_data("pairs.npz", num_samples=5)
+        >>> len(data.dataset), {name: tuple(value.shape) for name, value in data.dataset[0].items()}
+        (5, {'x': (3, 4, 4), 'target': ()})
     """
     request = _check_request(os.fspath(spec), input_shape, num_samples, seed, gain)
     if request.spec == "random":

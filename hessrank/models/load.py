@@ -114,6 +114,17 @@ def load_model(
     Raises:
         LoadError: the file is missing, unreadable, damaged, no model, not trusted, or does not fit ``arch``.
         HessrankError: ``arch`` or ``arch_args`` cannot be used.
+
+    Example:
+        A file of weights needs what builds the network:
+
+        >>> import torch
+        >>> import hessrank
+        >>> torch.save(torch.nn.Linear(3, 2).state_dict(), "weights.pth")
+        >>> sizes = {"in_features": 3, "out_features": 2}
+        >>> loaded = hessrank.load_model("weights.pth", arch=torch.nn.Linear, arch_args=sizes)
+        >>> loaded.model, loaded.format
+        (Linear(in_features=3, out_features=2, bias=True), 'state dict')
     """
     patterns = (ignore_keys,) if isinstance(ignore_keys, str) else tuple(ignore_keys)
     folder = pretrained_folder(path)

@@ -113,7 +113,20 @@ def compare_policies(policy: Policy, ranking: Ranking) -> Alternatives:
         OptionError: it has bits that the ranking does not predict.
 
     Example:
-        >>> print(compare_policies(make_policy(ranking), ranking))  # doctest: +SKIP
+        Weights of 1 lose nothing in 4 bits. With 8 for the input alone, 192 + 48 BOPs do what 576 would:
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> ranking = hessrank.rank(network, torch.tensor([[0.0, 0.0], [0.5, 1.0]]))
+        >>> policy = hessrank.make_policy(ranking, "budget", bits=(4, 8), budget_mean_bits=6)
+        >>> hessrank.compare_policies(policy, ranking).to_frame()[["policy", "bops", "increase"]].round(6)
+                             policy   bops  increase
+        0               this policy  240.0  0.000017
+        1                 uniform 8  576.0  0.000017
+        2  uniform at the same BOPs  225.0  0.001171
+        3   budget at the same BOPs  240.0  0.000017
     """
     problem, bits = settle_bits(policy, ranking)
     bops = cost_of(problem, bits).bops

@@ -1,6 +1,18 @@
 """Make a policy from a ranking.
 
 A strategy chooses the bits, a list what to distill, every line says why.
+
+Example:
+    The first of two layers gets more bits, a weight's and its output's, and a student learns what it puts out:
+
+    >>> import torch
+    >>> import hessrank
+    >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+    >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+    >>> ranking = hessrank.rank(network, torch.ones(4, 2))
+    >>> policy = hessrank.make_policy(ranking, "middle", high_bits=10, budget_bops=720)
+    >>> str(policy.weight_scheme("0")), str(policy.weight_scheme("1")), policy.distill_config
+    ('10 per_channel_affine', '8 per_channel_affine', ('0',))
 """
 
 from __future__ import annotations

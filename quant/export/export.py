@@ -47,6 +47,15 @@ def export_onnx(
     Raises:
         ExportError: a package is missing, the model does not export, or the file computes something else.
         OutputError: the file cannot be written.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network, data = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU()), torch.eye(2)
+        >>> prepared = hessrank.prepare(network, hessrank.Policy(), data)
+        >>> report = hessrank.export_onnx(prepared, "network.onnx", data)
+        >>> report.path.name, report.largest_difference <= 1  # quantization step
+        ('network.onnx', True)
     """
     quantized = unwrap(prepared)
     if not isinstance(quantized, QuantizedModel):

@@ -41,6 +41,14 @@ class Policy(Keys):
         output_layer_list: layers whose activations training takes out; empty for those of ``distill_config``.
         distill_config: layers to distill.
         distill_coeff: their coefficients in the loss, as many.
+
+    Example:
+        What is named has its own bits, all else those of the defaults:
+
+        >>> import hessrank
+        >>> policy = hessrank.Policy.of({"extra_quantizer_dict": {"special_layer": {"head": {"weight": 4}}}})
+        >>> str(policy.weight_scheme("head")), str(policy.weight_scheme("body"))
+        ('4 per_channel_affine', '8 per_channel_affine')
     """
 
     extra_qconfig_dict: QConfig = QConfig()

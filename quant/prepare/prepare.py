@@ -1,4 +1,17 @@
-"""Prepare a model: model and policy in, a model that obeys the policy out."""
+"""Prepare a model: model and policy in, a model that obeys the policy out.
+
+Example:
+    Two bits over [0, 3] leave 0, 1, 2 and 3; the input of 1.75 is seen as 2:
+
+    >>> import torch
+    >>> import hessrank
+    >>> network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False))
+    >>> _ = torch.nn.init.ones_(network[0].weight)
+    >>> policy = hessrank.Policy.of({"extra_quantizer_dict": {"special_layer": {"input_layer": 2}}})
+    >>> prepared = hessrank.prepare(network, policy, torch.tensor([[0.0], [3.0]]))
+    >>> network(torch.tensor([[1.75]])).item(), round(prepared(torch.tensor([[1.75]])).item(), 4)
+    (1.75, 2.0)
+"""
 
 from __future__ import annotations
 

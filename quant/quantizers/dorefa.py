@@ -23,6 +23,17 @@ class DoReFa(Quantizer):
     magnitude, so that they keep their size. The paper's grid for weights has no 0; this one has.
     Activations, as in the paper, are clipped and rounded: to the calibrated range instead of [0, 1], with gradient 1
     inside.
+
+    Example:
+        Before it rounds, tanh has made small weights larger beside the largest:
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import make_quantizer
+        >>> from hessrank.quant.scheme import Scheme
+        >>> quantizer = make_quantizer("dorefa", Scheme(4, symmetric=True), weight=True)
+        >>> quantizer.set_range(torch.tensor(-7.0), torch.tensor(7.0))
+        >>> [round(w) for w in quantizer.to_grid(torch.tensor([0.5, 1.0, -7.0])).tolist()]
+        [3, 5, -7]
     """
 
     method = "dorefa"

@@ -53,6 +53,19 @@ class DSQ(ClippedQuantizer):
     ∂y/∂x = kΔ/2 · (1 − tanh²(k(x − m)))/(1 − α) inside, 0 outside; for low, high and α by differentiating Q_S.
     α = ½ · sigmoid(logit) starts at ¼ and stays below ½ (the paper learns it under an upper bound too).
     The clips are those of ``pact``: logarithms relative to calibration, snapped to the grid straight through.
+
+    Example:
+        Values are those of the hard grid, the gradient is that of the soft one: largest between two levels, at 1.5.
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import make_quantizer
+        >>> from hessrank.quant.scheme import Scheme
+        >>> quantizer, x = make_quantizer("dsq", Scheme(2)), torch.tensor([1.0, 1.5, 9.0], requires_grad=True)
+        >>> quantizer.set_range(torch.tensor(0.0), torch.tensor(3.0))
+        >>> quantizer.enabled = True
+        >>> quantizer(x).sum().backward()
+        >>> [round(slope, 2) for slope in x.grad.tolist()]
+        [0.57, 1.3, 0.0]
     """
 
     method = "dsq"

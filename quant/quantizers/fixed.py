@@ -17,6 +17,18 @@ class Fixed(Quantizer):
 
     y = (clamp(round(x/s) + z, quant_min, quant_max) − z) · s, and ∂y/∂x = 1 for every x that rounds to an integer
     of the grid (within half a step of its ends, as ``torch.fake_quantize_per_tensor_affine`` has it), 0 beyond.
+
+    Example:
+        A grid of two bits over [0, 3] has the levels 0, 1, 2 and 3:
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import make_quantizer
+        >>> from hessrank.quant.scheme import Scheme
+        >>> quantizer = make_quantizer("fixed", Scheme(2))
+        >>> quantizer.set_range(torch.tensor(0.0), torch.tensor(3.0))
+        >>> quantizer.enabled = True
+        >>> quantizer(torch.tensor([0.4, 1.75, 9.0])).tolist()
+        [0.0, 2.0, 3.0]
     """
 
     method = "fixed"

@@ -49,6 +49,17 @@ class Percentile(HistogramObserver):
 
     The percentiles are those of all data together, from a histogram: within one of its bins (at most 1/4096 of the
     largest magnitude, 1/512 per channel) of the exact ones, and never beyond the smallest and largest value.
+
+    Example:
+        One value of 100 000 is a thousand times as large as the others, and left out:
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import Percentile
+        >>> from hessrank.quant.scheme import Scheme
+        >>> observer = Percentile(Scheme(8))
+        >>> observer.observe(torch.cat([torch.full((99_999,), 1.0), torch.tensor([1000.0])]))
+        >>> observer.range()[1].item() < 1.5
+        True
     """
 
     percent: ClassVar[float] = 99.99
@@ -69,6 +80,17 @@ class MeanSquaredError(HistogramObserver):
 
     Candidates are fractions 2^(−i/16) of the largest range, down to 1/64: of both ends first, then of each end with
     the other kept, until neither moves. The error is taken over a histogram, a bin counting as its middle.
+
+    Example:
+        A thousand values of 1 and one of 4: levels of about 0, 1, 2 and 3 lose less than 0, 4/3, 8/3 and 4 do.
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import MeanSquaredError
+        >>> from hessrank.quant.scheme import Scheme
+        >>> observer = MeanSquaredError(Scheme(2))
+        >>> observer.observe(torch.tensor([1.0] * 1000 + [4.0]))
+        >>> [round(end.item()) for end in observer.range()]
+        [0, 3]
     """
 
     fractions: ClassVar[tuple[float, ...]] = tuple(2 ** (-i / 16) for i in range(97))

@@ -31,6 +31,19 @@ class LSQ(Quantizer):
     What is stored is the logarithm ``log_gain``, s = scale · exp(log_gain), as in TQT (Jain et al. 2019): a raw s may
     be driven below 0 by Adam. Its gradient is s times that of s.
     The step starts at the calibrated range; observer ``mean-magnitude`` is the start of the paper, 2·mean|x|/√Q_P.
+
+    Example:
+        The gradient of the step is 2 − 1.75 inside and 3 above the grid, times g = 1/√(2 · 3):
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import make_quantizer
+        >>> from hessrank.quant.scheme import Scheme
+        >>> quantizer = make_quantizer("lsq", Scheme(2))
+        >>> quantizer.set_range(torch.tensor(0.0), torch.tensor(3.0))
+        >>> quantizer.enabled = True
+        >>> quantizer(torch.tensor([1.75, 9.0])).sum().backward()
+        >>> round(quantizer.log_gain.grad.item() * 6**0.5, 4)
+        3.25
     """
 
     method = "lsq"

@@ -30,6 +30,18 @@ class LSQPlus(LSQ):
     through that rounding. Stored are s = scale · exp(log_gain) and ``offset``, β being the calibrated lower end plus
     offset times the calibrated width. A symmetric grid has no offset, and then this is LSQ, as in the paper's
     configurations for weights.
+
+    Example:
+        The grid over [−3, 0] goes up by a third of its width, so that 0 is not its integer 3 any more, but 2:
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import make_quantizer
+        >>> from hessrank.quant.scheme import Scheme
+        >>> quantizer = make_quantizer("lsq+", Scheme(2))
+        >>> quantizer.set_range(torch.tensor(-3.0), torch.tensor(0.0))
+        >>> _ = quantizer.offset.data.fill_(1 / 3)
+        >>> quantizer.grid().zero_point.item()
+        2
     """
 
     method = "lsq+"

@@ -108,7 +108,18 @@ def _not_finite(rows: Tensor) -> ModelError:
 
 @OBSERVERS.register("minmax")
 class MinMax(Observer):
-    """Smallest and largest value of all."""
+    """Smallest and largest value of all.
+
+    Example:
+        >>> import torch
+        >>> from hessrank.quant.quantizers import MinMax
+        >>> from hessrank.quant.scheme import Scheme
+        >>> observer = MinMax(Scheme(8))
+        >>> for batch in ([-1.0, 2.0], [0.0, 4.0]):
+        ...     observer.observe(torch.tensor(batch))
+        >>> [end.item() for end in observer.range()]
+        [-1.0, 4.0]
+    """
 
 
 @OBSERVERS.register("moving-average")
@@ -118,6 +129,18 @@ class MovingAverage(Observer):
     0.9 · so far + 0.1 · batch; the first counts whole.
 
     Jacob et al. 2018, section 3.1; the momentum is that of MQBench's EMA observers.
+
+    Example:
+        The first batch ends at 1, the second at 11: 0.9 · 1 + 0.1 · 11 = 2.
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import MovingAverage
+        >>> from hessrank.quant.scheme import Scheme
+        >>> observer = MovingAverage(Scheme(8))
+        >>> for batch in ([0.0, 1.0], [0.0, 11.0]):
+        ...     observer.observe(torch.tensor(batch))
+        >>> [round(end.item(), 4) for end in observer.range()]
+        [0.0, 2.0]
     """
 
     momentum: ClassVar[float] = 0.1
@@ -135,6 +158,17 @@ class MeanMagnitude(Observer):
     Esser et al. 2020, section 2.1.
 
     On an affine grid quant_max stands for half of its steps, and the range is cut where no values are.
+
+    Example:
+        Two bits have the levels −s, 0 and s, so that the range is ±s = ±2 · mean|x|; the −9 is cut:
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import MeanMagnitude
+        >>> from hessrank.quant.scheme import Scheme
+        >>> observer = MeanMagnitude(Scheme(2, symmetric=True))
+        >>> observer.observe(torch.tensor([-9.0, 1.0, 1.0, 1.0]))
+        >>> [end.item() for end in observer.range()]
+        [-6.0, 6.0]
     """
 
     def __init__(self, scheme: Scheme, axis: int | None = None, channels: int | None = None) -> None:

@@ -21,6 +21,19 @@ class PACT(ClippedQuantizer):
     weights, one clip ±α with ∂y/∂α = sign(x) outside. Clips are snapped to the grid, on which 0 lies. The
     parameters are the logarithms of the clips, relative to calibration. The paper decays α: add
     λ · ``regularization()`` to the loss.
+
+    Example:
+        The clip's gradient counts the values above it; stored is its logarithm, so that it comes times α = 3:
+
+        >>> import torch
+        >>> from hessrank.quant.quantizers import make_quantizer
+        >>> from hessrank.quant.scheme import Scheme
+        >>> quantizer = make_quantizer("pact", Scheme(2))
+        >>> quantizer.set_range(torch.tensor(0.0), torch.tensor(3.0))
+        >>> quantizer.enabled = True
+        >>> quantizer(torch.tensor([1.75, 9.0, 12.0])).sum().backward()
+        >>> round(quantizer.log_high.grad.item(), 4)
+        6.0
     """
 
     method = "pact"

@@ -7,25 +7,10 @@ import tomllib
 from pathlib import Path
 
 import networkx as nx
+from helpers.modules import FILES, FOLDERS, MODULES, name_of
 from helpers.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = {
-    "hessrank": "hessrank",
-    "analysis": "hessrank.analysis",
-    "quant": "hessrank.quant",
-    "distill": "hessrank.distill",
-}
-FILES = {path: path.read_text(encoding="utf-8") for top in FOLDERS for path in sorted((ROOT / top).rglob("*.py"))}
-
-
-def name_of(path: Path) -> str:
-    """Return the name that a file is imported by."""
-    top, *inner = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join([FOLDERS[top], *inner]).removesuffix(".__init__")
-
-
-MODULES = {name_of(path): text for path, text in FILES.items()}
 
 
 def imported(text: str) -> set[str]:

@@ -125,6 +125,16 @@ def allocate(
     Raises:
         BudgetError: no choice keeps the limits; the least possible is named.
         OptionError: arrays of the wrong shape, a tied group without a common option.
+
+    Example:
+        Two tensors of 4 or 8 bits, 12 bits for both: the one that loses more at 4 bits gets the 8.
+
+        >>> import numpy as np
+        >>> from hessrank.quant.bit_choice.allocation import Limit, allocate
+        >>> bits = np.array([[4.0, 8.0], [4.0, 8.0]])
+        >>> found = allocate([[5.0, 1.0], [3.0, 2.0]], [Limit("bits", most=12, cost=bits)])
+        >>> found.choice.tolist(), found.increase, found.costs
+        ([1, 0], 4.0, {'bits': 12.0})
     """
     total = np.asarray(increase, dtype=np.float64)
     usable = _usable(total, allowed, limits)

@@ -145,6 +145,18 @@ def budget(
     Raises:
         BudgetError: impossible; the least possible is named.
         OptionError: no budget, one without its table, or bits that the ranking does not predict.
+
+    Example:
+        Nothing but the 0.5 of the input lies between the levels of 4 bits, so that it gets the 8 bits:
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> ranking = hessrank.rank(network, torch.tensor([[0.0, 0.0], [0.5, 1.0]]))
+        >>> policy = hessrank.make_policy(ranking, "budget", bits=(4, 8), budget_mean_bits=6)
+        >>> list(policy.layers), policy.input_scheme.bits
+        (['input_layer'], 8)
     """
     if (latency is None) != (budget_latency is None):
         raise OptionError("a latency budget takes both: --latency table.csv and --budget-latency X")

@@ -19,6 +19,15 @@ def uniform(problem: Problem, *, base_bits: int = 8) -> BitChoice:
     Args:
         problem: the ranked network.
         base_bits: for all.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> policy = hessrank.make_policy(hessrank.rank(network, torch.ones(4, 2)), "uniform", base_bits=4)
+        >>> list(policy.layers), policy.weight_scheme("0").bits
+        ([], 4)
     """
     problem.predicted.at(base_bits)
     return BitChoice(base_bits, {}, {})
@@ -42,6 +51,17 @@ def middle(
 
     Raises:
         OptionError: no budget is given, or none is left by ``base_bits`` everywhere.
+
+    Example:
+        With 8 bits 6 + 3 MACs take 576 BOPs; 10 bits in layer 0, which layer 1 reads, make it 6·10·8 + 3·8·10 = 720.
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> ranking = hessrank.rank(network, torch.ones(4, 2))
+        >>> list(hessrank.make_policy(ranking, "middle", budget_bops=720).layers)
+        ['0']
     """
     if budget_bops is None:
         raise OptionError("middle needs --budget-bops, the BOPs of the policy that it is to be compared with")

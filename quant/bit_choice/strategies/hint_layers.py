@@ -15,6 +15,14 @@ def penultimate(problem: Problem, count: int | None = None) -> list[str]:
     """Choose the last layer but one of each sub-network.
 
     Those of the last sub-network first.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(4)))
+        >>> ranking = hessrank.rank(network, torch.eye(2))
+        >>> hessrank.make_policy(ranking, distill="penultimate").distill_config
+        ('2',)
     """
     exits = [layer for part in reversed(problem.sub_networks) for layer in reversed(part.exits)]
     found = dict.fromkeys(before_last(problem.graph, layer) for layer in exits)
@@ -28,6 +36,17 @@ def top_trace(problem: Problem, count: int | None = None) -> list[str]:
     At most one a resolution and one a block of each sub-network.
 
     Neighbors at one resolution, or inside one block, are near-duplicates: what one teaches, the other knows.
+
+    Example:
+        A step of layer 0 moves the output ten times as far as one of layer 1, at the same resolution:
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(3)))
+        >>> _ = torch.nn.init.constant_(network[1].weight, 10.0)
+        >>> ranking = hessrank.rank(network, torch.ones(2, 1))
+        >>> hessrank.make_policy(ranking, distill="top-trace", distill_count=2).distill_config
+        ('0',)
     """
     chosen: list[str] = []
     seen: set[tuple[str, object]] = set()
@@ -46,6 +65,14 @@ def head(problem: Problem, count: int | None = None) -> list[str]:
     """Choose the first layers of each sub-network.
 
     One each unless ``count`` is larger.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(4)))
+        >>> ranking = hessrank.rank(network, torch.eye(2))
+        >>> hessrank.make_policy(ranking, distill="head").distill_config
+        ('0',)
     """
     return _placed(problem, count, 0.0)
 
@@ -55,6 +82,14 @@ def middle(problem: Problem, count: int | None = None) -> list[str]:
     """Choose the layers halfway through each sub-network.
 
     One each unless ``count`` is larger.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(4)))
+        >>> ranking = hessrank.rank(network, torch.eye(2))
+        >>> hessrank.make_policy(ranking, distill="middle").distill_config
+        ('1',)
     """
     return _placed(problem, count, 0.5)
 
@@ -64,13 +99,30 @@ def tail(problem: Problem, count: int | None = None) -> list[str]:
     """Choose the last layers of each sub-network before its output.
 
     One each unless ``count`` is larger.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(4)))
+        >>> ranking = hessrank.rank(network, torch.eye(2))
+        >>> hessrank.make_policy(ranking, distill="tail").distill_config
+        ('2',)
     """
     return _placed(problem, count, 1.0)
 
 
 @DISTILLATIONS.register("none")
 def none(problem: Problem, count: int | None = None) -> list[str]:
-    """Choose nothing."""
+    """Choose nothing.
+
+    Example:
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(4)))
+        >>> ranking = hessrank.rank(network, torch.eye(2))
+        >>> hessrank.make_policy(ranking, distill="none").distill_config
+        ()
+    """
     return []
 
 

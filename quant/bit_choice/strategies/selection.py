@@ -31,6 +31,17 @@ def top_k(
 
     Raises:
         OptionError: ``count`` is less than 1.
+
+    Example:
+        The traces of input, first and second layer are 36, 6 and 2:
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> ranking = hessrank.rank(network, torch.ones(4, 2))
+        >>> list(hessrank.make_policy(ranking, "top-k", count=2, by="trace").layers)
+        ['input_layer', '0']
     """
     check_whole("count", count, least=1)
     values = _measured(problem, by, base_bits)
@@ -55,6 +66,17 @@ def threshold(
 
     Raises:
         OptionError: ``above`` is missing.
+
+    Example:
+        The traces of input, first and second layer are 36, 6 and 2:
+
+        >>> import torch
+        >>> import hessrank
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 1, bias=False))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> ranking = hessrank.rank(network, torch.ones(4, 2))
+        >>> list(hessrank.make_policy(ranking, "threshold", above=10, by="trace").layers)
+        ['input_layer']
     """
     values = _measured(problem, by, base_bits)
     if above is None:

@@ -33,6 +33,18 @@ def sensitive_ends(problem: Problem, *, high_bits: int = 10, base_bits: int = 8,
 
     Raises:
         OptionError: ``falloff`` is out of range, or bits that the ranking does not predict.
+
+    Example:
+        Of all tensors only the input loses anything to rounding, so that one goes nowhere from the ends:
+
+        >>> import torch
+        >>> import hessrank
+        >>> sizes = [2, 1, 1, 1, 1]
+        >>> network = torch.nn.Sequential(*map(torch.nn.Linear, sizes, sizes[1:], [False] * 4))
+        >>> _ = [torch.nn.init.ones_(weight) for weight in network.parameters()]
+        >>> ranking = hessrank.rank(network, torch.tensor([[0.0, 0.0], [0.5, 1.0]]))
+        >>> list(hessrank.make_policy(ranking, "sensitive-ends").layers)
+        ['input_layer', '0', '3']
     """
     if not 0 < check_number("falloff", falloff) <= 1:
         raise OptionError(f"falloff is {falloff}: it should lie between 0 and 1, as 0.25")
