@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hessrank.analysis.estimators.activation_hooks import gathered, send_back
+from hessrank.analysis.estimators.activation_hooks import send_back, stack_results
 from hessrank.errors import ModelError
 
 
 def test_what_hooks_have_left_is_gathered_by_place() -> None:
-    assert gathered({2: torch.tensor([1.0, 2.0]), 0: torch.tensor([3.0, 4.0])}, (3, 2)).tolist() == [
+    assert stack_results({2: torch.tensor([1.0, 2.0]), 0: torch.tensor([3.0, 4.0])}, (3, 2)).tolist() == [
         [3.0, 4.0],
         [0.0, 0.0],
         [1.0, 2.0],
     ]
-    assert gathered({}, (1, 2)).tolist() == [[0.0, 0.0]]
+    assert stack_results({}, (1, 2)).tolist() == [[0.0, 0.0]]
 
 
 def test_gradients_go_by_and_none_is_kept() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from hessrank.analysis.estimators.base import Estimates
-from hessrank.analysis.estimators.batch_copies import BatchCopies, flattened, unflattened
+from hessrank.analysis.estimators.batch_copies import BatchCopies, flatten, unflatten
 from hessrank.analysis.estimators.probes import Rademacher
 from hessrank.data.batch import Batch
 from hessrank.network.layer_facts import SampleAxis
@@ -33,7 +33,7 @@ def test_the_last_group_is_filled_up_and_not_counted() -> None:
     rows = BatchCopies(BATCH, 2)
     assert list(rows.groups(range(3))) == [([0, 1], 2), ([2, 2], 1)]
     found = Estimates(torch.arange(4.0)[None], torch.zeros(0, 4))
-    assert [one.layers.tolist() for one in rows.one_a_probe(found, 1)] == [[[0.0, 2.0]]]
+    assert [one.layers.tolist() for one in rows.split_by_probe(found, 1)] == [[[0.0, 2.0]]]
 
 
 def test_the_mean_square_counts_every_probe_once() -> None:
@@ -48,6 +48,6 @@ def test_the_mean_square_counts_every_probe_once() -> None:
 def test_rows_side_by_side_come_apart_again() -> None:
     tensors = [torch.randn(2, 3), torch.randn(4, 2, 5)]
     axes = [SampleAxis(), SampleAxis(dim=1)]
-    rows = flattened(tensors, axes, 2)
+    rows = flatten(tensors, axes, 2)
     assert rows.shape == (2, 3 + 20)
-    assert all(torch.equal(a, b) for a, b in zip(unflattened(rows, tensors, axes), tensors, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(unflatten(rows, tensors, axes), tensors, strict=True))

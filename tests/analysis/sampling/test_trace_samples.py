@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hessrank.analysis.estimators import Choice
+from hessrank.analysis.estimators import EstimatorChoice
 from hessrank.analysis.sampling.trace_samples import EstimatedPart, TraceSamples
 from hessrank.analysis.statistics import Replicates
 
@@ -13,7 +13,7 @@ def part(layers: tuple[str, ...], probes: list[list[list[float]]], *, determinis
     found = Replicates(len(layers), 2, deterministic=deterministic)
     for values in probes:
         found.add([0, 1], np.array(values))
-    choice = Choice("exact" if deterministic else "gauss-newton", layers, (), "")
+    choice = EstimatorChoice("exact" if deterministic else "gauss-newton", layers, (), "")
     return EstimatedPart(choice, deterministic, found, Replicates(0, 2))
 
 
