@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN    := .venv/bin
 export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
+# what make check runs, but for tests that are marked slow
+QUICK  := $(addprefix tests/,docs/test_package.py docs/test_mirror.py docs/test_names.py hessrank/files hessrank/data \
+	hessrank/test_text.py hessrank/test_errors.py hessrank/test_bounds.py hessrank/test_json_keys.py analysis/losses analysis/result \
+	analysis/test_statistics.py analysis/test_registries.py quant/layer_graph quant/policy distill/teacher distill/run_file)
 
 .DEFAULT_GOAL := demo
 .PHONY: help demo check test notebooks interface lint format clean

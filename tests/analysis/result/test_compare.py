@@ -81,6 +81,7 @@ def test_the_order_by_mean_trace_divides_by_the_elements() -> None:
     np.testing.assert_allclose(frame.loc["layer3", "value_a"], TRUTH[3] / 8)
 
 
+@pytest.mark.slow
 def test_false_alarms_are_rare() -> None:
     """Two noisy looks at one truth: hardly any of 400 × 30 layers may seem to have moved."""
     rng = np.random.default_rng(0)
@@ -92,6 +93,7 @@ def test_false_alarms_are_rare() -> None:
     assert moved < 0.001 * 400 * 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "error", "shift", "decades"),
     [(50, 0.1, 0, 2), (50, 0.1, 0.5, 2), (50, 0.3, 0.5, 2), (150, 0.03, 0.3, 6), (30, 0.1, 1.5, 2), (10, 0.2, 1, 1)],
@@ -141,6 +143,7 @@ def test_an_unknown_column() -> None:
         hessrank.compare(ranking(TRUTH, TRUTH), ranking(TRUTH, TRUTH), by="tracee")
 
 
+@pytest.mark.slow
 def test_two_seeds_of_a_real_ranking_agree(tmp_path: Any) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 80))

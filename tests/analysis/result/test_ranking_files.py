@@ -127,6 +127,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 PATHS = list(paths_of({**RANKING.info, "table_sha256": "0" * 64}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=[".".join(map(str, path)) for path in PATHS])
 def test_every_key_of_the_record_is_checked(tmp_path: Path, path: Steps, frame: pd.DataFrame) -> None:
     table, record = written(tmp_path)
@@ -157,6 +158,7 @@ def test_every_cell_of_the_table_is_checked(tmp_path: Path, name: str) -> None:
             assert str(value) == cell or (cell == "" and math.isnan(value)) or float(value) == float(cell)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(place=st.integers(0, 10**6), gone=st.integers(0, 40), put=st.binary(max_size=12), record=st.booleans())
 def test_any_bytes_are_one_line_or_the_same_ranking(

@@ -10,6 +10,8 @@ from hessrank.distill.tasks.lowlight import LowLight
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.policy import Policy, check, place_policy_quantizers, require, resolve
 
+pytestmark = pytest.mark.slow  # the shipped network is traced
+
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:

@@ -183,6 +183,7 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("raw", "message"), UNREADABLE.values(), ids=UNREADABLE)
 def test_a_file_that_is_no_policy_is_refused(read, raw: bytes, message: str) -> None:
     with pytest.raises(PolicyError) as caught:

@@ -62,6 +62,7 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(policies(), st.data())
 def test_what_is_written_reads_back_the_same(tmp_path_factory, policy: Policy, data: st.DataObject) -> None:
