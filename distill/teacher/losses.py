@@ -32,7 +32,7 @@ class DistillationLoss(Protocol):
 
         Args:
             student: B×C, or B×C×… with positions; the loss is differentiable in it.
-            teacher: likewise, detach.
+            teacher: likewise, detached.
 
         Raises:
             LossError: the shapes do not go together.

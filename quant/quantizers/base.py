@@ -114,7 +114,7 @@ class Quantizer(KeepsPrecision):
         return self.scale, self.zero_point
 
     def grid(self) -> Grid:
-        """Return the grid that values lie on now, detach.
+        """Return the grid that values lie on now, detached.
 
         Raises:
             ModelError: there is no range yet.
@@ -127,7 +127,7 @@ class Quantizer(KeepsPrecision):
 
     @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Cover the range [low, high], widen to hold 0.
+        """Cover the range [low, high], widened to hold 0.
 
         Learnable parameters start anew from there.
 

@@ -40,7 +40,7 @@ class Grid:
 def range_to_grid(low: Tensor, high: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     """Return scale and zero point of the grid over [low, high].
 
-    The range is widen to hold 0 (Jacob et al. 2018); the zero point is int32.
+    The range is widened to hold 0 (Jacob et al. 2018); the zero point is int32.
 
     An affine scale is (high − low)/quant_max, a symmetric one max(|low|, |high|)/quant_max; a
     range that is nothing but 0 gets scale 1. The scale is differentiable; low and high have the same shape.

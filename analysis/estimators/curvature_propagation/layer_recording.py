@@ -1,6 +1,6 @@
 """Records a network as separate layers, each a function of the layers it reads.
 
-Autograd knows a network as a whole. Here every layer's activation is detach from what made it. Where two paths from
+Autograd knows a network as a whole. Here every layer's activation is cut off from what made it. Where two paths from
 one layer meet in a product, all between stays one function (:mod:`coupled_regions`), and its inner layers are
 separated on a second recording.
 """

@@ -93,7 +93,7 @@ class Training(LightningModule):
         return make_optimizer(self.student, self.distillation, self._settings, self._total_steps)
 
     def training_step(self, fields: Any, index: int) -> dict[str, Tensor]:
-        """Return the loss, and its terms detach."""
+        """Return the loss, and its terms detached."""
         batch = bind_fields(fields, self._networks.signature, needs_target=True)
         with explain_errors("the network", ModelError):
             if self._view is None:
