@@ -117,7 +117,7 @@ def test_the_table_is_printed_and_is_a_frame() -> None:
     assert list(frame["policy"]) == NAMES
     assert {"size_mib", "bops", "mean_weight_bits", "mean_act_bits", "increase", "why_not"} <= set(frame.columns)
     lines = [line.strip() for line in str(found).splitlines() if line.strip(" ─")]
-    assert lines[0].split() == ["size", "BOPs", "weight", "bits", "act", "bits", "loss", "+"]
+    assert lines[0].split() == ["size", "BOPs", "weight", "bits", "act", "bits", "increase"]
     assert [line.startswith(name) for line, name in zip(lines[1:], NAMES, strict=True)] == [True] * 4
 
 
