@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hessrank.errors import OutputError
 from hessrank.files.atomic_write import check_writable
-from hessrank.files.paths import record_of, resolved
+from hessrank.files.paths import record_of, resolved, shown_path
 
 _CONTENT = {
     ".csv": "the table is a CSV file",
@@ -48,13 +48,13 @@ def check_outputs(
             continue
         check_writable(file)
         if file.suffix not in _ENDINGS.get(wanted, (wanted,)):
-            raise OutputError(f"{file}: {_CONTENT[wanted]}: let its name end in {wanted}")
+            raise OutputError(f"{shown_path(file)}: {_CONTENT[wanted]}: let its name end in {wanted}")
     for plot in plots:
         if plot is None:
             continue
         check_writable(plot)
         if plot.suffix.lower() not in _PICTURES:
-            raise OutputError(f"{plot}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
+            raise OutputError(f"{shown_path(plot)}: no picture format {plot.suffix!r}; known: {', '.join(_PICTURES)}")
     noted = record_of(out) if record and out is not None and ending == ".csv" else None
     _refuse_collisions([p for p in (*files, noted, *plots) if p is not None], inputs)
     if noted is not None:
@@ -72,11 +72,17 @@ def _refuse_collisions(written: Sequence[Path], inputs: Sequence[str | Path | No
     for path in written:
         other = places.setdefault(resolved(path), path)
         if other is not path:
-            raise OutputError(f"{path}: would be written over by {other}: give each file a name of its own")
+            raise OutputError(
+                f"{shown_path(path)}: would be written over by {shown_path(other)}: give each file a name of its own"
+            )
     for given in inputs:
-        place = None if given is None else resolved(os.path.expanduser(given))
+        if given is None:
+            continue
+        place, source = resolved(os.path.expanduser(given)), shown_path(given)
         if place in places:
-            raise OutputError(f"{given}: is read from and would be written over: give another name to write to")
+            raise OutputError(f"{source}: is read from and would be written over: give another name to write to")
         for at, path in places.items():
             if at.parent == place and (at.suffix.lower() in _PICTURES or at.name in _OF_A_MODEL):
-                raise OutputError(f"{path}: would be one of the files in {given} that are read: write it elsewhere")
+                raise OutputError(
+                    f"{shown_path(path)}: would be one of the files in {source} that are read: write it elsewhere"
+                )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hessrank.errors import OutputError
 from hessrank.files.one_writer import writer_of
+from hessrank.files.paths import shown_path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Numbers of the errors that say so: of the disk, of a user's share of it, of a file."""
@@ -40,7 +41,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             finally:
                 lock.remove_temporary(beside)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{shown_path(path)}: cannot be written: {error.strerror or error}") from error
 
 
 def _put_in_place(beside: Path, path: Path) -> None:
@@ -75,15 +76,17 @@ def check_writable(path: str | Path) -> None:
     try:
         _check_writable(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{shown_path(path)}: cannot be written: {error.strerror or error}") from error
 
 
 def _check_writable(path: Path) -> None:
     if path.is_dir():
-        raise OutputError(f"{path}: is a folder: give a file name")
+        raise OutputError(f"{shown_path(path)}: is a folder: give a file name")
     if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: is a device or a pipe, not a file: give a file name")
+        raise OutputError(f"{shown_path(path)}: is a device or a pipe, not a file: give a file name")
     if not path.parent.is_dir():
-        raise OutputError(f"{path}: cannot be written: there is no folder {str(path.parent)!r}; make it first")
+        raise OutputError(
+            f"{shown_path(path)}: cannot be written: there is no folder {str(path.parent)!r}; make it first"
+        )
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise OutputError(f"{path}: cannot be written: no permission")
+        raise OutputError(f"{shown_path(path)}: cannot be written: no permission")

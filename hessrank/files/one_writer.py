@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any
 
 from hessrank.errors import OutputError
+from hessrank.files.paths import shown_path
 
 try:
     import fcntl
@@ -159,7 +160,7 @@ def _open_locked(path: Path, target: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OutputError(f"{path}: is no file, and in the place of a lock: remove it")
+                raise OutputError(f"{shown_path(path)}: is no file, and in the place of a lock: remove it")
             _lock(path, descriptor, target)
             if _is_in_place(path, descriptor):
                 return descriptor
@@ -228,7 +229,7 @@ def _read_content(path: Path, descriptor: int) -> list[Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         is_ours = False
     if not is_ours:
-        raise OutputError(f"{path}: is in the place of a lock, and none of hessrank's: move it away")
+        raise OutputError(f"{shown_path(path)}: is in the place of a lock, and none of hessrank's: move it away")
     return found
 
 

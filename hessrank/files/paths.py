@@ -109,8 +109,8 @@ def record_of(table: Path) -> Path:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as one line of printable text, also where its name is no UTF-8."""
-    return printable(os.fspath(path)) or "''"
+    """Return a path as one line of printable text, also where its name is no UTF-8, or nothing but spaces."""
+    return printable(os.fspath(path)) or repr(os.fspath(path))
 
 
 def _suggest_nearest(missing: Path) -> str:

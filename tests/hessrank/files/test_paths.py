@@ -1,16 +1,21 @@
-"""Names of files that are no UTF-8: code and data are read, records are written with it spelled out."""
+"""Names of files that are no UTF-8 go through every stage; names that cannot be seen are shown all the same."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from hessrank import Policy, Ranking, load_model, make_policy, rank
+from hessrank.cli.output_paths import check_outputs
 from hessrank.data import load_data
+from hessrank.errors import OutputError
+from hessrank.files.paths import shown_path
 
 ODD = os.fsdecode(b"m\xff")
 
@@ -29,3 +34,26 @@ def test_names_that_are_no_utf8_go_through_every_stage(tmp_path: Path) -> None:
     policy = make_policy(again)
     policy.write(tmp_path / f"{ODD}.yaml")
     assert Policy.read(tmp_path / f"{ODD}.yaml") == policy
+
+
+@pytest.mark.parametrize(("path", "shown"), [("a b.csv", "a b.csv"), (" ", "' '"), ("", "''"), ("a\nb", "a b")])
+def test_a_path_is_shown_as_one_line_that_is_seen(path: str, shown: str) -> None:
+    assert shown_path(path) == shown
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"out": Path(" ")}, "' ': the table is a CSV file: let its name end in .csv"),
+        ({"plots": [Path(" ")]}, "' ': no picture format ''; known: .png, .svg, .pdf, .jpg, .jpeg, .webp"),
+        ({"beside": {Path("no/ "): ".csv"}}, "no/: cannot be written: there is no folder 'no'; make it first"),
+    ],
+)
+def test_an_output_of_nothing_but_spaces_is_named(
+    options: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plots = options.pop("plots", [])
+    with pytest.raises(OutputError) as raised:
+        check_outputs(options.pop("out", None), *plots, **options)
+    assert str(raised.value) == problem

@@ -142,7 +142,7 @@ def _names(error: str, case: Case) -> bool:
     names = [*case.names, *(Path(name).name for name in case.files)]
     kinds = [kind for name in names for kind in _KINDS.get(name, ())]
     plain = error.replace("_", "-").lower()
-    as_written = [printable(os.path.normpath(name)) for name in names]
+    as_written = [printable(os.path.normpath(name)) or repr(name) for name in names]  # quoted, if all spaces
     return any(name and name in error for name in as_written) or any(
         shown and shown in plain for shown in (*map(_shown, names), *kinds)
     )

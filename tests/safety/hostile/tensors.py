@@ -16,7 +16,7 @@ def any_tensor(random: Random, old: Any) -> Any:
     """Return what could lie in the place of ``old`` in a checkpoint: another tensor, or any other value."""
     if not isinstance(old, Tensor) or random.random() < 0.2:
         return any_value(random)
-    return random.choice(_TENSORS)(old)
+    return random.choice(_TENSORS)(old.dequantize() if old.is_quantized else old)
 
 
 def any_array(random: Random, old: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
