@@ -57,6 +57,7 @@ from hessrank.network.padding import leave_out_padding
 from hessrank.network.precision import read_precision
 from hessrank.network.sample_batches import SampleBatches
 from hessrank.out_of_memory import explain_memory_errors
+from hessrank.text import dtype_text
 
 _COPIES = 8  # of a sample in one batch, at most
 DEFAULT_SAMPLES = 32
@@ -145,9 +146,9 @@ def rank(
         check_same_ranking(inputs, ranking_key(inputs, model_record, options, estimator), checkpoint)
         journal = Journal(progress or (lambda *_: None), checkpoint)
         frame, record = _rank_layers(inputs, options, estimator, journal, notes)
-    record["model"] |= model_record
-    record["data"] |= data.description if isinstance(data, Data) else {"kind": type(data).__name__}
-    record["data"] |= {"samples_used": len(batches), "sha256": inputs.data_sha256}
+    description = data.description if isinstance(data, Data) else {"kind": type(data).__name__}
+    record["model"] = model_record
+    record["data"] = {**description, "samples_used": len(batches), "sha256": inputs.contents.sha256}
     return Ranking(frame, record)
 
 
@@ -207,5 +208,5 @@ def _convert_to_float32(model: nn.Module) -> tuple[nn.Module, list[str]]:
     half = {p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
     if not half:
         return model, []
-    names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
+    names = " and ".join(sorted(map(dtype_text, half)))
     return copy_network(model).float(), [f"weights in {names}: computed in float32, on a copy"]

@@ -19,7 +19,7 @@ from hessrank.network.layer_facts import LayerFacts, SampleAxis
 from hessrank.network.layer_sizes import measure_all_sizes
 from hessrank.network.layer_survey import check_weights, find_sample_axes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import SampleBatches
+from hessrank.network.sample_batches import SampleBatches, SampleContents
 from hessrank.network.weights import Weight, find_weights
 from hessrank.out_of_memory import is_out_of_memory
 
@@ -37,8 +37,8 @@ class RankingInputs:
         facts: what is known of each layer, by name; ranges and axes are filled in while the samples are examined.
         weights: the weights that its calls multiply with.
         outputs: most elements that the network returns for a sample.
-        data_sha256: checksum of the samples' content.
-        several_sizes: the samples have different shapes.
+        contents: checksum and shapes of the samples.
+        first_sample: a batch of the first sample alone.
     """
 
     network: Network
@@ -47,15 +47,15 @@ class RankingInputs:
     facts: dict[str, LayerFacts]
     weights: Sequence[Weight]
     outputs: int
-    data_sha256: str
-    several_sizes: bool
+    contents: SampleContents
+    first_sample: Batch
 
     @classmethod
     def of(cls, model: nn.Module, batches: SampleBatches, loss: Loss) -> RankingInputs:
         """Examine a model and the samples for it.
 
         Args:
-            model: the network, frozen by :func:`hessrank.network.frozen_model.untouched`.
+            model: the network, frozen by :func:`hessrank.network.frozen_model.freeze`.
             batches: the samples.
             loss: the loss.
 
@@ -63,16 +63,10 @@ class RankingInputs:
             HessrankError: the weights hold NaN, or the network does not run on the samples.
         """
         check_weights(model)
-        contents = batches.read_all()
-        network = Network(model, batches.batch(0))
+        contents, first = batches.read_all(), batches.batch(0)
+        network = Network(model, first)
         facts, outputs = measure_all_sizes(network, batches, contents.shapes)
-        weights = find_weights(network, batches.batch(0))
-        return cls(network, loss, batches, facts, weights, outputs, contents.sha256, len(set(contents.shapes)) > 1)
-
-    @cached_property
-    def first_sample(self) -> Batch:
-        """A batch of the first sample alone."""
-        return self.batches.batch(0)
+        return cls(network, loss, batches, facts, find_weights(network, first), outputs, contents, first)
 
     @property
     def layer_names(self) -> list[str]:
@@ -112,7 +106,8 @@ class RankingInputs:
         if self.batches.batch_size == 1 or len(self.batches) == 1:
             self.batches.batch_size = 1
             return []
-        reason = "the samples are of several sizes" if self.several_sizes else self.why_one_by_one
+        several = len(set(self.contents.shapes)) > 1
+        reason = "the samples are of several sizes" if several else self.why_one_by_one
         if not reason:
             return []
         self.batches.batch_size = 1

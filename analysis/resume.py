@@ -28,7 +28,7 @@ def ranking_key(inputs: RankingInputs, model: Mapping[str, Any], options: Option
     size = sum(float(torch.linalg.vector_norm(tensor)) for tensor in output_tensors(inputs.output))
     return {
         "model weights": model["weights_sha256"],
-        "data": inputs.data_sha256,
+        "data": inputs.contents.sha256,
         "number of samples": len(inputs.batches),
         "loss": inputs.loss.name,
         "estimator": estimator,

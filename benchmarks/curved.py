@@ -36,7 +36,7 @@ from hessrank.network.frozen_model import freeze
 from hessrank.network.layer_facts import SampleAxis
 from hessrank.network.layer_sizes import measure_sizes
 from hessrank.network.network import Network
-from hessrank.network.sample_batches import SampleBatches
+from hessrank.network.sample_batches import SampleBatches, SampleContents
 
 CHUNK = 16
 COPIES = 8
@@ -78,7 +78,7 @@ def compare(blocks: int, place: int, probes: int, steps: int, every: int) -> Row
         loop_time = seconds(lambda: _estimates(loop, "hutchinson", CHUNK)) / CHUNK
         fast_loop_time = seconds(lambda: _estimates(side_by_side, "hutchinson", CHUNK)) / CHUNK
         batches = SampleBatches([(x[digit], labels[digit])], model, 1, needs_target=True)
-        inputs = RankingInputs(network, loss, batches, facts, [], logits.shape[1], "", several_sizes=False)
+        inputs = RankingInputs(network, loss, batches, facts, [], logits.shape[1], SampleContents("", ()), one)
         choices = [found[0], *(c for c in found if c.estimator not in ("exact", "gauss-newton"))]
         options = Options("trace", 1, probes, 1e-12, 0, (4,), False, 0, "32")
         runner, journal, ones = ProbeRunner(inputs, 0, COPIES), Journal(lambda *_: None), np.ones((len(names), 1))

@@ -16,6 +16,7 @@ from hessrank.analysis.losses import Loss, Self
 from hessrank.analysis.registries import ESTIMATORS
 from hessrank.network.network import Network
 from hessrank.network.weights import Weight
+from hessrank.text import DOTS, listed
 
 FEW_LAYERS = 8  # below this, a pilot would cost more than it saves
 
@@ -187,4 +188,4 @@ def _choose_where_curved(
 def name_curved_layers(network: Network) -> str:
     """Return what is curved in a network, in a few words."""
     names = sorted(set(network.curved.values()))
-    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "") or "weights that are used twice"
+    return listed(names, 4, DOTS) or "weights that are used twice"

@@ -22,8 +22,9 @@ class Loss(Protocol):
 
     ``output`` is whatever the network returned for a batch.
 
-    A loss with an attribute ``leaves_out_padding`` that is true is given its target as :class:`Padded` where a batch
-    has padding, and leaves that out; any other sees the whole output.
+    A loss with an attribute ``leaves_out_padding`` that is true is given its target as
+    :class:`~hessrank.network.padding.Padded` where a batch has padding, and leaves that out; any other sees the whole
+    output.
     """
 
     @property

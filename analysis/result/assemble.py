@@ -101,7 +101,7 @@ def _to_whole_numbers(means: Sequence[float]) -> list[float] | list[int]:
 
 def _make_weight_columns(traces: TraceSamples, increases: Increases) -> dict[str, Any]:
     """Return the weights' columns; a weight is in the row of its first call."""
-    row = {name: place for place, name in enumerate(traces.layer_names)}
+    row = traces.rows
     names = ["weight_trace", "weight_sem", *(f"weight_increase_b{b}" for b in increases.bits)]
     columns: dict[str, Any] = {name: np.full(len(row), np.nan) for name in names}
     columns["weight_measured"] = [""] * len(row)
@@ -109,7 +109,7 @@ def _make_weight_columns(traces: TraceSamples, increases: Increases) -> dict[str
         columns["weight_measured"][row[weight.calls[0]]] = _join_widths(increases.bits, measured)
         for b, value in zip(increases.bits, values, strict=True):
             columns[f"weight_increase_b{b}"][row[weight.calls[0]]] = value
-    several = traces.factors.shape[1] > 1
+    several = traces.num_samples > 1
     for part in traces.parts:
         found = summarize(part.weights.values(), deterministic=part.deterministic, of_samples=several)
         for i, weight in enumerate(part.choice.weights):

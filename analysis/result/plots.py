@@ -21,6 +21,7 @@ from hessrank.drawing.figures import new_axes, plain_label
 from hessrank.drawing.labels import Extent, add_labels, below, draw_extents
 from hessrank.drawing.layer_families import FAMILY_COLORS, layer_family
 from hessrank.network.sub_networks import recorded_sub_networks
+from hessrank.text import DOTS, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,9 +170,7 @@ def _draw_legend(ax: Axes, bars: Bars, title: str) -> None:
             facecolor=color,
             edgecolor="#222222",
             linewidth=0.4,
-            label=plain_label(
-                ", ".join(families[family][:_KINDS]) + (", …" if len(families[family]) > _KINDS else "")
-            ),
+            label=plain_label(listed(families[family], _KINDS, DOTS)),
         )
         for family, color in FAMILY_COLORS.items()
         if family in families

@@ -144,12 +144,12 @@ class Ranking:
         """
         path = readable_file(path, error=OutputError)
         text = read_text(path)
-        found, checksum = read_record(record_of(path)), sha256_of(path)
-        as_written = found is not None and found[1].table_sha256 == checksum  # by us, whatever its layers are called
-        frame = read_table(text, path, zero_bytes="\0" in text and as_written)
+        found = read_record(record_of(path))
         if found is None:
-            return cls(frame, {})
-        info, record = found
+            return cls(read_table(text, path), {})
+        (info, record), checksum = found, sha256_of(path)
+        as_written = record.table_sha256 == checksum  # by us, whatever its layers are called
+        frame = read_table(text, path, zero_bytes="\0" in text and as_written)
         if record.table_sha256 not in (None, checksum):
             raise OutputError(_explain_mismatch(path))
         in_order = frame.sort_values("execution_index")["layer"].tolist()

@@ -208,12 +208,6 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((120, 24)).columns
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the first five names, and the number of the others."""
-    ordered = list(names)
-    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
-
-
 def printed(tables: Sequence[Table], notes: Sequence[str], width: int | None = None) -> str:
     """Return tables and, below them, notes as plain text.
 

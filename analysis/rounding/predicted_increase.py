@@ -84,7 +84,7 @@ class Increases:
         draws = self.draws
         if draws is None:
             return None
-        rows = _find_rows(traces.layer_names, draws, self.weights)[: len(draws.layers)]
+        rows = _find_rows(traces, draws)[: len(draws.layers)]
         drawn, formula = draws.replicates(width), traces.key_replicates()
         others = [row for row in range(len(formula)) if row not in set(rows)]
         tables = {tuple(rows): drawn} | ({tuple(others): formula[others]} if others else {})
@@ -95,13 +95,11 @@ class Increases:
         share[rows] = draws.noise_share(width)
         means, wanted = keys.mean(1), self.of_layers()[0][:, self.bits.index(width)]
         keys *= np.where(means != 0, wanted / np.where(means != 0, means, 1), 1)[:, None]
-        if draws.exact and (not others or traces.exact):
-            certain = traces.factors.shape[1] == 1
-            order = RankOrder.certain(keys) if certain else RankOrder.judge(keys, share, tolerance)
-            return replace(order, stopped_by="exact")
-        order = RankOrder.judge(keys, share, tolerance)
-        reason = "increase-probes" if order.within_reach else "samples"
-        return replace(order, stopped_by=reason if order.open_pairs else "settled")
+        exact = draws.exact and (not others or traces.exact)
+        order = RankOrder.judge(keys, share, tolerance, certain=exact and traces.num_samples == 1)
+        if exact or not order.open_pairs:
+            return replace(order, stopped_by="exact" if exact else "settled")
+        return replace(order, stopped_by="increase-probes" if order.within_reach else "samples")
 
     def record(self, layer_names: Sequence[str]) -> dict[str, Any]:
         """Return how the increases were found; ``layer_names`` are in order of execution."""
@@ -172,7 +170,7 @@ def predict_increases(
     noise = np.zeros(by_sample.shape[:2])
     if drawn is not None:
         drawn.run(inputs, runner, journal)
-        rows = _find_rows(traces.layer_names, drawn, weights)
+        rows = _find_rows(traces, drawn)
         by_sample[rows], noise[rows] = drawn.per_sample(), drawn.noise()
     values = by_sample.mean(2)
     found: dict[tuple[int, int], float] = {}
@@ -225,11 +223,10 @@ def _plan_draws(
     return RoundingDraws(layers, weights, options.bits, counts, exact=exact), why
 
 
-def _find_rows(layer_names: Sequence[str], drawn: RoundingDraws, weights: Sequence[Weight]) -> list[int]:
+def _find_rows(traces: TraceSamples, drawn: RoundingDraws) -> list[int]:
     """Return which rows of the table were drawn."""
-    row = {name: place for place, name in enumerate(layer_names)}
-    place = {weight: len(row) + i for i, weight in enumerate(weights)}
-    return [*(row[name] for name in drawn.layers), *(place[weight] for weight in drawn.weights)]
+    place = {weight: len(traces.rows) + i for i, weight in enumerate(traces.weights)}
+    return [*(traces.rows[name] for name in drawn.layers), *(place[weight] for weight in drawn.weights)]
 
 
 def _find_doubts(traces: TraceSamples, bits: Sequence[int], wiped: Array, values: Array, noise: Array) -> list[Doubt]:

@@ -33,19 +33,17 @@ class RankOrder:
     stopped_by: str = ""
 
     @classmethod
-    def certain(cls, replicates: Array) -> RankOrder:
-        """Return the order of values without any noise."""
-        return cls(replicates, np.ones(len(replicates), dtype=np.bool_))
-
-    @classmethod
-    def judge(cls, replicates: Array, probe_share: Array, tolerance: float) -> RankOrder:
+    def judge(cls, replicates: Array, probe_share: Array, tolerance: float, *, certain: bool = False) -> RankOrder:
         """See which neighbors are open, and whether more probes could settle any of them.
 
         Args:
             replicates: of what the layers are ranked by, shape (layers, replicates).
             probe_share: the part of each one's squared standard error that more probes would remove, shape (layers,).
             tolerance: relative difference that does not matter.
+            certain: the values have no noise: a single sample's, exactly. Nothing is open then.
         """
+        if certain:
+            return cls(replicates, np.ones(len(replicates), dtype=np.bool_))
         order = np.argsort(-replicates.mean(1), kind="stable")
         gaps = Gaps.between(replicates, order)
         pairs = gaps.open(tolerance)

@@ -118,10 +118,8 @@ def sample_traces(
         report = journal.report_on("probes", total, range(done, goal))
         stage.run(sampling.steps(), report, partial(sampling.facts, done, goal))
         done, goal = goal, min(2 * goal, options.max_probes)
-        if traces.exact and len(inputs.batches) == 1:
-            order = RankOrder.certain(traces.key_replicates())
-        else:
-            order = RankOrder.judge(traces.key_replicates(), traces.probe_share(), options.tolerance)
+        certain = traces.exact and traces.num_samples == 1
+        order = RankOrder.judge(traces.key_replicates(), traces.probe_share(), options.tolerance, certain=certain)
         reason = _find_reason_to_stop(traces, order, all_spent=done >= options.max_probes)
         if reason := inputs.batches.team.broadcast(reason):
             return traces, replace(order, stopped_by=reason)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,16 @@ class TraceSamples:
     parts: tuple[EstimatedPart, ...]
     factors: Array
 
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """The place of every layer in the order of execution."""
+        return {name: place for place, name in enumerate(self.layer_names)}
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples were used."""
+        return int(self.factors.shape[1])
+
     @property
     def exact(self) -> bool:
         """Whether no trace has probe noise."""
@@ -69,8 +80,7 @@ class TraceSamples:
 
     def weight_traces_per_sample(self) -> Array:
         """Return every weight's trace by sample, shape (weights, samples), or NaN."""
-        samples = self.factors.shape[1]
-        return np.concatenate([np.zeros((0, samples)), *(part.weights.per_sample() for part in self.parts)])
+        return np.concatenate([np.zeros((0, self.num_samples)), *(part.weights.per_sample() for part in self.parts)])
 
     def probe_share(self) -> Array:
         """Return the share of the squared standard error that more probes would remove.
@@ -85,8 +95,7 @@ class TraceSamples:
         An exact value is repeated as often as there are replicates.
         """
         width = min((table.shape[1] for table in tables if table.size and table.shape[1] > 1), default=1)
-        row = {name: place for place, name in enumerate(self.layer_names)}
-        result = np.zeros((len(row), width))
+        result = np.zeros((len(self.rows), width))
         for part, table in zip(self.parts, tables, strict=True):
-            result[[row[name] for name in part.choice.layers]] = average_groups(table, width)
+            result[[self.rows[name] for name in part.choice.layers]] = average_groups(table, width)
         return result

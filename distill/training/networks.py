@@ -15,6 +15,7 @@ from hessrank.models.wrappers import copy_network
 from hessrank.quant.layer_graph.quantizer_placement import IN_KERNEL
 from hessrank.quant.policy import Policy
 from hessrank.quant.prepare import QuantizedModel, prepare
+from hessrank.text import DOTS, listed
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,6 @@ def describe_student(student: nn.Module) -> tuple[str, ...]:
     if not isinstance(student, QuantizedModel):
         return ()
     floating = [name for name, why in student.unquantized.items() if not why.startswith(IN_KERNEL)]
-    listed = ", ".join(floating[:3]) + (", …" if len(floating) > 3 else "")
-    note = f"{len(floating)} tensors stay in float (hessrank check says why): {listed}"
+    note = f"{len(floating)} tensors stay in float (hessrank check says why): {listed(floating, 3, DOTS)}"
     idle = tuple(text.replace(" warning:", "") for text in student.warnings)
     return (*idle, note) if floating else idle

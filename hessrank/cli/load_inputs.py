@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hessrank.cli.option_groups import ComputeOptions, DataOptions, ModelOptions
 from hessrank.cli.option_values import read_arch_args, read_shape
 from hessrank.errors import DataError, OptionError
+from hessrank.text import first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +68,7 @@ def read_inputs(
     try:
         loaded.model.to(torch.device(compute.device))
     except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"--device {compute.device}: {str(error).splitlines()[0]}") from error
+        raise OptionError(f"--device {compute.device}: {first_line(error)}") from error
     return Inputs(loaded, samples)
 
 

@@ -22,6 +22,7 @@ from hessrank.quant.export.weight_grids import weight_grids
 from hessrank.quant.prepare.model import QuantizedModel
 from hessrank.quant.prepare.modules import QUANTIZED, QuantizedWeight
 from hessrank.quant.quantizers import Grid, Quantizer
+from hessrank.text import dtype_text
 
 LEAST_ACTIVATION_BITS = 8
 """Activations of 4 bits are clipped and held in 8: onnxruntime moves a quantizer past a pooling, which has no 4-bit
@@ -39,7 +40,7 @@ def reference(prepared: QuantizedModel) -> QuantizedModel:
     assert isinstance(model, QuantizedModel)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            kind = str(tensor.dtype).removeprefix("torch.")
+            kind = dtype_text(tensor.dtype)
             raise ExportError(f"{name!r} is {kind}: ONNX export takes float32; convert the model with .float()")
     quantizers = [quantizer for _, quantizer in model.quantizers_by_path()]
     if any(quantizer.observing for quantizer in quantizers):

@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SHIPPED = Path(__file__).resolve().parents[2] / "examples" / "lowlight" / "model.pth"
+from tests.helpers.places import SHIPPED
+
 PLAIN_KERNELS = {
     "OMP_NUM_THREADS": "1",
     "ATEN_CPU_CAPABILITY": "default",

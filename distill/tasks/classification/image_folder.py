@@ -12,7 +12,7 @@ from hessrank.data.pixels import image_shape
 from hessrank.data.sample_folder import IMAGES, SUFFIXES, files_of
 from hessrank.distill.tasks.classification.pictures import ClassifiedPictures, LabeledPictures
 from hessrank.errors import DataError, OptionError, nearest_first
-from hessrank.text import shape_text
+from hessrank.text import DOTS, listed, shape_text
 
 VALIDATION_FOLDERS = ("val", "validation", "test")
 """Names of the folder of held-out pictures; the first that is there is read."""
@@ -120,10 +120,9 @@ def _labeled(files: Files, classes: Sequence[str], shape: tuple[int, int, int]) 
 
 def _notes(training: Files, validation: Files, shape: tuple[int, int, int]) -> tuple[str, ...]:
     counts = [sum(map(len, files.values())) for files in (training, validation)]
-    named = ", ".join(list(training)[:10]) + (", …" if len(training) > 10 else "")
     found = (
-        f"{len(training)} classes ({named}): {counts[0]} pictures to learn from, {counts[1]} held out, "
-        f"as {shape_text(shape)}"
+        f"{len(training)} classes ({listed(training, 10, DOTS)}): "
+        f"{counts[0]} pictures to learn from, {counts[1]} held out, as {shape_text(shape)}"
     )
     missing = [name for name in training if name not in validation]
     return (found, f"no picture is held out of {', '.join(missing)}") if missing else (found,)

@@ -22,7 +22,7 @@ from hessrank.quant.bit_choice.allocation.policy_cost import Product, decisions,
 from hessrank.quant.layer_graph.graph import Graph
 from hessrank.quant.layer_graph.quantizer_placement import QuantizerPlacement
 from hessrank.quant.scheme import FLOAT_BITS, MAX_BITS, MIN_BITS
-from hessrank.text import one_line
+from hessrank.text import DOTS, listed, one_line
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Table = Mapping[tuple[str, int, int], float]
@@ -108,8 +108,9 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     header = [cell.strip() for cell in next(reader, [])]
     if header not in _SHAPES:
         shapes = " or ".join(", ".join(shape) for shape in _SHAPES)
-        given = ", ".join(header[:5]) + ", …" * (len(header) > 5)
-        raise OptionError(f"{path}:1: the columns are {given or 'missing'}; they must be {shapes}")
+        raise OptionError(
+            f"{path}:1: the columns are {listed(header, rest=DOTS) or 'missing'}; they must be {shapes}"
+        )
     for cells in reader:
         place = f"{path}:{reader.line_num}"
         if not cells:

@@ -10,7 +10,7 @@ RNG = np.random.default_rng(0)
 
 
 def test_exact_values_are_in_order() -> None:
-    order = RankOrder.certain(np.array([[1.0], [2.0]]))
+    order = RankOrder.judge(np.array([[1.0], [2.0]]), np.zeros(2), 0.1, certain=True)
     assert order.settled.all()
     assert order.open_pairs == 0
 
